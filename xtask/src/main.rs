@@ -1,1 +1,21 @@
-fn main() {}
+//! Repository chores as ordinary Rust: `cargo xtask <command>`.
+//!
+//! Each command is one module; everything that starts servers goes through `servers`.
+
+mod bench;
+mod interop;
+mod servers;
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    match command.as_str() {
+        "bench" => bench::run(&rest),
+        "interop" => interop::run(&rest),
+        _ => {
+            eprintln!("usage: cargo xtask bench|interop [options]");
+            std::process::exit(2);
+        }
+    }
+}
