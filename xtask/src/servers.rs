@@ -1,1 +1,373 @@
-//! Starting and stopping the servers under test.
+//! Starting and stopping the servers under test: a name server and a broker as child processes.
+//!
+//! A [`Cluster`] owns its two processes and their folder; dropping it kills them. Both kinds of server get the
+//! same properties files. Waiting is always for a condition with a deadline: the port accepts, and for a broker
+//! the name server knows it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What RocketMQ's servers and tools need from Java 17.
+pub(crate) const JAVA_MODULE_FLAGS: [&str; 5] = [
+    "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
+    "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
+    "--add-opens=java.base/java.nio=ALL-UNNAMED",
+    "--add-opens=java.base/java.lang=ALL-UNNAMED",
+    "--add-opens=java.base/jdk.internal.misc=ALL-UNNAMED",
+];
+
+#[derive(Clone, Debug)]
+pub(crate) enum Server {
+    /// The original, in this version (5.5.0, 4.9.7).
+    Java(&'static str),
+    Oxmq {
+        binary: PathBuf,
+    },
+}
+
+/// How to start a [`Cluster`]. `Options::new` is a small cluster of one kind; change fields as needed.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) namesrv: Server,
+    pub(crate) broker: Server,
+    /// The name server listens here, the broker on `port + 10` (and the two ports that go with it, +8 and +11).
+    pub(crate) port: u16,
+    /// Folder of data, configuration and logs; emptied at start.
+    pub(crate) dir: PathBuf,
+    /// Added to `broker.conf`; a later key replaces an earlier one.
+    pub(crate) broker_properties: Vec<(String, String)>,
+    /// Heap and collector of both JVMs.
+    pub(crate) jvm_flags: Vec<String>,
+}
+
+impl Options {
+    pub(crate) fn new(server: Server, port: u16, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            namesrv: server.clone(),
+            broker: server,
+            port,
+            dir: dir.into(),
+            broker_properties: Vec::new(),
+            jvm_flags: ["-Xms512m", "-Xmx1g", "-XX:+UseSerialGC"].map(String::from).to_vec(),
+        }
+    }
+
+    pub(crate) fn broker_property(mut self, key: &str, value: impl ToString) -> Self {
+        self.broker_properties.push((key.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// One name server and one broker on 127.0.0.1.
+pub(crate) struct Cluster {
+    options: Options,
+    namesrv: Option<Child>,
+    broker: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts both servers and returns when the name server routes to the broker.
+    pub(crate) fn start(options: Options) -> anyhow::Result<Self> {
+        if options.dir.exists() {
+            fs::remove_dir_all(&options.dir)?;
+        }
+        fs::create_dir_all(&options.dir)?;
+        let mut cluster = Self {
+            options,
+            namesrv: None,
+            broker: None,
+        };
+        cluster.start_namesrv()?;
+        cluster.start_broker()?;
+        Ok(cluster)
+    }
+
+    pub(crate) fn namesrv_addr(&self) -> String {
+        format!("127.0.0.1:{}", self.options.port)
+    }
+
+    pub(crate) fn broker_addr(&self) -> String {
+        format!("127.0.0.1:{}", self.options.port + 10)
+    }
+
+    pub(crate) fn broker_pid(&self) -> anyhow::Result<u32> {
+        Ok(self.broker.as_ref().context("the broker is not running")?.id())
+    }
+
+    /// The broker's data folder.
+    pub(crate) fn store_dir(&self) -> PathBuf {
+        self.options.dir.join("store")
+    }
+
+    /// SIGKILL, and wait until the process is gone.
+    pub(crate) fn kill_broker(&mut self) -> anyhow::Result<()> {
+        let mut broker = self.broker.take().context("the broker is not running")?;
+        broker.kill()?;
+        broker.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and wait until the process is gone.
+    pub(crate) fn stop_broker(&mut self) -> anyhow::Result<()> {
+        let broker = self.broker.take().context("the broker is not running")?;
+        stop(broker).with_context(|| format!("broker:\n{}", self.log_tail("broker")))
+    }
+
+    /// Starts the broker on the same data and waits until the name server routes to it.
+    pub(crate) fn start_broker(&mut self) -> anyhow::Result<()> {
+        ensure!(self.broker.is_none(), "the broker is running already");
+        fs::write(self.options.dir.join("broker.conf"), self.broker_conf())?;
+        let child = self.spawn("broker", &self.options.broker, &["-n", &self.namesrv_addr()])?;
+        self.broker = Some(child);
+        let (namesrv, broker) = (self.namesrv_addr(), self.broker_addr());
+        self.wait_for("broker", || {
+            accepts(&broker) && routes_to(&namesrv, &broker).unwrap_or(false)
+        })
+    }
+
+    fn start_namesrv(&mut self) -> anyhow::Result<()> {
+        let dir = &self.options.dir;
+        let conf = format!(
+            "listenPort={}\nbindAddress=127.0.0.1\nkvConfigPath={1}/kvConfig.json\nconfigStorePath={1}/namesrv.properties\n",
+            self.options.port,
+            dir.display()
+        );
+        fs::write(dir.join("namesrv.conf"), conf)?;
+        self.namesrv = Some(self.spawn("namesrv", &self.options.namesrv, &[])?);
+        let namesrv = self.namesrv_addr();
+        self.wait_for("namesrv", || accepts(&namesrv))
+    }
+
+    fn broker_conf(&self) -> String {
+        let store = self.store_dir();
+        let mut conf = format!(
+            "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
+             bindAddress=127.0.0.1\nlistenPort={}\nhaListenPort={}\nnamesrvAddr={}\nstorePathRootDir={}\n\
+             storePathCommitLog={}\n",
+            self.options.port + 10,
+            self.options.port + 11,
+            self.namesrv_addr(),
+            store.display(),
+            store.join("commitlog").display(),
+        );
+        for (key, value) in &self.options.broker_properties {
+            conf.push_str(&format!("{key}={value}\n"));
+        }
+        conf
+    }
+
+    fn spawn(&self, role: &str, server: &Server, args: &[&str]) -> anyhow::Result<Child> {
+        let dir = &self.options.dir;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join(format!("{role}.log")))?;
+        let mut command = match server {
+            Server::Java(version) => {
+                let main_class = match role {
+                    "namesrv" => "org.apache.rocketmq.namesrv.NamesrvStartup",
+                    _ => "org.apache.rocketmq.broker.BrokerStartup",
+                };
+                let mut command = java(&java_classpath(version)?, dir);
+                command.args(&self.options.jvm_flags).arg(main_class);
+                command
+            }
+            Server::Oxmq { binary } => {
+                let mut command = Command::new(binary);
+                command.arg(role);
+                command
+            }
+        };
+        write_logback_configuration(dir)?;
+        command
+            .arg("-c")
+            .arg(dir.join(format!("{role}.conf")))
+            .args(args)
+            .env("ROCKETMQ_HOME", dir)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        command
+            .spawn()
+            .with_context(|| format!("cannot start {:?}", command.get_program()))
+    }
+
+    fn wait_for(&mut self, role: &str, ready: impl Fn() -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !ready() {
+            let child = if role == "namesrv" {
+                &mut self.namesrv
+            } else {
+                &mut self.broker
+            };
+            if let Some(status) = child
+                .as_mut()
+                .and_then(|child| child.try_wait().transpose())
+                .transpose()?
+            {
+                bail!("{role} ended with {status}:\n{}", self.log_tail(role));
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{role} is not ready in time:\n{}",
+                self.log_tail(role)
+            );
+            sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// The end of what the server printed, and of the log file that the original writes elsewhere.
+    pub(crate) fn log_tail(&self, role: &str) -> String {
+        let dir = &self.options.dir;
+        let own = format!("{role}.log");
+        [dir.join("logs/rocketmqlogs").join(&own), dir.join(&own)]
+            .iter()
+            .map(|path| tail(path))
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in [&mut self.broker, &mut self.namesrv].into_iter().flatten() {
+            // The process may have ended by itself, which is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A `java` command with RocketMQ's module flags, these jars and a home folder of its own.
+pub(crate) fn java(classpath: &str, home: &Path) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args(JAVA_MODULE_FLAGS)
+        .arg(format!("-Duser.home={}", home.display()))
+        .args(["-cp", classpath]);
+    command
+}
+
+/// The class path of the original's servers and tools in `version`, fetched by Maven on first use.
+pub(crate) fn java_classpath(version: &str) -> anyhow::Result<String> {
+    let dir = target_dir().join("java").join(version);
+    let lib = dir.join("lib");
+    if !lib.exists() {
+        let dependencies: String = ["namesrv", "broker", "client", "tools"]
+            .iter()
+            .map(|part| {
+                format!(
+                    "<dependency><groupId>org.apache.rocketmq</groupId><artifactId>rocketmq-{part}</artifactId>\
+                     <version>{version}</version></dependency>"
+                )
+            })
+            .collect();
+        fs::create_dir_all(&dir)?;
+        fs::write(
+            dir.join("pom.xml"),
+            format!(
+                "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+                 <groupId>oxmq</groupId><artifactId>java-servers</artifactId><version>1</version>\
+                 <packaging>pom</packaging><dependencies>{dependencies}</dependencies></project>\n"
+            ),
+        )?;
+        // Renamed when complete, so that an interrupted download is not taken for the whole.
+        let mut mvn = Command::new("mvn");
+        mvn.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=partial"])
+            .current_dir(&dir);
+        run(&mut mvn)?;
+        fs::rename(dir.join("partial"), &lib)?;
+    }
+    Ok(format!("{}/*", lib.display()))
+}
+
+/// Cargo's target folder: everything generated goes below it.
+pub(crate) fn target_dir() -> PathBuf {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target");
+    std::env::var_os("CARGO_TARGET_DIR").map_or(default, PathBuf::from)
+}
+
+/// Runs a command to its end; an error unless it succeeds.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+fn stop(mut child: Child) -> anyhow::Result<()> {
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("does not end on SIGTERM");
+        }
+        sleep(POLL_INTERVAL);
+    }
+    Ok(())
+}
+
+fn accepts(addr: &str) -> bool {
+    connect(addr).is_ok()
+}
+
+fn connect(addr: &str) -> anyhow::Result<TcpStream> {
+    let addr: SocketAddr = addr.parse()?;
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    Ok(stream)
+}
+
+/// Asks the name server for all brokers (request code 106) and looks for this address.
+fn routes_to(namesrv: &str, broker: &str) -> anyhow::Result<bool> {
+    let header = br#"{"code":106,"flag":0,"language":"OTHER","opaque":1,"version":399}"#;
+    let header_length = u32::try_from(header.len())?;
+    let mut frame = (header_length + 4).to_be_bytes().to_vec();
+    frame.extend(header_length.to_be_bytes());
+    frame.extend(header);
+    let mut stream = connect(namesrv)?;
+    stream.write_all(&frame)?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut answer = Vec::new();
+    stream
+        .take(u64::from(u32::from_be_bytes(length)))
+        .read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).contains(&format!("\"{broker}\"")))
+}
+
+/// 4.x servers do not start without these files.
+fn write_logback_configuration(home: &Path) -> anyhow::Result<()> {
+    let conf = home.join("conf");
+    fs::create_dir_all(&conf)?;
+    for part in ["namesrv", "broker", "tools"] {
+        fs::write(conf.join(format!("logback_{part}.xml")), "<configuration/>\n")?;
+    }
+    Ok(())
+}
+
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..]
+        .iter()
+        .map(|line| format!("  {line}\n"))
+        .collect()
+}
