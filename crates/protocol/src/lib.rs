@@ -1,1 +1,16 @@
+//! Wire and record formats of RocketMQ: frames, headers, request table, bodies, messages.
+//!
+//! No I/O and no async: bytes in, values out. Everything that reads foreign bytes returns an error instead of
+//! panicking and allocates at most a small multiple of its input.
 
+pub mod ext_fields;
+pub mod frame;
+pub mod header;
+pub mod requests;
+pub mod response_code;
+pub mod version;
+
+pub use ext_fields::{ExtFields, FieldError, FieldSet};
+pub use frame::{Frame, FrameError, SerializeType};
+pub use header::{Header, HeaderError, RemotingCommand};
+pub use requests::{Request, RequestCode};
