@@ -1,5 +1,300 @@
 //! Unchanged programs on the stock clients, run against OxMQ and against the Java broker.
+//!
+//! The programs live in `tests/interop/`. The Java broker proves that a case itself is right, and what a case
+//! observed there ("facts") is what it has to observe on OxMQ.
 
-pub(crate) fn run(_args: &[String]) -> anyhow::Result<()> {
-    anyhow::bail!("no case is defined")
+mod cluster_run;
+mod mqadmin;
+mod programs;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{bail, ensure};
+
+use crate::servers::{Cluster, Options, Server, run as run_command, target_dir};
+use programs::Client;
+
+/// All cases in the order of the table; a client skips those that it has no means for.
+const CASES: [&str; 21] = [
+    "send-sync",
+    "send-async",
+    "send-oneway",
+    "send-batch",
+    "message-roundtrip",
+    "topic-auto",
+    "topic-admin",
+    "consume-concurrent",
+    "consume-orderly",
+    "consume-broadcast",
+    "filter-tags",
+    "consume-from-where",
+    "rebalance",
+    "consumer-restart",
+    "retry",
+    "dead-letter",
+    "dead-letter-orderly",
+    "pull",
+    "lite-pull",
+    "query",
+    "broker-restart",
+];
+/// Left out by `--quick`: they wait for delays that clients or servers fix.
+const SLOW_CASES: [&str; 5] = [
+    "rebalance",
+    "retry",
+    "dead-letter",
+    "dead-letter-orderly",
+    "broker-restart",
+];
+/// Enough to see that the parts of a mixed cluster understand each other.
+const MIXED_CASES: [&str; 3] = ["send-sync", "topic-auto", "consume-concurrent"];
+const MQADMIN: &str = "mqadmin";
+const JAVA_SERVER: &str = "5.5.0";
+const OLD_JAVA_SERVER: &str = "4.9.7";
+const FIRST_PORT: u16 = 20_000;
+
+/// What became of one case of one client on one cluster.
+enum Outcome {
+    /// With the facts that the case observed.
+    Passed(serde_json::Value),
+    Failed(String),
+    Skipped,
+}
+
+/// (client, case) → outcome.
+type Outcomes = BTreeMap<(String, String), Outcome>;
+
+/// One cluster to run against.
+struct Setup {
+    name: &'static str,
+    namesrv: Server,
+    broker: Server,
+    cases: Vec<&'static str>,
+    mqadmin: bool,
+}
+
+struct Arguments {
+    java: bool,
+    oxmq: bool,
+    clients: Vec<Client>,
+    mqadmin: bool,
+    case: Option<String>,
+    debug: bool,
+    quick: bool,
+    bless: bool,
+}
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    let arguments = parse(args)?;
+    let started = Instant::now();
+    for client in &arguments.clients {
+        client.build()?;
+    }
+    if arguments.mqadmin {
+        mqadmin::build()?;
+    }
+    let setups = setups(&arguments)?;
+    let mut results: Vec<(Setup, Outcomes)> = Vec::new();
+    for (port, setup) in (FIRST_PORT..).step_by(100).zip(setups) {
+        let outcomes = run_setup(&setup, port, &arguments)?;
+        results.push((setup, outcomes));
+    }
+    compare_facts(&mut results);
+    let (passed, failed) = report(&results);
+    println!(
+        "\n{passed} passed, {failed} failed in {} s",
+        started.elapsed().as_secs()
+    );
+    ensure!(failed == 0, "the interoperability suite failed");
+    Ok(())
+}
+
+fn parse(args: &[String]) -> anyhow::Result<Arguments> {
+    let mut arguments = Arguments {
+        java: true,
+        oxmq: true,
+        clients: Client::ALL.to_vec(),
+        mqadmin: true,
+        case: None,
+        debug: false,
+        quick: false,
+        bless: false,
+    };
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        match arg {
+            "--debug" => arguments.debug = true,
+            "--quick" => arguments.quick = true,
+            "--bless" => arguments.bless = true,
+            "--server" => {
+                let server = args.next().unwrap_or_default();
+                ensure!(
+                    ["java", "oxmq", "both"].contains(&server),
+                    "no server is called {server:?}"
+                );
+                arguments.java = server != "oxmq";
+                arguments.oxmq = server != "java";
+            }
+            "--client" => {
+                let name = args.next().unwrap_or_default();
+                arguments
+                    .clients
+                    .retain(|client| name == "all" || client.name() == name);
+                arguments.mqadmin = name == "all" || name == MQADMIN;
+                ensure!(
+                    arguments.mqadmin || !arguments.clients.is_empty(),
+                    "no client is called {name:?}"
+                );
+            }
+            "--case" => {
+                let name = args.next().unwrap_or_default();
+                arguments.mqadmin = name == MQADMIN;
+                ensure!(arguments.mqadmin || CASES.contains(&name), "no case is called {name:?}");
+                arguments.case = Some(name.to_owned());
+            }
+            MQADMIN => arguments.clients.clear(),
+            _ => bail!(
+                "usage: cargo xtask interop [--server oxmq|java|both] [--client NAME|all] [--case NAME] [--debug] \
+                 [--quick] [--bless] [mqadmin]"
+            ),
+        }
+    }
+    Ok(arguments)
+}
+
+fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
+    let wanted = |case: &&str| match &arguments.case {
+        Some(name) => case == name,
+        None => !(arguments.quick && SLOW_CASES.contains(case)),
+    };
+    let cases: Vec<&str> = CASES.into_iter().filter(wanted).collect();
+    let mixed_cases: Vec<&str> = MIXED_CASES.into_iter().filter(wanted).collect();
+    let pure = |name, server: &Server| Setup {
+        name,
+        namesrv: server.clone(),
+        broker: server.clone(),
+        cases: cases.clone(),
+        mqadmin: arguments.mqadmin,
+    };
+    let mixed = |name, namesrv: &Server, broker: &Server| Setup {
+        name,
+        namesrv: namesrv.clone(),
+        broker: broker.clone(),
+        cases: mixed_cases.clone(),
+        mqadmin: false,
+    };
+    let java = Server::Java(JAVA_SERVER);
+    let old_java = Server::Java(OLD_JAVA_SERVER);
+    let mut setups = Vec::new();
+    if arguments.java {
+        setups.push(pure("java", &java));
+        setups.push(mixed("java, old name server", &old_java, &java));
+    }
+    if arguments.oxmq {
+        let oxmq = Server::Oxmq {
+            binary: oxmq_binary(arguments.debug)?,
+        };
+        setups.push(pure("oxmq", &oxmq));
+        setups.push(mixed("oxmq name server, java broker", &oxmq, &java));
+        setups.push(mixed("oxmq name server, java 4.9.7 broker", &oxmq, &old_java));
+        setups.push(mixed("java name server, oxmq broker", &java, &oxmq));
+        setups.push(mixed("java 4.9.7 name server, oxmq broker", &old_java, &oxmq));
+    }
+    setups.retain(|setup| setup.mqadmin || (!setup.cases.is_empty() && !arguments.clients.is_empty()));
+    Ok(setups)
+}
+
+fn oxmq_binary(debug: bool) -> anyhow::Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "-p", "oxmq"]);
+    if !debug {
+        cargo.arg("--release");
+    }
+    run_command(&mut cargo)?;
+    Ok(target_dir().join(if debug { "debug" } else { "release" }).join("oxmq"))
+}
+
+fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<Outcomes> {
+    println!("== {}", setup.name);
+    let dir = target_dir()
+        .join("interop/run")
+        .join(setup.name.replace([' ', ','], "-"));
+    let mut options = Options::new(setup.broker.clone(), port, dir);
+    options.namesrv = setup.namesrv.clone();
+    // The machine is small and busy: waiting in the send queue is no reason to refuse a message here.
+    let options = options.broker_property("brokerFastFailureEnable", false);
+    let mut cluster = Cluster::start(options)?;
+    let mut outcomes = Outcomes::new();
+    if setup.mqadmin {
+        // First, because its lists show every topic.
+        let outcome = mqadmin::run(&cluster, arguments.bless && setup.name == "java")?;
+        outcomes.insert((MQADMIN.to_owned(), MQADMIN.to_owned()), outcome);
+    }
+    if !setup.cases.is_empty() {
+        outcomes.extend(cluster_run::run(&mut cluster, &arguments.clients, &setup.cases)?);
+    }
+    Ok(outcomes)
+}
+
+/// A case has to see on OxMQ what it saw on the original, when both have run.
+fn compare_facts(results: &mut [(Setup, Outcomes)]) {
+    let (before, after) = results.split_at_mut(1);
+    let [(Setup { name: "java", .. }, java)] = before else {
+        return;
+    };
+    let Some((_, oxmq)) = after.iter_mut().find(|(setup, _)| setup.name == "oxmq") else {
+        return;
+    };
+    for (key, outcome) in oxmq {
+        if let (Some(Outcome::Passed(expected)), Outcome::Passed(actual)) = (java.get(key), &*outcome)
+            && expected != actual
+        {
+            *outcome = Outcome::Failed(format!("differs from java\n    java: {expected}\n    oxmq: {actual}"));
+        }
+    }
+}
+
+/// Prints a table for each cluster and the failures below it; returns the totals.
+fn report(results: &[(Setup, Outcomes)]) -> (usize, usize) {
+    let (mut passed, mut failed) = (0, 0);
+    for (setup, outcomes) in results {
+        let clients: Vec<&str> = Client::ALL
+            .iter()
+            .map(Client::name)
+            .chain([MQADMIN])
+            .filter(|name| outcomes.keys().any(|(client, _)| client == name))
+            .collect();
+        println!("\n{}", setup.name);
+        println!(
+            "  {:20}{}",
+            "",
+            clients.iter().map(|name| format!("{name:19}")).collect::<String>()
+        );
+        for case in setup.cases.iter().copied().chain(setup.mqadmin.then_some(MQADMIN)) {
+            print!("  {case:20}");
+            for client in &clients {
+                let cell = match outcomes.get(&((*client).to_owned(), case.to_owned())) {
+                    Some(Outcome::Passed(_)) => "ok",
+                    Some(Outcome::Failed(_)) => "FAIL",
+                    Some(Outcome::Skipped) | None => "-",
+                };
+                print!("{cell:19}");
+            }
+            println!();
+        }
+        for ((client, case), outcome) in outcomes {
+            match outcome {
+                Outcome::Passed(_) => passed += 1,
+                Outcome::Skipped => {}
+                Outcome::Failed(reason) => {
+                    failed += 1;
+                    println!("  FAIL {case} with {client}: {reason}");
+                }
+            }
+        }
+    }
+    (passed, failed)
 }

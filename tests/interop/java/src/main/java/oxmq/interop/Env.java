@@ -1,0 +1,163 @@
+package oxmq.interop;
+
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.List;
+import java.util.Objects;
+import java.util.TreeSet;
+import java.util.concurrent.Callable;
+import java.util.concurrent.TimeUnit;
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.PullResult;
+import org.apache.rocketmq.client.consumer.PullStatus;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.common.TopicConfig;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
+
+/** What all cases share: one producer, one reader, one admin client, names, waiting and checking. */
+final class Env {
+    private static final long DEADLINE_SECONDS = 90;
+
+    final String namesrv;
+    final DefaultMQProducer producer;
+    final DefaultMQAdminExt admin;
+    final DefaultMQPullConsumer reader;
+    private final String label;
+
+    Env(String namesrv, String label) throws Exception {
+        this.namesrv = namesrv;
+        this.label = label;
+        producer = producer("shared");
+        producer.start();
+        admin = new DefaultMQAdminExt(10_000);
+        admin.setNamesrvAddr(namesrv);
+        admin.setAdminExtGroup("admin-" + label);
+        admin.start();
+        reader = new DefaultMQPullConsumer("reader-" + label);
+        reader.setNamesrvAddr(namesrv);
+        reader.start();
+    }
+
+    /** Topic or group of a case: the label keeps clients on one server apart. */
+    String name(String part) {
+        return label + "_" + part;
+    }
+
+    DefaultMQProducer producer(String group) {
+        DefaultMQProducer result = new DefaultMQProducer(name(group));
+        result.setNamesrvAddr(namesrv);
+        result.setSendMsgTimeout(10_000);
+        return result;
+    }
+
+    DefaultMQPushConsumer consumer(String group) {
+        DefaultMQPushConsumer result = new DefaultMQPushConsumer(name(group));
+        result.setNamesrvAddr(namesrv);
+        result.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        result.setConsumeThreadMin(2);
+        result.setConsumeThreadMax(2);
+        return result;
+    }
+
+    void send(String topic, String prefix, int count) throws Exception {
+        for (String body : bodies(prefix, count)) {
+            SendResult result = producer.send(message(topic, "tag", body));
+            equal("send status", SendStatus.SEND_OK, result.getSendStatus());
+        }
+    }
+
+    static Message message(String topic, String tag, String body) {
+        return new Message(topic, tag, "key-" + body, body.getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** The bodies that {@link #send} sends. */
+    static List<String> bodies(String prefix, int count) {
+        List<String> result = new ArrayList<>();
+        for (int i = 0; i < count; i++) {
+            result.add(String.format("%s-%03d", prefix, i));
+        }
+        return result;
+    }
+
+    static String body(MessageExt message) {
+        return new String(message.getBody(), StandardCharsets.UTF_8);
+    }
+
+    static Collection<String> propertyNames(MessageExt message) {
+        return new TreeSet<>(message.getProperties().keySet());
+    }
+
+    String brokerAddr() throws Exception {
+        return admin.examineBrokerClusterInfo().getBrokerAddrTable().values().iterator().next().selectBrokerAddr();
+    }
+
+    /** Creates or changes a topic and waits until the name server says so. */
+    void createTopic(String topic, int queues) throws Exception {
+        admin.createAndUpdateTopicConfig(brokerAddr(), new TopicConfig(topic, queues, queues, 6));
+        await("route of " + topic, () -> admin.examineTopicRouteInfo(topic).getQueueDatas().get(0).getReadQueueNums()
+            == queues);
+    }
+
+    /** Everything in the topic, queue by queue in order. */
+    List<MessageExt> readAll(String topic) throws Exception {
+        List<MessageExt> result = new ArrayList<>();
+        for (MessageQueue queue : new TreeSet<>(reader.fetchSubscribeMessageQueues(topic))) {
+            PullResult pulled;
+            long offset = 0;
+            do {
+                pulled = reader.pull(queue, "*", offset, 32);
+                offset = pulled.getNextBeginOffset();
+                if (pulled.getPullStatus() == PullStatus.FOUND) {
+                    result.addAll(pulled.getMsgFoundList());
+                }
+            } while (pulled.getPullStatus() == PullStatus.FOUND);
+        }
+        return result;
+    }
+
+    /** Number of messages ever stored in the topic; 0 while it has no route. */
+    long stored(String topic) throws Exception {
+        long result = 0;
+        for (MessageQueue queue : reader.fetchSubscribeMessageQueues(topic)) {
+            result += reader.maxOffset(queue);
+        }
+        return result;
+    }
+
+    /** Polls; an exception counts as "not yet". */
+    static void await(String what, Callable<Boolean> condition) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(DEADLINE_SECONDS);
+        Exception last = null;
+        while (System.nanoTime() < deadline) {
+            try {
+                if (condition.call()) {
+                    return;
+                }
+            } catch (Exception e) {
+                last = e;
+            }
+            Thread.sleep(50);
+        }
+        throw new AssertionError("waited in vain for " + what, last);
+    }
+
+    static void equal(String what, Object expected, Object actual) {
+        if (!Objects.equals(expected, actual)) {
+            throw new AssertionError(what + ": expected " + expected + ", got " + actual);
+        }
+    }
+
+    static void check(boolean condition, String what) {
+        if (!condition) {
+            throw new AssertionError(what);
+        }
+    }
+}

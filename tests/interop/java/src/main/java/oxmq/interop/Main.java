@@ -1,0 +1,98 @@
+package oxmq.interop;
+
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.TimeUnit;
+import org.apache.rocketmq.remoting.protocol.RemotingSerializable;
+
+/**
+ * {@code Main <name server> <label> <case>...}: runs the cases side by side and prints one line
+ * {@code RESULT {json}} for each. The facts in it depend on the server only, so that they can be compared.
+ * The broker-restart case comes last: it prints {@code WAITING broker-restart}, and goes on when a line arrives.
+ */
+public final class Main {
+    /** Fills in the facts; throws when the server did not behave. */
+    interface Case {
+        void run(Env env, Map<String, Object> facts) throws Exception;
+    }
+
+    private static final Map<String, Case> CASES = new LinkedHashMap<>();
+
+    static {
+        CASES.put("send-sync", SendCases::sync);
+        CASES.put("send-async", SendCases::async);
+        CASES.put("send-oneway", SendCases::oneway);
+        CASES.put("send-batch", SendCases::batch);
+        CASES.put("message-roundtrip", SendCases::roundTrip);
+        CASES.put("topic-auto", SendCases::autoCreatedTopic);
+        CASES.put("topic-admin", SendCases::adminCreatedTopic);
+        CASES.put("consume-concurrent", ConsumeCases::concurrent);
+        CASES.put("consume-orderly", ConsumeCases::orderly);
+        CASES.put("consume-broadcast", ConsumeCases::broadcast);
+        CASES.put("filter-tags", ConsumeCases::filterTags);
+        CASES.put("consume-from-where", ConsumeCases::fromWhere);
+        CASES.put("rebalance", ConsumeCases::rebalance);
+        CASES.put("consumer-restart", ConsumeCases::consumerRestart);
+        CASES.put("retry", RetryCases::retry);
+        CASES.put("dead-letter", RetryCases::deadLetter);
+        CASES.put("dead-letter-orderly", RetryCases::deadLetterOrderly);
+        CASES.put("pull", PullCases::pull);
+        CASES.put("lite-pull", PullCases::litePull);
+        CASES.put("query", QueryCases::query);
+        CASES.put("broker-restart", RestartCase::run);
+    }
+
+    private static final String LAST = "broker-restart";
+
+    public static void main(String[] args) throws Exception {
+        Env env = new Env(args[0], args[1]);
+        boolean last = false;
+        ExecutorService threads = Executors.newCachedThreadPool();
+        for (int i = 2; i < args.length; i++) {
+            String name = args[i];
+            if (name.equals(LAST)) {
+                last = true;
+            } else {
+                threads.execute(() -> runCase(env, name));
+            }
+        }
+        threads.shutdown();
+        threads.awaitTermination(10, TimeUnit.MINUTES);
+        if (last) {
+            runCase(env, LAST);
+        }
+        System.exit(0);
+    }
+
+    /** Tells the suite that the broker may be restarted now, and returns when it has been. */
+    static void awaitBrokerRestart() throws Exception {
+        System.out.println("WAITING " + LAST);
+        if (new BufferedReader(new InputStreamReader(System.in)).readLine() == null) {
+            throw new IllegalStateException("the broker was not restarted");
+        }
+    }
+
+    private static void runCase(Env env, String name) {
+        Map<String, Object> result = new LinkedHashMap<>();
+        result.put("case", name);
+        Case body = CASES.get(name);
+        if (body == null) {
+            result.put("skipped", true);
+        } else {
+            try {
+                Map<String, Object> facts = new TreeMap<>();
+                body.run(env, facts);
+                result.put("facts", facts);
+            } catch (Throwable failure) {
+                failure.printStackTrace();
+                result.put("error", failure.toString());
+            }
+        }
+        System.out.println("RESULT " + RemotingSerializable.toJson(result, false));
+    }
+}
