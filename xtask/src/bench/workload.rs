@@ -1,0 +1,291 @@
+//! The workloads, in the order in which they run, and the goals that OxMQ sets itself against the original.
+
+use std::time::Duration;
+
+use super::end_to_end::EndToEnd;
+use super::frames::SendTemplate;
+use super::load::{self, Measure, Plan, Pulls, Sends};
+use super::meter::Meter;
+
+/// Messages of the send workloads.
+pub(crate) const SEND_TOPIC: &str = "bench";
+/// The backlog that is drained.
+pub(crate) const BACKLOG_TOPIC: &str = "bench_backlog";
+const END_TO_END_TOPIC: &str = "bench_latency";
+/// All topics that must exist.
+pub(crate) const TOPICS: [&str; 3] = [SEND_TOPIC, BACKLOG_TOPIC, END_TO_END_TOPIC];
+const GROUP: &str = "bench_consumer";
+const BACKLOG_BODY_BYTES: usize = 128;
+const BATCH_MESSAGES: u32 = 32;
+
+/// What one send workload may store, so that a fast server does not fill the disk.
+const STORED_BYTES_MAX: u64 = 3 << 29;
+/// Bytes that a stored message has around its body, roughly: fixed fields, topic, properties (protocol.md §6.1).
+const STORED_OVERHEAD_BYTES: u64 = 250;
+const RAMP: Duration = Duration::from_secs(2);
+
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) flush: Flush,
+    pub(crate) goal: Option<Goal>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Send {
+        body_bytes: usize,
+        connections: usize,
+        in_flight: usize,
+    },
+    SendBatch {
+        body_bytes: usize,
+        connections: usize,
+        in_flight: usize,
+    },
+    Drain {
+        connections: usize,
+    },
+    EndToEnd {
+        messages_per_second: u32,
+    },
+}
+
+/// The broker's flushDiskType.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    Async,
+    Sync,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    /// At least this many times Java's messages per CPU-second.
+    MessagesPerCpuSecond(f64),
+    /// At most this part of Java's p99.
+    P99(f64),
+}
+
+const fn send(name: &'static str, title: &'static str, kind: Kind, times_java: f64) -> Workload {
+    Workload {
+        name,
+        title,
+        kind,
+        flush: Flush::Async,
+        goal: Some(Goal::MessagesPerCpuSecond(times_java)),
+    }
+}
+
+pub(crate) const WORKLOADS: [Workload; 11] = [
+    send(
+        "send-128-4x64",
+        "send 128 B, 4 connections × 64 in flight",
+        Kind::Send {
+            body_bytes: 128,
+            connections: 4,
+            in_flight: 64,
+        },
+        10.0,
+    ),
+    send(
+        "send-128-16x1",
+        "send 128 B, 16 connections × 1 in flight",
+        Kind::Send {
+            body_bytes: 128,
+            connections: 16,
+            in_flight: 1,
+        },
+        5.0,
+    ),
+    send(
+        "send-128-256x1",
+        "send 128 B, 256 connections × 1 in flight",
+        Kind::Send {
+            body_bytes: 128,
+            connections: 256,
+            in_flight: 1,
+        },
+        5.0,
+    ),
+    send(
+        "batch-128",
+        "send 128 B in batches of 32, 4 connections × 4 in flight",
+        Kind::SendBatch {
+            body_bytes: 128,
+            connections: 4,
+            in_flight: 4,
+        },
+        8.0,
+    ),
+    send(
+        "send-1k-4x64",
+        "send 1 KiB, 4 connections × 64 in flight",
+        Kind::Send {
+            body_bytes: 1024,
+            connections: 4,
+            in_flight: 64,
+        },
+        10.0,
+    ),
+    send(
+        "send-1k-16x1",
+        "send 1 KiB, 16 connections × 1 in flight",
+        Kind::Send {
+            body_bytes: 1024,
+            connections: 16,
+            in_flight: 1,
+        },
+        5.0,
+    ),
+    send(
+        "send-1k-256x1",
+        "send 1 KiB, 256 connections × 1 in flight",
+        Kind::Send {
+            body_bytes: 1024,
+            connections: 256,
+            in_flight: 1,
+        },
+        5.0,
+    ),
+    send(
+        "batch-1k",
+        "send 1 KiB in batches of 32, 4 connections × 4 in flight",
+        Kind::SendBatch {
+            body_bytes: 1024,
+            connections: 4,
+            in_flight: 4,
+        },
+        8.0,
+    ),
+    send(
+        "drain-128",
+        "drain a backlog of 128 B by pull, 32 a pull, 8 queues",
+        Kind::Drain { connections: 4 },
+        5.0,
+    ),
+    Workload {
+        name: "end-to-end-1000",
+        title: "end to end at 1,000 messages/s, 128 B",
+        kind: Kind::EndToEnd {
+            messages_per_second: 1000,
+        },
+        flush: Flush::Async,
+        goal: Some(Goal::P99(0.25)),
+    },
+    Workload {
+        name: "sync-flush-128-4x16",
+        title: "SYNC_FLUSH, send 128 B, 4 connections × 16 in flight",
+        kind: Kind::Send {
+            body_bytes: 128,
+            connections: 4,
+            in_flight: 16,
+        },
+        flush: Flush::Sync,
+        goal: None,
+    },
+];
+
+impl Workload {
+    /// Whether a server that only appends and answers can take part.
+    pub(crate) fn is_send(&self) -> bool {
+        matches!(self.kind, Kind::Send { .. } | Kind::SendBatch { .. })
+    }
+
+    pub(crate) fn is_drain(&self) -> bool {
+        matches!(self.kind, Kind::Drain { .. })
+    }
+
+    pub(crate) fn run(&self, addr: &str, window: Duration, meter: &Meter) -> anyhow::Result<Measure> {
+        match self.kind {
+            Kind::Send {
+                body_bytes,
+                connections,
+                in_flight,
+            } => {
+                let template = SendTemplate::single(SEND_TOPIC, body_bytes);
+                let mut sends = Sends::new(template, connections, in_flight);
+                load::run(addr, &mut sends, &storing(window, body_bytes), meter)
+            }
+            Kind::SendBatch {
+                body_bytes,
+                connections,
+                in_flight,
+            } => {
+                let template = SendTemplate::batch(SEND_TOPIC, body_bytes, BATCH_MESSAGES);
+                let mut sends = Sends::new(template, connections, in_flight);
+                load::run(addr, &mut sends, &storing(window, body_bytes), meter)
+            }
+            Kind::Drain { connections } => {
+                let plan = Plan {
+                    ramp: RAMP,
+                    window,
+                    messages_max: u64::MAX,
+                };
+                load::run(addr, &mut Pulls::new(BACKLOG_TOPIC, GROUP, connections), &plan, meter)
+            }
+            Kind::EndToEnd { messages_per_second } => {
+                let plan = Plan {
+                    ramp: RAMP,
+                    window,
+                    messages_max: u64::MAX,
+                };
+                let body_bytes = 128;
+                EndToEnd {
+                    topic: END_TO_END_TOPIC,
+                    group: GROUP,
+                    body_bytes,
+                    messages_per_second,
+                }
+                .run(addr, &plan, meter)
+            }
+        }
+    }
+}
+
+/// Pipelined sends for a while, unmeasured.
+pub(crate) fn warm_up(addr: &str, span: Duration, meter: &Meter) -> anyhow::Result<Measure> {
+    let mut sends = Sends::new(SendTemplate::single(SEND_TOPIC, 128), 4, 64);
+    load::run(
+        addr,
+        &mut sends,
+        &Plan {
+            ramp: Duration::ZERO,
+            ..storing(span, 128)
+        },
+        meter,
+    )
+}
+
+/// Stores at least this many messages for [`Kind::Drain`], spread over all queues.
+pub(crate) fn fill_backlog(addr: &str, messages: u64, meter: &Meter) -> anyhow::Result<Measure> {
+    let template = SendTemplate::batch(BACKLOG_TOPIC, BACKLOG_BODY_BYTES, BATCH_MESSAGES);
+    let plan = Plan {
+        ramp: Duration::ZERO,
+        window: Duration::from_secs(600),
+        messages_max: messages,
+    };
+    load::run(addr, &mut Sends::new(template, 4, 4), &plan, meter)
+}
+
+fn storing(window: Duration, body_bytes: usize) -> Plan {
+    let messages_max = STORED_BYTES_MAX / (body_bytes as u64 + STORED_OVERHEAD_BYTES);
+    Plan {
+        ramp: RAMP,
+        window,
+        messages_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), WORKLOADS.len());
+    }
+}
