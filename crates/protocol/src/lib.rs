@@ -6,8 +6,10 @@
 pub mod ext_fields;
 pub mod frame;
 pub mod header;
+pub mod properties_file;
 pub mod requests;
 pub mod response_code;
+pub mod settings;
 pub mod version;
 
 pub use ext_fields::{ExtFields, FieldError, FieldSet};
