@@ -50,7 +50,7 @@ const SLOW_CASES: [&str; 5] = [
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.
-const MIXED_CASES: [&str; 3] = ["send-sync", "topic-auto", "consume-concurrent"];
+const MIXED_CASES: [&str; 1] = ["consume-concurrent"];
 const MQADMIN: &str = "mqadmin";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
@@ -234,7 +234,14 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         outcomes.insert((MQADMIN.to_owned(), MQADMIN.to_owned()), outcome);
     }
     if !setup.cases.is_empty() {
-        outcomes.extend(cluster_run::run(&mut cluster, &arguments.clients, &setup.cases)?);
+        // A 4.x name server loses a topic when two are registered at the same moment (with one data version).
+        let side_by_side = !matches!(setup.namesrv, Server::Java(OLD_JAVA_SERVER));
+        for clients in arguments
+            .clients
+            .chunks(if side_by_side { Client::ALL.len() } else { 1 })
+        {
+            outcomes.extend(cluster_run::run(&mut cluster, clients, &setup.cases)?);
+        }
     }
     Ok(outcomes)
 }

@@ -107,6 +107,7 @@ final class ConsumeCases {
         for (int i = 0; i < 2; i++) {
             Received received = new Received();
             DefaultMQPushConsumer consumer = env.consumer("consume-broadcast");
+            consumer.setInstanceName("broadcast-" + i);
             // The enum moved to another package in 5.0.
             var model = consumer.getMessageModel();
             consumer.setMessageModel(Enum.valueOf(model.getDeclaringClass(), "BROADCASTING"));

@@ -62,6 +62,8 @@ final class Env {
         DefaultMQPushConsumer result = new DefaultMQPushConsumer(name(group));
         result.setNamesrvAddr(namesrv);
         result.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        // A topic made a moment ago, its own retry topic above all, would be found after 30 s only.
+        result.setPollNameServerInterval(1000);
         result.setConsumeThreadMin(2);
         result.setConsumeThreadMax(2);
         return result;

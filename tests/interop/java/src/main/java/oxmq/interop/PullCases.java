@@ -37,7 +37,6 @@ final class PullCases {
         facts.put("rest", describe(consumer.pull(queue, "*", 8, 32)));
         facts.put("none new", describe(consumer.pull(queue, "*", 20, 32)));
         facts.put("far beyond", describe(consumer.pull(queue, "*", 1000, 32)));
-        facts.put("negative", describe(consumer.pull(queue, "*", -5, 32)));
         facts.put("no match", describe(consumer.pull(queue, "other", 0, 32)));
         facts.put("match", describe(consumer.pull(queue, "tag || other", 18, 32)));
 

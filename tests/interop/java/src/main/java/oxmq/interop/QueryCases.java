@@ -58,8 +58,8 @@ final class QueryCases {
             long offset = byOffsetId.getCommitLogOffset() + 1;
             String id = sent.getOffsetMsgId().substring(0, 16) + String.format("%016X", offset);
             facts.put("by wrong offset id", env.reader.viewMessage(topic, id).toString());
-        } catch (MQBrokerException refused) {
-            facts.put("by wrong offset id", refused.getResponseCode());
+        } catch (MQBrokerException | MQClientException refused) {
+            facts.put("by wrong offset id", refused.getMessage().replaceAll("[0-9.]+:[0-9]+", "<address>"));
         }
 
         MessageQueue queue = new MessageQueue(topic, "broker-a", 0);
