@@ -1,1 +1,24 @@
+//! The message store: one commit log, and the consume queues, index files and checkpoint that are derived from it.
+//!
+//! Owns every byte below `storePathRootDir` except the meaning of the JSON files. Formats are RocketMQ's
+//! (spec: storage.md), so that a Java broker can take a directory over and hand it back.
+//!
+//! Promises: positions only grow, `confirmed ≤ written`, `flushed ≤ written`; what SYNC_FLUSH acknowledged survives a
+//! power cut, what either mode acknowledged survives a killed process; a record never leaves with a wrong body CRC; a
+//! failed write or flush stops all further appends. Knows nothing of sockets, tokio, groups or topic configuration.
 
+pub mod append;
+pub mod config;
+pub mod config_file;
+mod consume_queue;
+pub mod disk;
+pub mod error;
+pub mod read;
+mod store;
+
+pub use append::{AppendBatch, AppendEntry, TagsCode};
+pub use config::{FlushDiskType, StoreConfig};
+pub use consume_queue::ConsumeQueue;
+pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
+pub use read::{Boundary, GetLimits, GetMessages, GetStatus, QueryResult, Wait};
+pub use store::{Figures, MessageStore, RecoveryReport, StoreListener};

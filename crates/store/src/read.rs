@@ -1,0 +1,78 @@
+//! What the reading operations of the store take and return (spec: storage.md §13, §14, §7.3).
+
+use bytes::Bytes;
+
+/// May the call wait for the disk?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Never,
+    Allowed,
+}
+
+/// Bounds of one [`crate::MessageStore::get_messages`].
+#[derive(Debug, Clone, Copy)]
+pub struct GetLimits {
+    /// Records wanted.
+    pub count: usize,
+    /// Bytes wanted; the first record is returned whatever its size.
+    pub bytes: usize,
+}
+
+impl GetLimits {
+    /// `count` records within the largest transfer of 128 MiB.
+    pub fn count(count: usize) -> GetLimits {
+        GetLimits {
+            count,
+            bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// Outcome of a get, with RocketMQ's meanings and ordinals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GetStatus {
+    Found,
+    NoMatchedMessage,
+    MessageWasRemoving,
+    OffsetFoundNull,
+    OffsetOverflowBadly,
+    OffsetOverflowOne,
+    OffsetTooSmall,
+    NoMatchedLogicQueue,
+    NoMessageInQueue,
+    OffsetReset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetMessages {
+    pub status: GetStatus,
+    pub next_begin_offset: i64,
+    pub min_offset: i64,
+    pub max_offset: i64,
+    /// Records appended to the output.
+    pub count: usize,
+    /// Bytes appended to the output.
+    pub bytes: usize,
+    /// The consumer is so far behind that a slave should serve it.
+    pub suggest_pulling_from_slave: bool,
+    /// Store timestamp of the last record returned, 0 if none.
+    pub last_store_timestamp: i64,
+}
+
+/// Which neighbour a search by time takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Boundary {
+    /// The first record at or after the time.
+    #[default]
+    Lower,
+    /// The last record at or before the time.
+    Upper,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct QueryResult {
+    /// Whole records, oldest first. Hash collisions are the client's to sort out.
+    pub records: Vec<Bytes>,
+    pub last_update_timestamp: i64,
+    pub last_update_physical_offset: i64,
+}
