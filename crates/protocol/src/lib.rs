@@ -5,11 +5,19 @@
 
 pub mod ext_fields;
 pub mod frame;
+pub mod hash;
 pub mod header;
-pub mod properties_file;
+pub mod message_id;
+pub mod perm;
+pub mod properties;
+pub mod property;
+pub mod record;
 pub mod requests;
 pub mod response_code;
-pub mod settings;
+pub mod scan;
+mod swar;
+pub mod sys_flag;
+pub mod topic;
 pub mod version;
 
 pub use ext_fields::{ExtFields, FieldError, FieldSet};

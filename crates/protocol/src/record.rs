@@ -1,0 +1,492 @@
+//! The stored form of a message, on disk and in pull replies (spec: storage.md §3.1).
+//!
+//! ```text
+//! 0   totalSize i32     4  magic i32        8  bodyCrc i32       12  queueId i32
+//! 16  flag i32         20  queueOffset i64 28  physicalOffset i64 36  sysFlag i32
+//! 40  bornTimestamp i64 48 bornHost (B = 8, or 20 for IPv6)
+//! 48+B  storeTimestamp i64   56+B  storeHost (S = 8 or 20)
+//! 56+B+S reconsumeTimes i32  preparedTransactionOffset i64  bodyLength i32  body
+//! topicLength u8 (v1) or i16 (v2)  topic   propertiesLength i16  properties
+//! ```
+//!
+//! A record is encoded once, straight into the buffer that is written to the log. The three fields that only the log
+//! knows are filled in by [`patch`] when it has given the record its place.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+
+use bytes::{BufMut, BytesMut};
+use thiserror::Error;
+
+use crate::properties::PROPERTIES_BYTES_MAX;
+use crate::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
+
+pub const MAGIC_V1: i32 = 0xDAA3_20A7_u32 as i32;
+pub const MAGIC_V2: i32 = 0xDAA3_20AB_u32 as i32;
+/// Marks the rest of a commit log file that was too short for the next record.
+pub const BLANK_MAGIC: i32 = 0xCBD4_3194_u32 as i32;
+pub const BLANK_BYTES: usize = 8;
+
+/// A record with IPv4 hosts and no body, topic or properties. Nothing is shorter.
+pub const RECORD_BYTES_MIN: usize = 91;
+
+/// Bytes of the fields before the body, IPv6 hosts.
+const HEAD_BYTES_MAX: usize = 88 + 12 + 12;
+const TOPIC_V1_BYTES_MAX: usize = 127;
+const QUEUE_OFFSET_AT: usize = 20;
+const PHYSICAL_OFFSET_AT: usize = 28;
+const SYS_FLAG_AT: usize = 36;
+const BORN_HOST_AT: usize = 48;
+
+/// What a record is made from. Host bits of `sys_flag` are set by [`encode`].
+#[derive(Debug, Clone, Copy)]
+pub struct RecordFields<'a> {
+    pub queue_id: i32,
+    pub flag: i32,
+    pub sys_flag: i32,
+    pub born_timestamp: i64,
+    pub born_host: SocketAddr,
+    pub store_host: SocketAddr,
+    pub reconsume_times: i32,
+    pub prepared_transaction_offset: i64,
+    pub topic: &'a [u8],
+    pub body: &'a [u8],
+}
+
+/// Why a record cannot be written, or why bytes are not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecordError {
+    #[error("a body of {0} bytes is too long for a record")]
+    BodyTooLong(usize),
+    #[error("a topic of {0} bytes is too long for a record")]
+    TopicTooLong(usize),
+    #[error("properties of {0} bytes are longer than {PROPERTIES_BYTES_MAX}")]
+    PropertiesTooLong(usize),
+    #[error("a record of {total_size} bytes does not fit the {available} that are there")]
+    Truncated { total_size: i64, available: usize },
+    #[error("{0:#010x} is not the magic of a record")]
+    Magic(i32),
+    #[error("the lengths inside a record of {0} bytes do not add up")]
+    Lengths(usize),
+    #[error("the crc of the body is {computed:#010x}, the record says {stored:#010x}")]
+    Crc { stored: u32, computed: u32 },
+}
+
+/// Appends one record and returns where it is. Body CRC is filled in; queue offset, physical offset and store
+/// timestamp are left 0 for [`patch`]. On an error `out` is as it was.
+pub fn encode(
+    out: &mut BytesMut,
+    fields: &RecordFields<'_>,
+    write_properties: impl FnOnce(&mut BytesMut),
+) -> Result<Range<usize>, RecordError> {
+    if fields.body.len() > i32::MAX as usize / 2 {
+        return Err(RecordError::BodyTooLong(fields.body.len()));
+    }
+    if fields.topic.len() > i16::MAX as usize {
+        return Err(RecordError::TopicTooLong(fields.topic.len()));
+    }
+    let start = out.len();
+    let v2 = fields.topic.len() > TOPIC_V1_BYTES_MAX;
+    out.reserve(HEAD_BYTES_MAX + fields.body.len() + fields.topic.len() + 4 + 256);
+
+    let mut head = Head {
+        bytes: [0; HEAD_BYTES_MAX],
+        filled: 0,
+    };
+    head.write_fields(fields, if v2 { MAGIC_V2 } else { MAGIC_V1 });
+    out.put_slice(&head.bytes[..head.filled]);
+    out.put_slice(fields.body);
+    match v2 {
+        true => out.put_i16(fields.topic.len() as i16),
+        false => out.put_u8(fields.topic.len() as u8),
+    }
+    out.put_slice(fields.topic);
+    let length_at = out.len();
+    out.put_i16(0);
+    write_properties(out);
+
+    let properties_bytes = out.len() - length_at - 2;
+    if properties_bytes > PROPERTIES_BYTES_MAX {
+        out.truncate(start);
+        return Err(RecordError::PropertiesTooLong(properties_bytes));
+    }
+    out[length_at..length_at + 2].copy_from_slice(&(properties_bytes as i16).to_be_bytes());
+    let total_size = (out.len() - start) as i32;
+    out[start..start + 4].copy_from_slice(&total_size.to_be_bytes());
+    Ok(start..out.len())
+}
+
+/// Fills in what only the log knows.
+///
+/// # Panics
+/// When `record` is not one that [`encode`] wrote.
+#[inline]
+pub fn patch(record: &mut [u8], queue_offset: i64, physical_offset: i64, store_timestamp: i64) {
+    let v6_born_host = record[SYS_FLAG_AT + 3] & BORN_HOST_V6 as u8 != 0;
+    let store_timestamp_at = BORN_HOST_AT + if v6_born_host { 20 } else { 8 };
+    record[QUEUE_OFFSET_AT..QUEUE_OFFSET_AT + 8].copy_from_slice(&queue_offset.to_be_bytes());
+    record[PHYSICAL_OFFSET_AT..PHYSICAL_OFFSET_AT + 8].copy_from_slice(&physical_offset.to_be_bytes());
+    record[store_timestamp_at..store_timestamp_at + 8].copy_from_slice(&store_timestamp.to_be_bytes());
+}
+
+/// The 8 bytes that mark the rest of a file, `remaining` bytes including these, as unused.
+pub fn blank(remaining: i32) -> [u8; BLANK_BYTES] {
+    let mut bytes = [0; BLANK_BYTES];
+    bytes[..4].copy_from_slice(&remaining.to_be_bytes());
+    bytes[4..].copy_from_slice(&BLANK_MAGIC.to_be_bytes());
+    bytes
+}
+
+/// The checksum of a body as records hold it: without the sign bit.
+pub fn body_crc(body: &[u8]) -> u32 {
+    crc32fast::hash(body) & 0x7FFF_FFFF
+}
+
+/// The fields before the body, put together on the stack so that they enter the buffer in one copy.
+struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    filled: usize,
+}
+
+impl Head {
+    #[inline]
+    fn put<const N: usize>(&mut self, value: [u8; N]) {
+        self.bytes[self.filled..self.filled + N].copy_from_slice(&value);
+        self.filled += N;
+    }
+
+    /// Skips bytes that stay 0 for now.
+    #[inline]
+    fn leave(&mut self, bytes: usize) {
+        self.filled += bytes;
+    }
+
+    #[inline]
+    fn host(&mut self, host: SocketAddr) {
+        match host.ip().to_canonical() {
+            IpAddr::V4(ip) => self.put(ip.octets()),
+            IpAddr::V6(ip) => self.put(ip.octets()),
+        }
+        self.put(u32::from(host.port()).to_be_bytes());
+    }
+
+    #[inline]
+    fn write_fields(&mut self, fields: &RecordFields<'_>, magic: i32) {
+        let mut sys_flag = fields.sys_flag & !(BORN_HOST_V6 | STORE_HOST_V6);
+        if fields.born_host.ip().to_canonical().is_ipv6() {
+            sys_flag |= BORN_HOST_V6;
+        }
+        if fields.store_host.ip().to_canonical().is_ipv6() {
+            sys_flag |= STORE_HOST_V6;
+        }
+        self.leave(4); // total size, known at the end
+        self.put(magic.to_be_bytes());
+        self.put(body_crc(fields.body).to_be_bytes());
+        self.put(fields.queue_id.to_be_bytes());
+        self.put(fields.flag.to_be_bytes());
+        self.leave(16); // queue offset and physical offset
+        self.put(sys_flag.to_be_bytes());
+        self.put(fields.born_timestamp.to_be_bytes());
+        self.host(fields.born_host);
+        self.leave(8); // store timestamp
+        self.host(fields.store_host);
+        self.put(fields.reconsume_times.to_be_bytes());
+        self.put(fields.prepared_transaction_offset.to_be_bytes());
+        self.put((fields.body.len() as i32).to_be_bytes());
+    }
+}
+
+/// A record where it lies, with its lengths checked: every accessor is in bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    bytes: &'a [u8],
+    /// Where the store timestamp begins: behind the born host.
+    store_timestamp_at: usize,
+    /// Where `reconsumeTimes` begins: behind the store host.
+    reconsume_times_at: usize,
+    body_at: usize,
+    body_end: usize,
+    topic_at: usize,
+    topic_end: usize,
+}
+
+impl<'a> RecordRef<'a> {
+    /// The record at the start of `bytes`.
+    pub fn parse(bytes: &'a [u8]) -> Result<RecordRef<'a>, RecordError> {
+        let available = bytes.len();
+        let truncated = |total_size: i32| RecordError::Truncated {
+            total_size: total_size.into(),
+            available,
+        };
+        if available < 8 {
+            return Err(truncated(RECORD_BYTES_MIN as i32));
+        }
+        let total_size = int(bytes, 0);
+        let magic = int(bytes, 4);
+        if magic != MAGIC_V1 && magic != MAGIC_V2 {
+            return Err(RecordError::Magic(magic));
+        }
+        let size = usize::try_from(total_size)
+            .ok()
+            .filter(|size| *size >= RECORD_BYTES_MIN)
+            .ok_or(RecordError::Lengths(total_size.max(0) as usize))?;
+        let bytes = bytes.get(..size).ok_or(truncated(total_size))?;
+
+        let sys_flag = int(bytes, SYS_FLAG_AT);
+        let store_timestamp_at = BORN_HOST_AT + host_bytes(sys_flag & BORN_HOST_V6 != 0);
+        let reconsume_times_at = store_timestamp_at + 8 + host_bytes(sys_flag & STORE_HOST_V6 != 0);
+        let body_at = reconsume_times_at + 16;
+        let lengths = RecordError::Lengths(size);
+        let body_end = end_of(bytes, body_at - 4, 4).ok_or(lengths)?;
+        let topic_length_bytes = if magic == MAGIC_V2 { 2 } else { 1 };
+        let topic_end = end_of(bytes, body_end, topic_length_bytes).ok_or(lengths)?;
+        let properties_end = end_of(bytes, topic_end, 2).ok_or(lengths)?;
+        if properties_end != size {
+            return Err(lengths);
+        }
+        Ok(RecordRef {
+            bytes,
+            store_timestamp_at,
+            reconsume_times_at,
+            body_at,
+            body_end,
+            topic_at: body_end + topic_length_bytes,
+            topic_end,
+        })
+    }
+
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub fn total_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn magic(&self) -> i32 {
+        int(self.bytes, 4)
+    }
+
+    pub fn body_crc(&self) -> u32 {
+        int(self.bytes, 8) as u32
+    }
+
+    pub fn queue_id(&self) -> i32 {
+        int(self.bytes, 12)
+    }
+
+    pub fn flag(&self) -> i32 {
+        int(self.bytes, 16)
+    }
+
+    pub fn queue_offset(&self) -> i64 {
+        long(self.bytes, QUEUE_OFFSET_AT)
+    }
+
+    pub fn physical_offset(&self) -> i64 {
+        long(self.bytes, PHYSICAL_OFFSET_AT)
+    }
+
+    pub fn sys_flag(&self) -> i32 {
+        int(self.bytes, SYS_FLAG_AT)
+    }
+
+    pub fn born_timestamp(&self) -> i64 {
+        long(self.bytes, 40)
+    }
+
+    pub fn born_host(&self) -> SocketAddr {
+        host(&self.bytes[BORN_HOST_AT..self.store_timestamp_at])
+    }
+
+    pub fn store_timestamp(&self) -> i64 {
+        long(self.bytes, self.store_timestamp_at)
+    }
+
+    pub fn store_host(&self) -> SocketAddr {
+        host(&self.bytes[self.store_timestamp_at + 8..self.reconsume_times_at])
+    }
+
+    pub fn reconsume_times(&self) -> i32 {
+        int(self.bytes, self.reconsume_times_at)
+    }
+
+    pub fn prepared_transaction_offset(&self) -> i64 {
+        long(self.bytes, self.reconsume_times_at + 4)
+    }
+
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[self.body_at..self.body_end]
+    }
+
+    pub fn body_range(&self) -> Range<usize> {
+        self.body_at..self.body_end
+    }
+
+    pub fn topic(&self) -> &'a [u8] {
+        &self.bytes[self.topic_at..self.topic_end]
+    }
+
+    /// The properties as text, for [`crate::properties`].
+    pub fn properties(&self) -> &'a [u8] {
+        &self.bytes[self.topic_end + 2..]
+    }
+
+    /// Compares the body with its checksum. Writers that do not check leave 0 there, as do empty bodies.
+    pub fn verify_crc(&self) -> Result<(), RecordError> {
+        let stored = self.body_crc();
+        let computed = body_crc(self.body());
+        if stored == computed || stored == 0 {
+            return Ok(());
+        }
+        Err(RecordError::Crc { stored, computed })
+    }
+}
+
+fn host_bytes(v6: bool) -> usize {
+    if v6 { 20 } else { 8 }
+}
+
+/// Where a field ends whose length, of `length_bytes`, stands at `at`; nothing when that is outside of `bytes`.
+fn end_of(bytes: &[u8], at: usize, length_bytes: usize) -> Option<usize> {
+    let length = match *bytes.get(at..at + length_bytes)? {
+        [one] => i32::from(one),
+        [high, low] => i16::from_be_bytes([high, low]).into(),
+        [a, b, c, d] => i32::from_be_bytes([a, b, c, d]),
+        _ => return None,
+    };
+    let end = (at + length_bytes).checked_add(usize::try_from(length).ok()?)?;
+    (end <= bytes.len()).then_some(end)
+}
+
+#[inline]
+fn int(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+#[inline]
+fn long(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// An address of 4 or 16 bytes, then the port as an int.
+fn host(bytes: &[u8]) -> SocketAddr {
+    let (ip, port) = bytes.split_at(bytes.len() - 4);
+    let ip = match <[u8; 4]>::try_from(ip) {
+        Ok(v4) => IpAddr::V4(Ipv4Addr::from(v4)),
+        Err(_) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(ip).expect("16 bytes"))),
+    };
+    SocketAddr::new(ip, int(port, 0) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties;
+    use proptest::prelude::*;
+
+    fn fields<'a>(topic: &'a [u8], body: &'a [u8]) -> RecordFields<'a> {
+        RecordFields {
+            queue_id: 3,
+            flag: 7,
+            sys_flag: 0x8,
+            born_timestamp: 1_700_000_000_000,
+            born_host: "10.0.0.9:51234".parse().unwrap(),
+            store_host: "10.0.0.1:10911".parse().unwrap(),
+            reconsume_times: 2,
+            prepared_transaction_offset: 99,
+            topic,
+            body,
+        }
+    }
+
+    #[test]
+    fn the_shortest_record_has_the_known_size() {
+        let mut out = BytesMut::new();
+        assert_eq!(encode(&mut out, &fields(b"", b""), |_| ()), Ok(0..RECORD_BYTES_MIN));
+        let v6 = RecordFields {
+            born_host: "[2001:db8::1]:1".parse().unwrap(),
+            store_host: "[2001:db8::2]:2".parse().unwrap(),
+            ..fields(b"", b"")
+        };
+        assert_eq!(encode(&mut out, &v6, |_| ()).map(|range| range.len()), Ok(115));
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_the_buffer_as_it_was() {
+        let mut out = BytesMut::from(&b"before"[..]);
+        let error = encode(&mut out, &fields(b"t", b"body"), |out| out.put_bytes(b'x', 40_000));
+        assert_eq!(error, Err(RecordError::PropertiesTooLong(40_000)));
+        assert_eq!(&out[..], b"before");
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_body_is_noticed() {
+        let mut out = BytesMut::new();
+        encode(&mut out, &fields(b"orders", b"body"), |_| ()).unwrap();
+        assert_eq!(RecordRef::parse(&out).unwrap().verify_crc(), Ok(()));
+        out[88] ^= 1;
+        assert!(matches!(
+            RecordRef::parse(&out).unwrap().verify_crc(),
+            Err(RecordError::Crc { .. })
+        ));
+    }
+
+    #[test]
+    fn blanks_are_not_records() {
+        let mut bytes = blank(4096).to_vec();
+        bytes.resize(200, 0);
+        assert_eq!(RecordRef::parse(&bytes).unwrap_err(), RecordError::Magic(BLANK_MAGIC));
+    }
+
+    fn any_host() -> impl Strategy<Value = SocketAddr> {
+        prop_oneof![
+            (any::<u32>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(Ipv4Addr::from(ip).into(), port)),
+            (any::<u64>(), any::<u16>())
+                .prop_map(|(ip, port)| SocketAddr::new(Ipv6Addr::from(u128::from(ip) << 64 | 1).into(), port)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive_their_bytes(
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+            topic in "[a-zA-Z0-9_%-]{1,200}",
+            value in "[a-z]{1,30}",
+            born_host in any_host(),
+            store_host in any_host(),
+            queue_offset: i64, physical_offset: i64, store_timestamp: i64, sys_flag in 0..0x800i32,
+        ) {
+            let wanted = RecordFields { born_host, store_host, sys_flag, ..fields(topic.as_bytes(), &body) };
+            let mut out = BytesMut::from(&b"other"[..]);
+            let range = encode(&mut out, &wanted, |out| properties::write(out, b"TAGS", value.as_bytes())).unwrap();
+            patch(&mut out[range.clone()], queue_offset, physical_offset, store_timestamp);
+            let record = RecordRef::parse(&out[range.clone()]).unwrap();
+            prop_assert_eq!(record.total_size(), range.len());
+            prop_assert_eq!(
+                (record.queue_offset(), record.physical_offset(), record.store_timestamp()),
+                (queue_offset, physical_offset, store_timestamp)
+            );
+            prop_assert_eq!((record.born_host(), record.store_host()), (born_host, store_host));
+            prop_assert_eq!((record.topic(), record.body()), (topic.as_bytes(), &body[..]));
+            prop_assert_eq!(properties::find(record.properties(), "TAGS"), Some(value.as_bytes()));
+            prop_assert_eq!((record.queue_id(), record.flag(), record.reconsume_times()), (3, 7, 2));
+            prop_assert_eq!((record.born_timestamp(), record.prepared_transaction_offset()), (1_700_000_000_000, 99));
+            prop_assert_eq!(record.sys_flag() & !(BORN_HOST_V6 | STORE_HOST_V6), sys_flag & !(BORN_HOST_V6 | STORE_HOST_V6));
+            prop_assert_eq!(record.verify_crc(), Ok(()));
+            for cut in 0..range.len() {
+                prop_assert!(RecordRef::parse(&out[range.start..range.start + cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn hostile_records_are_errors(mut bytes in proptest::collection::vec(any::<u8>(), 8..400), v2: bool) {
+            let total = bytes.len() as i32;
+            bytes[..4].copy_from_slice(&total.to_be_bytes());
+            bytes[4..8].copy_from_slice(&(if v2 { MAGIC_V2 } else { MAGIC_V1 }).to_be_bytes());
+            if let Ok(record) = RecordRef::parse(&bytes) {
+                let _ = (record.topic(), record.body(), record.properties(), record.born_host(), record.store_host());
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The JSON form of a header (spec: protocol.md §2.1).
+
+use super::request::{Gather, with_gatherer};
+use super::text::{RawText, escape_at};
+use super::{ScannedHeader, ScannedRequest, Unscanned};
+use crate::swar;
+use crate::version::Language;
+
+pub(super) fn scan(header: &[u8]) -> Result<ScannedHeader<'_>, Unscanned> {
+    if std::str::from_utf8(header).is_err() {
+        return Err(Unscanned);
+    }
+    let mut cursor = Cursor { bytes: header, at: 0 };
+    let mut members = Members::default();
+    cursor.object(|cursor, name| members.read(cursor, name))?;
+    cursor.end()?;
+    Ok(ScannedHeader {
+        code: members.code.ok_or(Unscanned)?,
+        language: members.language.unwrap_or(Language::OTHER),
+        version: members.version.unwrap_or(0),
+        opaque: members.opaque.unwrap_or(0),
+        flag: members.flag.unwrap_or(0),
+        request: members.request.ok_or(Unscanned)?,
+    })
+}
+
+/// The members of the outer object that have come so far.
+#[derive(Default)]
+struct Members<'a> {
+    code: Option<i32>,
+    language: Option<Language>,
+    version: Option<i32>,
+    opaque: Option<i32>,
+    flag: Option<i32>,
+    remark_seen: bool,
+    request: Option<ScannedRequest<'a>>,
+}
+
+impl<'a> Members<'a> {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>, name: &[u8]) -> Result<(), Unscanned> {
+        match name {
+            b"code" => once(&mut self.code, cursor.int()?),
+            b"flag" => once(&mut self.flag, cursor.int()?),
+            b"opaque" => once(&mut self.opaque, cursor.int()?),
+            b"version" => once(&mut self.version, cursor.int()?),
+            b"language" => {
+                let text = cursor.text()?.as_plain().ok_or(Unscanned)?;
+                once(&mut self.language, language(text))
+            }
+            b"extFields" => {
+                // Only the code tells what the fields mean. All clients write it first.
+                let code = self.code.ok_or(Unscanned)?;
+                let request = with_gatherer!(code, G => cursor.fields::<G<'_>>())?;
+                once(&mut self.request, request)
+            }
+            b"remark" => {
+                if self.remark_seen {
+                    return Err(Unscanned);
+                }
+                self.remark_seen = true;
+                cursor.text().map(|_| ())
+            }
+            _ => cursor.scalar().map(|_| ()),
+        }
+    }
+}
+
+/// A member that comes twice is an error to the decoder.
+#[inline]
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Unscanned> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Unscanned),
+    }
+}
+
+fn language(name: &[u8]) -> Language {
+    match name {
+        b"JAVA" => Language::JAVA,
+        b"GO" => Language::GO,
+        other => std::str::from_utf8(other).map_or(Language::OTHER, Language::from_name),
+    }
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The next byte that is not white space.
+    #[inline]
+    fn peek(&mut self) -> Result<u8, Unscanned> {
+        loop {
+            match *self.bytes.get(self.at).ok_or(Unscanned)? {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                byte => return Ok(byte),
+            }
+        }
+    }
+
+    #[inline]
+    fn expect(&mut self, wanted: u8) -> Result<(), Unscanned> {
+        if self.peek()? != wanted {
+            return Err(Unscanned);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Only white space may follow.
+    fn end(&mut self) -> Result<(), Unscanned> {
+        match self.peek() {
+            Ok(_) => Err(Unscanned),
+            Err(Unscanned) => Ok(()),
+        }
+    }
+
+    /// Reads an object; `member` is called behind each colon and reads the value.
+    #[inline]
+    fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &'a [u8]) -> Result<(), Unscanned>,
+    ) -> Result<(), Unscanned> {
+        self.expect(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let name = self.text()?.as_plain().ok_or(Unscanned)?;
+            self.expect(b':')?;
+            member(self, name)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(Unscanned),
+            }
+        }
+    }
+
+    #[inline]
+    fn fields<G: Gather<'a>>(&mut self) -> Result<ScannedRequest<'a>, Unscanned> {
+        let mut gather = G::default();
+        self.object(|cursor, name| match cursor.scalar()? {
+            Some(value) => gather.set(name, value),
+            None => Ok(()),
+        })?;
+        gather.finish()
+    }
+
+    #[inline]
+    fn text(&mut self) -> Result<RawText<'a>, Unscanned> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            self.at += swar::find_json_text_stop(&self.bytes[self.at..]).ok_or(Unscanned)?;
+            match self.bytes[self.at] {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    self.at += escape_at(&self.bytes[self.at..])?.1;
+                }
+                _ => return Err(Unscanned),
+            }
+        }
+        let raw = &self.bytes[start..self.at];
+        self.at += 1;
+        Ok(match escaped {
+            false => RawText::plain(raw),
+            true => RawText::with_escapes(raw),
+        })
+    }
+
+    /// A number as JSON writes whole ones.
+    fn whole(&mut self) -> Result<RawText<'a>, Unscanned> {
+        self.peek()?;
+        let start = self.at;
+        if self.bytes[self.at] == b'-' {
+            self.at += 1;
+        }
+        let digits = self.at;
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        // No leading zeros, and no -0, which is a float to the decoder.
+        let zero_first = self.bytes.get(digits) == Some(&b'0');
+        if zero_first && (self.at > digits + 1 || digits > start) {
+            return Err(Unscanned);
+        }
+        if matches!(self.bytes.get(self.at), Some(b'.' | b'e' | b'E')) {
+            return Err(Unscanned);
+        }
+        let number = RawText::plain(&self.bytes[start..self.at]);
+        number.number()?;
+        Ok(number)
+    }
+
+    #[inline]
+    fn int(&mut self) -> Result<i32, Unscanned> {
+        self.whole()?.int()
+    }
+
+    /// Text, or a scalar that stands for it; nothing for `null`.
+    #[inline]
+    fn scalar(&mut self) -> Result<Option<RawText<'a>>, Unscanned> {
+        match self.peek()? {
+            b'"' => self.text().map(Some),
+            b't' => self.word(b"true").map(Some),
+            b'f' => self.word(b"false").map(Some),
+            b'n' => self.word(b"null").map(|_| None),
+            _ => self.whole().map(Some),
+        }
+    }
+
+    fn word(&mut self, word: &'static [u8]) -> Result<RawText<'a>, Unscanned> {
+        if !self.bytes[self.at..].starts_with(word) {
+            return Err(Unscanned);
+        }
+        self.at += word.len();
+        Ok(RawText::plain(word))
+    }
+}
