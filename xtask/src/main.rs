@@ -3,6 +3,7 @@
 //! Each command is one module; everything that starts servers goes through `servers`.
 
 mod bench;
+mod check;
 mod interop;
 mod servers;
 
@@ -11,10 +12,12 @@ fn main() -> anyhow::Result<()> {
     let command = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
     match command.as_str() {
+        "check" => check::check(),
+        "fix" => check::fix(),
         "bench" => bench::run(&rest),
         "interop" => interop::run(&rest),
         _ => {
-            eprintln!("usage: cargo xtask bench|interop [options]");
+            eprintln!("usage: cargo xtask check|fix|bench|interop [options]");
             std::process::exit(2);
         }
     }
