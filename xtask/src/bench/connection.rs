@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::Timespec;
 
-const INPUT_BYTES: usize = 256 << 10;
+const INPUT_BYTES_MIN: usize = 64 << 10;
 const EVENTS_MAX: usize = 256;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -74,8 +74,8 @@ impl Input {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.buffer.len() - self.end < INPUT_BYTES / 2 {
-            self.buffer.resize(self.buffer.len().max(INPUT_BYTES / 2) * 2, 0);
+        if self.buffer.len() - self.end < INPUT_BYTES_MIN / 2 {
+            self.buffer.resize(self.buffer.len().max(INPUT_BYTES_MIN / 2) * 2, 0);
         }
         match stream.read(&mut self.buffer[self.end..]) {
             Ok(0) => bail!("the peer closed the connection"),

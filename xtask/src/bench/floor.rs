@@ -136,8 +136,8 @@ impl Worker {
             }
         }
         let mut bytes = 0;
-        while let Some((_, _, length)) = split(&connection.input.bytes()[bytes..])? {
-            bytes += length;
+        while let Some(frame) = split(&connection.input.bytes()[bytes..])? {
+            bytes += frame.length;
         }
         Ok(bytes)
     }
@@ -161,12 +161,12 @@ impl Worker {
         let mut at = 0;
         while at < bytes {
             let request = &connection.input.bytes()[at..bytes];
-            let (header, _, length) = split(request)?.context("whole frames were counted")?;
-            let opaque = opaque_at(header).map_or(0, |at| read_decimal(&header[at..]));
+            let request = split(request)?.context("whole frames were counted")?;
+            let opaque = opaque_at(request.header).map_or(0, |at| read_decimal(&request.header[at..]));
             let start = connection.output.bytes.len();
             connection.output.bytes.extend_from_slice(&self.answer);
             write_decimal(&mut connection.output.bytes[start + self.answer_opaque_at..], opaque);
-            at += length;
+            at += request.length;
         }
         connection.input.consume(bytes);
         if connection.flush().is_err() {

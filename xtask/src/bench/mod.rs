@@ -157,6 +157,12 @@ fn measure(
         let measure = workload
             .run(&server.addr, options.window, &meter)
             .with_context(|| workload.name.to_owned())?;
+        ensure!(
+            measure.messages > 0,
+            "{}: {}",
+            workload.name,
+            measure.first_error.unwrap_or_default()
+        );
         eprintln!("{}", report.add(target, workload, measure));
     }
     drop(server);
@@ -265,7 +271,12 @@ mod tests {
 
     #[test]
     fn wrong_options_are_refused() {
-        for args in [&["--server", "x"][..], &["--workload", "nothing"], &["--rounds"], &["--fast"]] {
+        for args in [
+            &["--server", "x"][..],
+            &["--workload", "nothing"],
+            &["--rounds"],
+            &["--fast"],
+        ] {
             assert!(parse(args).is_err());
         }
     }

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use super::load::Measure;
 use super::process::Memory;
-use super::target::Target;
+use super::target::{JAVA_VERSION, Target};
 use super::workload::{Flush, Goal, WORKLOADS, Workload};
 
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench --write` -->\n";
@@ -83,7 +83,8 @@ impl Report {
             line.p999_ms.decimal(),
             line.anonymous_mib.count(),
             line.generator_us.decimal(),
-            line.complaint(),
+            line.complaint()
+                .map_or(String::new(), |complaint| format!(", {complaint}")),
         );
         let index = WORKLOADS.iter().position(|candidate| candidate.name == workload.name);
         let index = index.expect("every workload is in the list");
@@ -127,18 +128,18 @@ impl Report {
                 Some(Goal::P99(part)) => format!("p99 ≤ {part:.2}×: {}", verdict(p99 <= part)),
                 None => "–".to_owned(),
             };
-            let floor = self.figures(index, Target::Floor);
-            let floor = floor.map_or("–".to_owned(), |floor| {
-                times(oxmq.cpu_us.median() / floor.cpu_us.median())
-            });
             let rate = oxmq.rate.median() / java.rate.median();
+            let p50 = oxmq.p50_ms.median() / java.p50_ms.median();
+            let floor = self.figures(index, Target::Floor).map_or("–".to_owned(), |floor| {
+                let cpu = oxmq.cpu_us.median() / floor.cpu_us.median();
+                format!("{} / {:.2}×", times(cpu), oxmq.rate.median() / floor.rate.median())
+            });
             let _ = writeln!(
                 rows,
-                "| {} | **{}** | {} | {} | {p99:.2}× | {goal} | {floor} |",
+                "| {} | **{}** | {} | {p50:.2}× | {p99:.2}× | {goal} | {floor} |",
                 workload.title,
                 times(cpu),
                 times(rate),
-                format_args!("{:.2}×", oxmq.p50_ms.median() / java.p50_ms.median()),
             );
         }
         rows
@@ -152,7 +153,7 @@ impl Report {
             };
             let _ = writeln!(
                 rows,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |{}",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 WORKLOADS[index].title,
                 target.title(),
                 figures.rate.count(),
@@ -163,10 +164,20 @@ impl Report {
                 figures.anonymous_mib.count(),
                 figures.mapped_mib.count(),
                 figures.generator_us.decimal(),
-                figures.complaint(),
             );
         }
         rows
+    }
+
+    /// Nothing when all answers were successes.
+    fn error_lines(&self) -> String {
+        let mut lines = String::new();
+        for &(index, target) in self.measures.keys() {
+            if let Some(complaint) = self.figures(index, target).and_then(|figures| figures.complaint()) {
+                let _ = writeln!(lines, "- {}, {}: {complaint}", WORKLOADS[index].title, target.title());
+            }
+        }
+        lines
     }
 
     fn process_rows(&self) -> String {
@@ -213,12 +224,17 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "Machine: {}\n", machine())?;
+        writeln!(
+            out,
+            "Versions: OxMQ {}, Java broker {JAVA_VERSION}\n",
+            env!("CARGO_PKG_VERSION")
+        )?;
         writeln!(out, "Command: `{}`\n", self.command)?;
         let ratios = self.ratio_rows();
         if !ratios.is_empty() {
             writeln!(
                 out,
-                "### OxMQ against Java\n\n| workload | messages per CPU-second | messages/s | p50 | p99 | goal | CPU per message, of the floor |\n|---|--:|--:|--:|--:|---|--:|\n{ratios}"
+                "### OxMQ against Java\n\n| workload | messages per CPU-second | messages/s | p50 | p99 | goal | CPU per message / messages/s, of the floor's |\n|---|--:|--:|--:|--:|---|--:|\n{ratios}"
             )?;
         }
         let processes = self.process_rows();
@@ -232,7 +248,13 @@ impl Display for Report {
             out,
             "### All figures\n\n| workload | server | messages/s | broker CPU µs per message | p50 ms | p99 ms | p99.9 ms | anonymous MiB | mapped MiB | generator CPU µs per message |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n{}",
             self.figure_rows()
-        )
+        )?;
+        let errors = self.error_lines();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            write!(out, "\nErrors:\n\n{errors}")
+        }
     }
 }
 
@@ -254,11 +276,9 @@ impl Figures {
         }
     }
 
-    fn complaint(&self) -> String {
-        match &self.first_error {
-            Some(error) => format!(" {} errors, first: {error}", self.errors),
-            None => String::new(),
-        }
+    fn complaint(&self) -> Option<String> {
+        let first = self.first_error.as_ref()?;
+        Some(format!("{} errors, first: {first}", self.errors))
     }
 }
 

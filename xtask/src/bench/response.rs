@@ -23,7 +23,7 @@ pub(crate) struct Response<'a> {
 impl<'a> Response<'a> {
     /// The frame at the start of `bytes` and its length; none while it is incomplete.
     pub(crate) fn parse(bytes: &'a [u8]) -> anyhow::Result<Option<(Self, usize)>> {
-        let Some((header, body, length)) = split(bytes)? else {
+        let Some(Frame { header, body, length }) = split(bytes)? else {
             return Ok(None);
         };
         ensure!(bytes[4] == 0, "an answer in serialization {}, not JSON", bytes[4]);
@@ -82,8 +82,15 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Header, body and total length of the frame at the start of `bytes`.
-pub(crate) fn split(bytes: &[u8]) -> anyhow::Result<Option<(&[u8], &[u8], usize)>> {
+/// The parts of a frame, and its length with the length word.
+pub(crate) struct Frame<'a> {
+    pub(crate) header: &'a [u8],
+    pub(crate) body: &'a [u8],
+    pub(crate) length: usize,
+}
+
+/// The frame at the start of `bytes`; none while it is incomplete.
+pub(crate) fn split(bytes: &[u8]) -> anyhow::Result<Option<Frame<'_>>> {
     let (Some(total), Some(mark)) = (word(bytes, 0), word(bytes, 4)) else {
         return Ok(None);
     };
@@ -96,7 +103,11 @@ pub(crate) fn split(bytes: &[u8]) -> anyhow::Result<Option<(&[u8], &[u8], usize)
         return Ok(None);
     };
     let (header, body) = frame.split_at(header_length);
-    Ok(Some((header, body, 4 + total)))
+    Ok(Some(Frame {
+        header,
+        body,
+        length: 4 + total,
+    }))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<usize> {
