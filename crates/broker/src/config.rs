@@ -1,226 +1,313 @@
 //! The settings of a broker under RocketMQ's keys (spec: config.md §3, §6).
 
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// What a SEND reply promises about the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FlushDiskType {
-    #[default]
-    AsyncFlush,
-    SyncFlush,
+use oxmq_protocol::{setting_enum, settings};
+
+setting_enum! {
+    /// What the acknowledgement of a send promises about the disk.
+    pub enum FlushDiskType { AsyncFlush = "ASYNC_FLUSH", SyncFlush = "SYNC_FLUSH" }
 }
 
-/// Resolved settings. Times are in milliseconds unless the name says otherwise.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BrokerConfig {
-    // Identity and addresses.
-    pub broker_name: String,
-    pub broker_cluster_name: String,
-    pub broker_id: i64,
-    /// Address given to clients and stored in messages.
-    pub broker_ip1: String,
-    /// Address given to slaves.
-    pub broker_ip2: String,
-    pub bind_address: String,
-    pub listen_port: u16,
-    /// 0: `listen_port` + 1.
-    pub ha_listen_port: u16,
-    /// `host:port;host:port`
-    pub namesrv_addr: String,
-    pub register_broker_timeout_ms: u64,
-    /// Clamped to 10,000–60,000.
-    pub register_name_server_period_ms: u64,
-    pub force_register: bool,
-    pub compressed_register: bool,
-    pub enable_single_topic_register: bool,
-    pub enable_split_registration: bool,
-    pub split_registration_size: usize,
-
-    // Topics and groups.
-    pub auto_create_topic_enable: bool,
-    pub auto_create_subscription_group: bool,
-    pub enable_create_sys_group: bool,
-    pub default_topic_queue_nums: i32,
-    /// 2 write, 4 read.
-    pub broker_permission: i32,
-    pub cluster_topic_enable: bool,
-    pub broker_topic_enable: bool,
-    pub validate_system_topic_when_update_topic: bool,
-    pub enable_mixed_message_type: bool,
-    pub clear_retry_topic_when_delete_topic: bool,
-    pub use_static_subscription: bool,
-    pub revive_queue_num: i32,
-    pub trace_topic_enable: bool,
-    pub msg_trace_topic_name: String,
-    pub timer_wheel_enable: bool,
-    pub enable_split_metadata: bool,
-    pub split_metadata_size: usize,
-
-    // Sending.
-    pub reject_transaction_message: bool,
-    pub enable_register_producer: bool,
-    /// Epoch milliseconds before which sends are refused.
-    pub start_accept_send_request_timestamp: i64,
-    pub region_id: String,
-    pub trace_on: bool,
-    pub max_message_size: usize,
-
-    // Pulling and consumers.
-    pub long_polling_enable: bool,
-    pub short_polling_time_ms: u64,
-    pub slave_read_enable: bool,
-    pub lite_pull_message_enable: bool,
-    pub reject_pull_consumer_enable: bool,
-    pub enable_property_filter: bool,
-    pub notify_consumer_ids_changed_enable: bool,
-    pub real_time_notify_consumer_change: bool,
-    pub channel_expired_timeout_ms: u64,
-    pub flush_consumer_offset_interval_ms: u64,
-    pub consumer_offset_update_version_step: u64,
-    pub use_server_side_reset_offset: bool,
-    pub max_transfer_count_on_message_in_memory: usize,
-    pub max_transfer_bytes_on_message_in_memory: usize,
-    pub max_transfer_count_on_message_in_disk: usize,
-    pub max_transfer_bytes_on_message_in_disk: usize,
-    pub access_message_in_memory_max_ratio: u32,
-    pub max_filter_message_size: usize,
-    pub default_query_max_num: i32,
-    pub max_msgs_num_batch: i32,
-
-    // Store.
-    pub store_path_root_dir: PathBuf,
-    /// Empty: `commitlog` below the root; several separated by commas.
-    pub store_path_commit_log: String,
-    pub mapped_file_size_commit_log: u64,
-    pub mapped_file_size_consume_queue: u64,
-    pub flush_disk_type: FlushDiskType,
-    pub flush_interval_commit_log_ms: u64,
-    pub flush_interval_consume_queue_ms: u64,
-    pub sync_flush_timeout_ms: u64,
-    pub message_index_enable: bool,
-    pub max_hash_slot_num: u32,
-    pub max_index_num: u32,
-    pub message_delay_level: String,
-    pub flush_delay_offset_interval_ms: u64,
-    pub delay_offset_update_version_step: u64,
-    pub file_reserved_time_hours: u64,
-    /// Hours of the day, `;` separated.
-    pub delete_when: String,
-    pub disk_max_used_space_ratio: u32,
-    pub disk_space_warning_level_ratio: u32,
-    pub disk_space_clean_forcibly_ratio: u32,
-    pub clean_file_forcibly_enable: bool,
-    pub check_crc_on_recover: bool,
-
-    // Network.
-    pub server_channel_max_idle_time_seconds: u64,
-    /// Event loops; 0: one per core.
-    pub workers: usize,
-
-    // Statistics and administration.
-    pub enable_detail_stat: bool,
-    pub auto_delete_unused_stats: bool,
-    /// Keys that UPDATE_BROKER_CONFIG may not change, `;` separated.
-    pub config_black_list: String,
-    /// Where UPDATE_BROKER_CONFIG writes.
-    pub broker_config_path: Option<PathBuf>,
+setting_enum! {
+    /// Part of this broker in replication.
+    pub enum BrokerRole { AsyncMaster = "ASYNC_MASTER", SyncMaster = "SYNC_MASTER", Slave = "SLAVE" }
 }
 
-impl Default for BrokerConfig {
-    fn default() -> BrokerConfig {
-        BrokerConfig {
-            broker_name: "DEFAULT_BROKER".into(),
-            broker_cluster_name: "DefaultCluster".into(),
-            broker_id: 0,
-            broker_ip1: "127.0.0.1".into(),
-            broker_ip2: "127.0.0.1".into(),
-            bind_address: "0.0.0.0".into(),
-            listen_port: 10911,
-            ha_listen_port: 0,
-            namesrv_addr: String::new(),
-            register_broker_timeout_ms: 24_000,
-            register_name_server_period_ms: 30_000,
-            force_register: true,
-            compressed_register: false,
-            enable_single_topic_register: false,
-            enable_split_registration: false,
-            split_registration_size: 800,
-            auto_create_topic_enable: true,
-            auto_create_subscription_group: true,
-            enable_create_sys_group: true,
-            default_topic_queue_nums: 8,
-            broker_permission: 6,
-            cluster_topic_enable: true,
-            broker_topic_enable: true,
-            validate_system_topic_when_update_topic: true,
-            enable_mixed_message_type: false,
-            clear_retry_topic_when_delete_topic: true,
-            use_static_subscription: false,
-            revive_queue_num: 8,
-            trace_topic_enable: false,
-            msg_trace_topic_name: "RMQ_SYS_TRACE_TOPIC".into(),
-            timer_wheel_enable: true,
-            enable_split_metadata: true,
-            split_metadata_size: 2000,
-            reject_transaction_message: false,
-            enable_register_producer: true,
-            start_accept_send_request_timestamp: 0,
-            region_id: "DefaultRegion".into(),
-            trace_on: true,
-            max_message_size: 4_194_304,
-            long_polling_enable: true,
-            short_polling_time_ms: 1000,
-            slave_read_enable: false,
-            lite_pull_message_enable: true,
-            reject_pull_consumer_enable: false,
-            enable_property_filter: false,
-            notify_consumer_ids_changed_enable: true,
-            real_time_notify_consumer_change: true,
-            channel_expired_timeout_ms: 120_000,
-            flush_consumer_offset_interval_ms: 5000,
-            consumer_offset_update_version_step: 500,
-            use_server_side_reset_offset: true,
-            max_transfer_count_on_message_in_memory: 32,
-            max_transfer_bytes_on_message_in_memory: 262_144,
-            max_transfer_count_on_message_in_disk: 8,
-            max_transfer_bytes_on_message_in_disk: 65_536,
-            access_message_in_memory_max_ratio: 40,
-            max_filter_message_size: 16_000,
-            default_query_max_num: 32,
-            max_msgs_num_batch: 64,
-            store_path_root_dir: "store".into(),
-            store_path_commit_log: String::new(),
-            mapped_file_size_commit_log: 1024 * 1024 * 1024,
-            mapped_file_size_consume_queue: 6_000_000,
-            flush_disk_type: FlushDiskType::AsyncFlush,
-            flush_interval_commit_log_ms: 500,
-            flush_interval_consume_queue_ms: 1000,
-            sync_flush_timeout_ms: 5000,
-            message_index_enable: true,
-            max_hash_slot_num: 5_000_000,
-            max_index_num: 20_000_000,
-            message_delay_level: "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into(),
-            flush_delay_offset_interval_ms: 10_000,
-            delay_offset_update_version_step: 200,
-            file_reserved_time_hours: 72,
-            delete_when: "04".into(),
-            disk_max_used_space_ratio: 75,
-            disk_space_warning_level_ratio: 90,
-            disk_space_clean_forcibly_ratio: 85,
-            clean_file_forcibly_enable: true,
-            check_crc_on_recover: true,
-            server_channel_max_idle_time_seconds: 120,
-            workers: 0,
-            enable_detail_stat: true,
-            auto_delete_unused_stats: true,
-            config_black_list: "configBlackList;brokerConfigPath".into(),
-            broker_config_path: None,
-        }
+settings! {
+    /// Settings of a broker.
+    pub struct BrokerConfig {
+        // Identity and addresses.
+        /// Name of this broker's group of master and slaves.
+        broker_name: String = "brokerName" => host_name(), shown("host name"), important();
+        /// Name of the cluster, also the name of a system topic.
+        broker_cluster_name: String = "brokerClusterName" => "DefaultCluster".into(), important();
+        /// 0 for a master.
+        broker_id: i64 = "brokerId" => 0, range(0..=i64::MAX), local(), important();
+        /// Address given to clients and stored in messages.
+        broker_ip1: String = "brokerIP1" => local_ip(), shown("local address"), important();
+        /// Address given to slaves.
+        broker_ip2: String = "brokerIP2" => local_ip(), shown("local address");
+        /// Address to listen on.
+        bind_address: String = "bindAddress" => "0.0.0.0".into();
+        /// Port for all requests. All but pulls are also served on the port two below.
+        listen_port: u16 = "listenPort" => 10911, local(), important();
+        /// Port for slaves; 0 means listenPort + 1.
+        ha_listen_port: u16 = "haListenPort" => 0, local();
+        /// Name servers, `host:port;host:port`.
+        namesrv_addr: Option<String> = "namesrvAddr" => std::env::var("NAMESRV_ADDR").ok(), shown("$NAMESRV_ADDR"), live(), local(), important();
+        /// Time that a registration may take.
+        register_broker_timeout_ms: u64 = "registerBrokerTimeoutMills" => 24_000, unit("ms"), range(1..=3_600_000), live();
+        /// Interval of registrations, kept between 10 s and 60 s.
+        register_name_server_period_ms: u64 = "registerNameServerPeriod" => 30_000, unit("ms"), range(1..=i64::MAX);
+        /// Register every period even when nothing changed.
+        force_register: bool = "forceRegister" => true, live();
+        /// Compress the body of registrations.
+        compressed_register: bool = "compressedRegister" => false, live();
+        /// Announce a changed topic by code 217 instead of a registration.
+        enable_single_topic_register: bool = "enableSingleTopicRegister" => false, live();
+        /// Register in pieces.
+        enable_split_registration: bool = "enableSplitRegistration" => false, live();
+        /// Topics in one piece of a registration.
+        split_registration_size: usize = "splitRegistrationSize" => 800, unit("topics"), range(1..=1_000_000), live();
+
+        // Topics and groups.
+        /// Keep TBW102 and create unknown topics from it.
+        auto_create_topic_enable: bool = "autoCreateTopicEnable" => true, live(), important();
+        /// Create unknown consumer groups.
+        auto_create_subscription_group: bool = "autoCreateSubscriptionGroup" => true, live(), important();
+        /// Create groups that start with CID_RMQ_SYS_ in any case.
+        enable_create_sys_group: bool = "enableCreateSysGroup" => true, live();
+        /// Queues of TBW102.
+        default_topic_queue_nums: i32 = "defaultTopicQueueNums" => 8, range(1..=65_536);
+        /// Sum of 4 for reading and 2 for writing.
+        broker_permission: i32 = "brokerPermission" => 6, range(0..=7), live(), important();
+        /// Clients may use the topic that is named as the cluster.
+        cluster_topic_enable: bool = "clusterTopicEnable" => true;
+        /// Clients may use the topic that is named as the broker.
+        broker_topic_enable: bool = "brokerTopicEnable" => true;
+        /// Refuse to change system topics.
+        validate_system_topic_when_update_topic: bool = "validateSystemTopicWhenUpdateTopic" => true, live();
+        /// Allow topics of message.type MIXED.
+        enable_mixed_message_type: bool = "enableMixedMessageType" => false, live();
+        /// Delete the POP retry topics of a topic with it.
+        clear_retry_topic_when_delete_topic: bool = "clearRetryTopicWhenDeleteTopic" => true, live();
+        /// Check subscriptions against the group's configuration.
+        use_static_subscription: bool = "useStaticSubscription" => false, live();
+        /// Queues of the POP revive topic.
+        revive_queue_num: i32 = "reviveQueueNum" => 8, unit("queues"), range(1..=65_536);
+        /// Create the topic for message traces.
+        trace_topic_enable: bool = "traceTopicEnable" => false;
+        /// Name of the topic for message traces.
+        msg_trace_topic_name: String = "msgTraceTopicName" => "RMQ_SYS_TRACE_TOPIC".into();
+        /// Give lists of topics and groups in pages to callers that ask for pages.
+        enable_split_metadata: bool = "enableSplitMetadata" => true, live();
+        /// Entries of one page.
+        split_metadata_size: usize = "splitMetadataSize" => 2000, unit("entries"), range(1..=1_000_000), live();
+
+        // Sending.
+        /// Refuse transactional messages.
+        reject_transaction_message: bool = "rejectTransactionMessage" => false, live();
+        /// Remember producers even where transactions are refused.
+        enable_register_producer: bool = "enableRegisterProducer" => true, live();
+        /// Refuse messages before this time.
+        start_accept_send_request_timestamp: i64 = "startAcceptSendRequestTimeStamp" => 0, unit("ms since 1970"), live();
+        /// Region put into every message.
+        region_id: String = "regionId" => "DefaultRegion".into();
+        /// Tell clients to send message traces.
+        trace_on: bool = "traceOn" => true;
+        /// Largest body of a message.
+        max_message_size: usize = "maxMessageSize" => 4_194_304, unit("bytes"), range(10..=16_000_000), live(), important();
+
+        // Pulling and consumers.
+        /// Hold a pull that finds nothing as long as the consumer asked for.
+        long_polling_enable: bool = "longPollingEnable" => true, live(), important();
+        /// How long to hold it where longPollingEnable is false.
+        short_polling_time_ms: u64 = "shortPollingTimeMills" => 1000, unit("ms"), range(1..=60_000), live();
+        /// Advise consumers to read cold messages from a slave.
+        slave_read_enable: bool = "slaveReadEnable" => false, live();
+        /// Serve lite pull consumers.
+        lite_pull_message_enable: bool = "litePullMessageEnable" => true, live();
+        /// Refuse pull consumers.
+        reject_pull_consumer_enable: bool = "rejectPullConsumerEnable" => false, live();
+        /// Tell the consumers of a group when one of them comes or goes.
+        notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable" => true, live();
+        /// Tell them at once instead of every 15 s.
+        real_time_notify_consumer_change: bool = "realTimeNotifyConsumerChange" => true, live();
+        /// A consumer without heartbeat is forgotten after this time.
+        channel_expired_timeout_ms: u64 = "channelExpiredTimeout" => 120_000, unit("ms"), range(1000..=i64::MAX), live();
+        /// How often consumer offsets are saved.
+        flush_consumer_offset_interval_ms: u64 = "flushConsumerOffsetInterval" => 5000, unit("ms"), range(10..=3_600_000);
+        /// Commits from one version of the offsets to the next.
+        consumer_offset_update_version_step: u64 = "consumerOffsetUpdateVersionStep" => 500, unit("commits"), range(1..=i64::MAX), live();
+        /// Reset offsets in the broker instead of in the consumers.
+        use_server_side_reset_offset: bool = "useServerSideResetOffset" => true, live();
+        /// Messages of one pull that are in memory.
+        max_transfer_count_on_message_in_memory: usize = "maxTransferCountOnMessageInMemory" => 32, unit("messages"), range(1..=1_000_000), live();
+        /// Bytes of one pull that are in memory.
+        max_transfer_bytes_on_message_in_memory: usize = "maxTransferBytesOnMessageInMemory" => 262_144, unit("bytes"), range(1..=134_217_728), live();
+        /// Messages of one pull that come from the disk.
+        max_transfer_count_on_message_in_disk: usize = "maxTransferCountOnMessageInDisk" => 8, unit("messages"), range(1..=1_000_000), live();
+        /// Bytes of one pull that come from the disk.
+        max_transfer_bytes_on_message_in_disk: usize = "maxTransferBytesOnMessageInDisk" => 65_536, unit("bytes"), range(1..=134_217_728), live();
+        /// How far behind the end a message counts as on disk.
+        access_message_in_memory_max_ratio: u32 = "accessMessageInMemoryMaxRatio" => 40, unit("% of RAM"), range(1..=100), live();
+        /// Consume queue bytes that one filtered pull may look at.
+        max_filter_message_size: usize = "maxFilterMessageSize" => 16_000, unit("bytes"), range(20..=134_217_728), live();
+        /// Messages found by one query for a unique key.
+        default_query_max_num: i32 = "defaultQueryMaxNum" => 32, unit("messages"), range(1..=100_000), live();
+        /// Most messages found by one query.
+        max_msgs_num_batch: i32 = "maxMsgsNumBatch" => 64, unit("messages"), range(1..=100_000), live();
+
+        // Store.
+        /// Part in replication. Slaves do not exist here yet: SLAVE is refused at start.
+        broker_role: BrokerRole = "brokerRole" => BrokerRole::AsyncMaster, important();
+        /// Root of all files.
+        store_path_root_dir: String = "storePathRootDir" => default_root(), shown("$HOME/store"), important();
+        /// Folders of the commit log, separated by commas.
+        store_path_commit_log: Option<String> = "storePathCommitLog" => None, shown("$storePathRootDir/commitlog"), important();
+        /// Size of a commit log file.
+        mapped_file_size_commit_log: u64 = "mappedFileSizeCommitLog" => 1_073_741_824, unit("bytes"), range(65_536..=17_179_869_184), local();
+        /// Size of a consume queue file; rounded up to whole entries of 20 bytes.
+        mapped_file_size_consume_queue: u64 = "mappedFileSizeConsumeQueue" => 6_000_000, unit("bytes"), range(20..=1_000_000_000), local();
+        /// When a send is acknowledged: once it is in memory, or once it is on disk.
+        flush_disk_type: FlushDiskType = "flushDiskType" => FlushDiskType::AsyncFlush, important();
+        /// How often the commit log is flushed with ASYNC_FLUSH.
+        flush_interval_commit_log_ms: u64 = "flushIntervalCommitLog" => 500, unit("ms"), range(1..=3_600_000);
+        /// How often consume queues are flushed.
+        flush_interval_consume_queue_ms: u64 = "flushIntervalConsumeQueue" => 1000, unit("ms"), range(1..=3_600_000);
+        /// How long a send waits for the disk with SYNC_FLUSH.
+        sync_flush_timeout_ms: u64 = "syncFlushTimeout" => 5000, unit("ms"), range(1..=3_600_000), live();
+        /// Index messages by their keys.
+        message_index_enable: bool = "messageIndexEnable" => true;
+        /// Hash slots of an index file.
+        max_hash_slot_num: u32 = "maxHashSlotNum" => 5_000_000, unit("slots"), range(1..=500_000_000);
+        /// Entries of an index file.
+        max_index_num: u32 = "maxIndexNum" => 20_000_000, unit("entries"), range(1..=500_000_000);
+        /// Delay levels, level 1 first.
+        message_delay_level: String = "messageDelayLevel" => "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
+        /// How often the progress of delayed messages is saved.
+        flush_delay_offset_interval_ms: u64 = "flushDelayOffsetInterval" => 10_000, unit("ms"), range(10..=3_600_000);
+        /// Updates from one version of this progress to the next.
+        delay_offset_update_version_step: u64 = "delayOffsetUpdateVersionStep" => 200, unit("updates"), range(1..=i64::MAX);
+        /// How long messages are kept.
+        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(1..=876_000), live(), important();
+        /// Hours of the day at which old files are deleted, separated by `;`.
+        delete_when: String = "deleteWhen" => "04".into(), important();
+        /// Delete old files at any hour when the disk is fuller than this.
+        disk_max_used_space_ratio: u32 = "diskMaxUsedSpaceRatio" => 75, unit("%"), range(1..=100), live();
+        /// Delete even files that are not old when the disk is fuller than this.
+        disk_space_clean_forcibly_ratio: u32 = "diskSpaceCleanForciblyRatio" => 85, unit("%"), range(1..=100);
+        /// Refuse messages when the disk is fuller than this.
+        disk_space_warning_level_ratio: u32 = "diskSpaceWarningLevelRatio" => 90, unit("%"), range(1..=100);
+        /// Whether files that are not old may be deleted at all.
+        clean_file_forcibly_enable: bool = "cleanFileForciblyEnable" => true, live();
+        /// Check bodies while recovering.
+        check_crc_on_recover: bool = "checkCRCOnRecover" => true;
+
+        // Network.
+        /// A connection that is silent this long is closed.
+        server_channel_max_idle_time_seconds: u64 = "serverChannelMaxIdleTimeSeconds" => 120, unit("s"), range(1..=86_400);
+        /// Event loops, each a thread; 0 means one for each core. Not a key of RocketMQ.
+        workers: usize = "workers" => 0, range(0..=62);
+
+        // Statistics and administration.
+        /// Count per queue.
+        enable_detail_stat: bool = "enableDetailStat" => true;
+        /// Forget the counters of deleted topics and groups.
+        auto_delete_unused_stats: bool = "autoDeleteUnusedStats" => true, live();
+        /// Keys that cannot be changed remotely, separated by `;`.
+        config_black_list: String = "configBlackList" => "configBlackList;brokerConfigPath".into();
+        /// File that remote changes are written to; the file given with -c unless set.
+        broker_config_path: Option<String> = "brokerConfigPath" => None;
     }
+    // Keys of RocketMQ for parts that do not exist here yet, or that have no counterpart.
+    not_applied: "accessMessageInMemoryHotRatio", "accountStatsEnable", "accountStatsPrintZeroValues",
+        "ackMessageThreadPoolNums", "ackThreadPoolQueueCapacity", "aclEnable", "adminBrokerThreadPoolNums",
+        "adminBrokerThreadPoolQueueCapacity", "allAckInSyncStateSet", "allowRecallWhenBrokerNotWriteable",
+        "appendAckAsync", "appendCkAsync", "asyncLearner", "asyncSendEnable", "autoMessageVersionOnTopicLen",
+        "batchDispatchRequestThreadPoolNums", "bitMapLengthConsumeQueueExt",
+        "bottomMostCompressionTypeForConsumeQueueStore", "broadcastOffsetExpireMaxSecond",
+        "broadcastOffsetExpireSecond", "brokerElectionPriority", "brokerFastFailureEnable", "brokerHeartbeatInterval",
+        "brokerNotActiveTimeoutMillis", "cgColdReadThreshold", "channelNotActiveInterval", "checkSyncStateSetPeriod",
+        "cleanOfflineBrokerInterval", "cleanResourceInterval", "cleanRocksDBDirtyCQIntervalMin",
+        "cleanSwapedMapInterval", "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads",
+        "clientChannelMaxIdleTimeSeconds", "clientCloseSocketIfTimeout", "clientManageThreadPoolNums",
+        "clientManagerThreadPoolQueueCapacity", "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable",
+        "clientSocketRcvBufSize", "clientSocketSndBufSize", "clientWorkerThreads", "coldCtrStrategyEnable",
+        "coldDataFlowControlEnable", "coldDataScanEnable", "combineAssignOffsetCQType", "combineCQEnableCheckSelf",
+        "combineCQLoadingCQTypes", "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType",
+        "commercialBaseCount", "commercialSizePerMsg", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
+        "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogSwapMapInterval",
+        "commitLogSwapMapReserveFileNum", "compactionCqMappedFileSize", "compactionMappedFileSize",
+        "compactionScheduleInternal", "compactionThreadNum", "compatibleWithOldNameSrv", "configManagerVersion",
+        "connectTimeoutMillis", "consumerFallbehindThreshold", "consumerManageThreadPoolNums",
+        "consumerManagerThreadPoolQueueCapacity", "controllerAddr", "controllerHeartBeatTimeoutMills",
+        "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
+        "dLegerSelfId", "dataReadAheadEnable", "debugLockEnable", "defaultMessageRequestMode",
+        "defaultPopShareQueueNum", "deleteCommitLogFilesInterval", "deleteConsumeQueueFilesInterval",
+        "deleteFileBatchMax", "destroyMapedFileIntervalForcibly", "disableCallbackExecutor",
+        "disableConsumeIfConsumerReadSlowly", "disableNettyWorkerGroup", "disappearTimeAfterStart",
+        "diskFallRecorded", "dispatchCqCacheNum", "dispatchCqThreads", "dispatchFromSenderThread",
+        "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput", "enableAutoInSyncReplicas",
+        "enableBatchPush", "enableBroadcastOffsetStore", "enableBuildConsumeQueueConcurrently",
+        "enableCalcFilterBitMap", "enableCleanExpiredOffset", "enableCompaction", "enableConnectionMetrics",
+        "enableConsumeQueueExt", "enableControllerMode", "enableDLegerCommitLog", "enableFastChannelEventProcess",
+        "enableLagAndDlqMetrics", "enableLmq", "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover",
+        "enableMessageStoreMetrics", "enableMultiDispatch", "enableNetWorkFlowControl",
+        "enableNotifyAfterPopOrderLockRelease", "enableNotifyBeforePopCalculateLag", "enablePopBatchAck",
+        "enablePopBufferMerge", "enablePopLog", "enablePopMessageThreshold", "enablePopMetrics",
+        "enablePropertyFilter", "enableReconnectForGoAway", "enableRemoteEscape", "enableRemotingMetrics",
+        "enableRequestMetrics", "enableRetryTopicV2", "enableRocksDBLog", "enableRunningFlagsInFlush",
+        "enableScheduleAsyncDeliver", "enableScheduleMessageStats", "enableShutdownGracefully",
+        "enableSkipLongAwaitingAck", "enableSlaveActingMaster", "enableStatsMetrics", "enableTransactionMetrics",
+        "enabledAppendPropCRC", "endTransactionPoolQueueCapacity", "endTransactionThreadPoolNums",
+        "estimateAccumulation", "expectConsumerNumUseFilter", "fastFailIfNoBufferInStorePool",
+        "fetchControllerAddrByDnsLookup", "fetchNameSrvAddrByDnsLookup", "fetchNamesrvAddrByAddressServer",
+        "fetchNamesrvAddrInterval", "filterDataCleanTimeSpan", "filterSupportRetry", "flushCommitLogLeastPages",
+        "flushCommitLogThoroughInterval", "flushCommitLogTimed", "flushConsumeQueueLeastPages",
+        "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval", "flushLeastPagesWhenWarmMapedFile",
+        "forceVerifyPropCRC", "forwardTimeout", "globalColdReadThreshold", "haFlowControlEnable",
+        "haHousekeepingInterval", "haMasterAddress", "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup",
+        "haSendHeartbeatInterval", "haTransferBatchSize", "heartbeatThreadPoolNums",
+        "heartbeatThreadPoolQueueCapacity", "highSpeedMode", "inSyncReplicas", "initPopOffsetByCheckMsgInMem",
+        "isBrokerContainer", "isInBrokerContainer", "isScanAvailableNameSrv", "isolateLogEnable",
+        "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity", "loadBalancePollNameServerInterval",
+        "loadBalanceProcessorThreadPoolNums", "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode",
+        "logicQueueForceSwapMapInterval", "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum",
+        "logicalDiskSpaceCleanForciblyThreshold", "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog",
+        "mappedFileSwapEnable", "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests",
+        "maxBatchDeleteFilesNum", "maxChecksumRange", "maxConsumeQueueScan", "maxErrorRateOfBloomFilter",
+        "maxHaTransferByteInSecond", "maxLmqConsumeQueueNum", "maxOffsetMapSize", "maxPopPollingSize",
+        "maxReconnectIntervalTimeSeconds", "maxRecoveryCommitlogFiles", "maxSlaveResendLength",
+        "maxStatsIdleTimeInMinutes", "maxTopicLength", "memTableFlushIntervalMs", "messageIndexSafe",
+        "messageStorePlugIn", "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
+        "metricLoggingExporterIntervalInMills", "metricsExporterType", "metricsGrpcExporterHeader",
+        "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel", "metricsOtelCardinalityLimit",
+        "metricsPromExporterHost", "metricsPromExporterPort", "minInSyncReplicas", "offsetCheckInSlave",
+        "osPageCacheBusyTimeOutMills", "popCkMaxBufferSize", "popCkOffsetMaxQueueSize", "popCkStayBufferTime",
+        "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
+        "popConsumerKVServiceInit", "popConsumerKVServiceLog", "popFromRetryProbability",
+        "popInflightMessageThreshold", "popLongPollingForceNotifyInterval", "popPollingMapExpireTimeSeconds",
+        "popPollingMapSize", "popPollingSize", "popResponseReturnActualRetryTopic", "popReviveMaxAttemptTimes",
+        "popReviveMaxReturnSizePerRead", "preferredLeaderId", "printChannelGroups", "printChannelGroupsMinNum",
+        "processReplyMessageThreadPoolNums", "pullBatchMaxMessageCount", "pullMessageThreadPoolNums",
+        "pullThreadPoolQueueCapacity", "putConsumeQueueDataByFileChannel", "putMessageFutureThreadPoolNums",
+        "putMessageTimeout", "putMsgIndexHightWater", "putThreadPoolQueueCapacity", "queryMessageThreadPoolNums",
+        "queryThreadPoolQueueCapacity", "readOnlyCommitLogStorePaths", "readUnCommitted",
+        "realTimePersistRocksDBConfig", "recallMessageEnable", "recheckReputOffsetFromCq", "recoverConcurrently",
+        "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition",
+        "replyThreadPoolQueueCapacity", "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval",
+        "reviveMaxSlow", "reviveScanTime", "rocketmqHome", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
+        "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "sampleCountThreshold", "sampleSteps",
+        "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "searchBcqByCacheEnable",
+        "sendHeartbeatTimeoutMillis", "sendMessageThreadPoolNums", "sendThreadPoolQueueCapacity",
+        "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads", "serverLoadBalancerEnable",
+        "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable",
+        "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
+        "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline", "skipWhenCKRePutReachMaxTimes",
+        "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "statRocksDBCQIntervalSec",
+        "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeReplyMessageEnable",
+        "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod", "syncBrokerMetadataPeriod",
+        "syncControllerMetadataPeriod", "syncFromLastFile", "syncMasterFlushOffsetWhenStartup",
+        "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerCongestNumEachSlot", "timerEnableCheckMetrics",
+        "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerFlushIntervalMs", "timerGetMessageThreadNum",
+        "timerInterceptDelayLevel", "timerMaxDelaySec", "timerMetricSmallThreshold", "timerPrecisionMs",
+        "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerRollWindowSlot", "timerSkipUnknownError",
+        "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable", "timerWheelEnable", "topicQueueLockNum",
+        "totalReplicas", "transactionCheckInterval", "transactionCheckMax", "transactionMetricFlushInterval",
+        "transactionOpBatchInterval", "transactionOpMsgMaxSize", "transactionTimeOut", "transferMsgByHeap",
+        "transientStorePoolEnable", "transientStorePoolSize", "travelCqFileNumWhenGetMessage",
+        "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector", "usePIDColdCtrStrategy",
+        "useReentrantLockWhenPutMessage", "useTLS", "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue",
+        "waitTimeMillsInHeartbeatQueue", "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue",
+        "waitTimeMillsInSendQueue", "waitTimeMillsInTransactionQueue", "wakeCommitWhenPutMessage",
+        "wakeFlushWhenPutMessage", "warmMapedFileEnable", "writeBufferHighWaterMark", "writeBufferLowWaterMark",
+        "writeWithoutMmap";
 }
 
 impl BrokerConfig {
-    /// `brokerIP1:listenPort`: the name of this broker on the wire.
+    /// The address under which this broker is known to clients and name servers.
     pub fn broker_addr(&self) -> String {
         format!("{}:{}", self.broker_ip1, self.listen_port)
     }
@@ -232,8 +319,75 @@ impl BrokerConfig {
         }
     }
 
-    /// Address given to slaves.
+    /// The address under which slaves find this broker.
     pub fn ha_addr(&self) -> String {
         format!("{}:{}", self.broker_ip2, self.ha_port())
+    }
+
+    /// The port that serves everything but pulls: two below the main port.
+    pub fn fast_port(&self) -> Option<u16> {
+        match self.listen_port.saturating_sub(2) {
+            0 => None,
+            port => Some(port),
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "DEFAULT_BROKER".into() } else { name }
+}
+
+/// An address of this machine that others can reach: one that is not a loopback, else the loopback.
+fn local_ip() -> String {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let v4 = interfaces
+        .iter()
+        .map(|interface| interface.ip())
+        .filter(|ip| ip.is_ipv4() && !ip.is_loopback());
+    let v6 = interfaces.iter().map(|interface| interface.ip()).filter(is_global_v6);
+    v4.chain(v6)
+        .next()
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        .to_string()
+}
+
+fn is_global_v6(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if !v6.is_loopback() && !v6.is_unicast_link_local())
+}
+
+fn default_root() -> String {
+    std::env::var("HOME").map_or_else(|_| "store".into(), |home| format!("{home}/store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use oxmq_protocol::settings::Settings;
+
+    use super::*;
+
+    #[test]
+    fn a_real_broker_conf_is_accepted() {
+        let file = "brokerClusterName = DefaultCluster\nbrokerName = broker-a\nbrokerId = 0\ndeleteWhen = 04\n\
+                    fileReservedTime = 48\naclEnable=false\nflushDiskType = SYNC_FLUSH\nlistenPort=30911\n";
+        let mut config = BrokerConfig::default();
+        let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
+        let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            ["broker.conf:6: aclEnable is a RocketMQ setting that has no effect here yet"]
+        );
+        assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
+        assert_eq!((config.fast_port(), config.ha_port()), (Some(30909), 30912));
+    }
+
+    #[test]
+    fn every_key_is_declared_once() {
+        let mut keys: Vec<_> = BrokerConfig::TABLE.iter().map(|setting| setting.key).collect();
+        keys.extend(BrokerConfig::NOT_APPLIED);
+        let count = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
     }
 }

@@ -5,4 +5,4 @@
 
 pub mod config;
 
-pub use config::BrokerConfig;
+pub use config::{BrokerConfig, BrokerRole, FlushDiskType};
