@@ -4,10 +4,16 @@
 //! POSIX file system taken literally: file contents are durable after `sync_data`, names after `sync_dir` of their
 //! directory, and nothing else is.
 
+mod real;
+mod simulated;
+
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+
+pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +96,7 @@ pub trait MappedRegion: Debug + Send + Sync {
         self.len() == 0
     }
     fn bytes(&self) -> &[u8];
-    fn bytes_mut(&mut self) -> &mut [u8];
+    fn write(&mut self, at: usize, bytes: &[u8]);
     /// Makes the contents durable.
     fn sync(&self) -> io::Result<()>;
 }

@@ -13,6 +13,7 @@ pub mod config_file;
 mod consume_queue;
 pub mod disk;
 pub mod error;
+mod mapped_file;
 pub mod read;
 mod store;
 

@@ -1,0 +1,42 @@
+//! The one place with `unsafe`: a file mapped for reading and writing.
+
+use std::fs::File;
+use std::io;
+
+use memmap2::MmapMut;
+
+use crate::disk::MappedRegion;
+
+/// A whole file in memory. Its space was reserved before, so that a full disk cannot show up as a signal.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: MmapMut,
+}
+
+impl MappedFile {
+    #[expect(unsafe_code, reason = "mapping a file is unsafe whatever the library")]
+    pub(crate) fn new(file: &File) -> io::Result<MappedFile> {
+        // SAFETY: the memory is only valid while nobody else changes or cuts the file. The store holds the exclusive lock
+        // of the directory for as long as a map lives, and never cuts a file that is mapped.
+        let map = unsafe { MmapMut::map_mut(file)? };
+        Ok(MappedFile { map })
+    }
+}
+
+impl MappedRegion for MappedFile {
+    fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        self.map[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.map.flush()
+    }
+}
