@@ -1,0 +1,405 @@
+//! Progress of consumer groups: committed, pull and pending reset offsets (spec: behaviour.md §5.4, storage.md §18.3).
+//!
+//! Owns `consumerOffset.json`. Committing touches memory only; [`ConsumerOffsets::persist`] writes the file and is
+//! called every few seconds and at shutdown, never on an event loop. A commit may go backwards, as in the original.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use oxmq_protocol::body::DataVersion;
+use oxmq_protocol::json;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use crate::config_file::{ConfigFile, Unsaved};
+
+/// Between topic and group in the file's keys. Neither can contain it; what follows a second one stays in the group
+/// (`topic@group@broadcast` of the original's broker-side broadcast offsets).
+const SEPARATOR: char = '@';
+
+/// Queue id to offset.
+pub type QueueOffsets = BTreeMap<i32, i64>;
+
+/// group → topic → queue → offset. Existing entries change under the read lock.
+type Table = RwLock<HashMap<String, HashMap<String, BTreeMap<i32, AtomicI64>>>>;
+
+pub struct ConsumerOffsets {
+    file: ConfigFile,
+    unsaved: Unsaved,
+    committed: Table,
+    pulled: Table,
+    /// Offsets set by an administrator, waiting for the next pull of their queue.
+    reset: Table,
+    resets_pending: AtomicU64,
+    version: Mutex<DataVersion>,
+    version_step: u64,
+    commits: AtomicU64,
+}
+
+/// The file, and the body of GET_ALL_CONSUMER_OFFSET.
+#[derive(Debug, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct OffsetFile {
+    data_version: DataVersion,
+    group_topic_map: BTreeMap<String, Vec<String>>,
+    offset_table: BTreeMap<String, QueueOffsets>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pull_offset_table: BTreeMap<String, QueueOffsets>,
+}
+
+impl ConsumerOffsets {
+    /// Reads `config/consumerOffset.json`; a missing file is an empty table.
+    pub fn open(file: ConfigFile, version_step: u64) -> io::Result<ConsumerOffsets> {
+        let stored: OffsetFile = file.load()?.unwrap_or_default();
+        let offsets = ConsumerOffsets {
+            file,
+            unsaved: Unsaved::default(),
+            committed: Table::default(),
+            pulled: Table::default(),
+            reset: Table::default(),
+            resets_pending: AtomicU64::new(0),
+            version: Mutex::new(stored.data_version),
+            version_step: version_step.max(1),
+            commits: AtomicU64::new(0),
+        };
+        for (key, queues) in stored.offset_table {
+            let Some((topic, group)) = key.split_once(SEPARATOR) else { continue };
+            for (queue_id, offset) in queues {
+                put(&offsets.committed, group, topic, queue_id, offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// The group has consumed everything of the queue before `consumer_offset`.
+    pub fn commit(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64, now: i64) {
+        put(&self.committed, group, topic, queue_id, consumer_offset);
+        if (self.commits.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.version_step) {
+            self.version.lock().next(now);
+        }
+        self.unsaved.mark();
+    }
+
+    pub fn commit_pull(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64) {
+        put(&self.pulled, group, topic, queue_id, consumer_offset);
+    }
+
+    /// The pending reset if there is one, else the committed offset.
+    pub fn query(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.pending_reset(group, topic, queue_id)
+            .or_else(|| get(&self.committed, group, topic, queue_id))
+    }
+
+    pub fn committed(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        get(&self.committed, group, topic, queue_id)
+    }
+
+    pub fn pulled(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        get(&self.pulled, group, topic, queue_id)
+    }
+
+    /// Sets the offset on the server's side: committed now, and handed to the next pull of the queue.
+    pub fn reset(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64, now: i64) {
+        put(&self.reset, group, topic, queue_id, consumer_offset);
+        self.resets_pending.fetch_add(1, Ordering::Release);
+        self.commit(group, topic, queue_id, consumer_offset, now);
+    }
+
+    pub fn pending_reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        if self.resets_pending.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        get(&self.reset, group, topic, queue_id)
+    }
+
+    /// The pending reset, which counts as delivered from now on.
+    pub fn take_reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        if self.resets_pending.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut groups = self.reset.write();
+        let topics = groups.get_mut(group)?;
+        let queues = topics.get_mut(topic)?;
+        let offset = queues.remove(&queue_id)?.into_inner();
+        if queues.is_empty() {
+            topics.remove(topic);
+        }
+        if topics.is_empty() {
+            groups.remove(group);
+        }
+        if groups.is_empty() {
+            self.resets_pending.store(0, Ordering::Release);
+        }
+        Some(offset)
+    }
+
+    /// Committed offsets of the group on the topic.
+    pub fn queues(&self, group: &str, topic: &str) -> QueueOffsets {
+        let groups = self.committed.read();
+        let queues = groups.get(group).and_then(|topics| topics.get(topic));
+        queues.map(plain).unwrap_or_default()
+    }
+
+    /// Topics on which the group has an offset.
+    pub fn topics_of(&self, group: &str) -> Vec<String> {
+        let groups = self.committed.read();
+        let topics = groups.get(group);
+        topics.map_or_else(Vec::new, |topics| topics.keys().cloned().collect())
+    }
+
+    /// Groups that have an offset on the topic.
+    pub fn groups_of(&self, topic: &str) -> Vec<String> {
+        let groups = self.committed.read();
+        groups
+            .iter()
+            .filter(|(_, topics)| topics.contains_key(topic))
+            .map(|(group, _)| group.clone())
+            .collect()
+    }
+
+    /// `topic` at `from` becomes the progress of `to`; without a topic all topics of `from`.
+    pub fn clone_group(&self, from: &str, to: &str, topic: Option<&str>, now: i64) {
+        let topics = match topic {
+            Some(topic) => vec![topic.to_owned()],
+            None => self.topics_of(from),
+        };
+        for topic in topics {
+            for (queue_id, offset) in self.queues(from, &topic) {
+                self.commit(to, &topic, queue_id, offset, now);
+            }
+        }
+    }
+
+    /// What QUERY_CORRECTION_OFFSET answers: per queue the smallest committed offset of all groups but the filtered
+    /// ones, `i64::MAX` where it exceeds the compared group's. The filtered groups lose all their offsets, as in the
+    /// original.
+    pub fn correction(
+        &self,
+        topic: &str,
+        compare_group: &str,
+        filter_groups: &[&str],
+        min_offset: impl Fn(i32) -> i64,
+    ) -> QueueOffsets {
+        for group in filter_groups {
+            self.remove_group(group);
+        }
+        let mut smallest = QueueOffsets::new();
+        for group in self.groups_of(topic) {
+            for (queue_id, offset) in self.queues(&group, topic) {
+                if offset >= min_offset(queue_id) {
+                    let entry = smallest.entry(queue_id).or_insert(offset);
+                    *entry = offset.min(*entry);
+                }
+            }
+        }
+        let compared = self.queues(compare_group, topic);
+        for (queue_id, offset) in &mut smallest {
+            if compared.get(queue_id).is_some_and(|own| *offset > *own) {
+                *offset = i64::MAX;
+            }
+        }
+        smallest
+    }
+
+    pub fn remove_topic(&self, topic: &str) {
+        for table in [&self.committed, &self.pulled, &self.reset] {
+            table.write().retain(|_, topics| {
+                topics.remove(topic);
+                !topics.is_empty()
+            });
+        }
+        self.unsaved.mark();
+    }
+
+    pub fn remove_group(&self, group: &str) {
+        for table in [&self.committed, &self.pulled, &self.reset] {
+            table.write().remove(group);
+        }
+        self.unsaved.mark();
+    }
+
+    /// The body of GET_ALL_CONSUMER_OFFSET.
+    pub fn to_body(&self) -> Vec<u8> {
+        json::to_vec(&OffsetFile {
+            pull_offset_table: flat(&self.pulled),
+            ..self.stored()
+        })
+    }
+
+    /// Writes the file if anything changed since it was written.
+    pub fn persist(&self) -> io::Result<()> {
+        self.unsaved.save(|| self.file.save(&self.stored()))
+    }
+
+    fn stored(&self) -> OffsetFile {
+        let data_version = *self.version.lock();
+        let groups = self.committed.read();
+        let group_topic_map = groups
+            .iter()
+            .map(|(group, topics)| (group.clone(), topics.keys().cloned().collect()))
+            .collect();
+        drop(groups);
+        OffsetFile {
+            data_version,
+            group_topic_map,
+            offset_table: flat(&self.committed),
+            pull_offset_table: BTreeMap::new(),
+        }
+    }
+}
+
+/// The offset that QUERY_CONSUMER_OFFSET answers for a group without one. `Some(0)` when the queue still starts at its
+/// first message and that message is still in memory, so that a new group on a small new topic misses nothing.
+pub fn offset_of_a_new_group(set_zero_if_not_found: Option<bool>, min_offset: i64, first_in_memory: bool) -> Option<i64> {
+    (set_zero_if_not_found != Some(false) && min_offset <= 0 && first_in_memory).then_some(0)
+}
+
+fn get(table: &Table, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+    let groups = table.read();
+    let offset = groups.get(group)?.get(topic)?.get(&queue_id)?;
+    Some(offset.load(Ordering::Relaxed))
+}
+
+fn put(table: &Table, group: &str, topic: &str, queue_id: i32, value: i64) {
+    let groups = table.read();
+    let known = groups.get(group).and_then(|topics| topics.get(topic)?.get(&queue_id));
+    if let Some(offset) = known {
+        offset.store(value, Ordering::Relaxed);
+        return;
+    }
+    drop(groups);
+    let mut groups = table.write();
+    let queues = groups.entry_ref(group).or_default().entry_ref(topic).or_default();
+    queues.insert(queue_id, AtomicI64::new(value));
+}
+
+fn plain(queues: &BTreeMap<i32, AtomicI64>) -> QueueOffsets {
+    queues
+        .iter()
+        .map(|(queue_id, offset)| (*queue_id, offset.load(Ordering::Relaxed)))
+        .collect()
+}
+
+/// The table under the file's keys.
+fn flat(table: &Table) -> BTreeMap<String, QueueOffsets> {
+    let groups = table.read();
+    let mut all = BTreeMap::new();
+    for (group, topics) in groups.iter() {
+        for (topic, queues) in topics {
+            all.insert(format!("{topic}{SEPARATOR}{group}"), plain(queues));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn offsets(folder: &Path) -> ConsumerOffsets {
+        ConsumerOffsets::open(ConfigFile::in_folder(folder, "consumerOffset.json"), 500).unwrap()
+    }
+
+    #[test]
+    fn commits_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = offsets(folder.path());
+        before.commit("g1", "orders", 0, 120, 1);
+        before.commit("g1", "orders", 1, 98, 1);
+        before.commit("g1@broadcast", "orders", 0, 5, 1);
+        before.commit_pull("g1", "orders", 0, 130);
+        before.persist().unwrap();
+        let after = offsets(folder.path());
+        assert_eq!(after.query("g1", "orders", 0), Some(120));
+        assert_eq!(after.query("g1", "orders", 1), Some(98));
+        assert_eq!(after.query("g1@broadcast", "orders", 0), Some(5));
+        assert_eq!(after.pulled("g1", "orders", 0), None);
+        assert_eq!(after.query("g1", "orders", 2), None);
+    }
+
+    #[test]
+    fn the_file_of_a_java_broker_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":2,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1757000000456\n\t},\n\t\
+            \"groupTopicMap\":{\n\t\t\"group_a\":[\"OrderTopic\",\"%RETRY%group_a\"]\n\t},\n\t\"offsetTable\":{\n\t\t\
+            \"OrderTopic@group_a\":{0:120,1:118\n\t\t},\n\t\t\"%RETRY%group_a@group_a\":{0:3\n\t\t}\n\t}\n}";
+        std::fs::write(folder.path().join("consumerOffset.json"), text).unwrap();
+        let read = offsets(folder.path());
+        assert_eq!(read.query("group_a", "OrderTopic", 1), Some(118));
+        assert_eq!(read.query("group_a", "%RETRY%group_a", 0), Some(3));
+        let mut topics = read.topics_of("group_a");
+        topics.sort();
+        assert_eq!(topics, ["%RETRY%group_a", "OrderTopic"]);
+        assert_eq!(read.groups_of("OrderTopic"), ["group_a"]);
+    }
+
+    #[test]
+    fn a_reset_is_handed_out_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = offsets(folder.path());
+        offsets.commit("g", "t", 0, 50, 1);
+        assert_eq!(offsets.take_reset("g", "t", 0), None);
+        offsets.reset("g", "t", 0, 7, 2);
+        assert_eq!(offsets.query("g", "t", 0), Some(7));
+        assert_eq!(offsets.pending_reset("g", "t", 0), Some(7));
+        assert_eq!(offsets.take_reset("g", "t", 0), Some(7));
+        assert_eq!(offsets.take_reset("g", "t", 0), None);
+        assert_eq!(offsets.committed("g", "t", 0), Some(7));
+    }
+
+    #[test]
+    fn a_new_group_starts_at_zero_only_on_a_small_new_topic() {
+        assert_eq!(offset_of_a_new_group(None, 0, true), Some(0));
+        assert_eq!(offset_of_a_new_group(Some(true), -1, true), Some(0));
+        assert_eq!(offset_of_a_new_group(Some(false), 0, true), None);
+        assert_eq!(offset_of_a_new_group(None, 1, true), None);
+        assert_eq!(offset_of_a_new_group(None, 0, false), None);
+    }
+
+    #[test]
+    fn groups_are_cloned_and_topics_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = offsets(folder.path());
+        offsets.commit("a", "t", 0, 1, 1);
+        offsets.commit("a", "u", 3, 9, 1);
+        offsets.clone_group("a", "b", Some("t"), 1);
+        offsets.clone_group("a", "c", None, 1);
+        assert_eq!(offsets.topics_of("b"), ["t"]);
+        assert_eq!(offsets.query("c", "u", 3), Some(9));
+        offsets.remove_topic("u");
+        assert_eq!(offsets.query("c", "u", 3), None);
+        assert_eq!(offsets.query("c", "t", 0), Some(1));
+        offsets.remove_group("c");
+        assert_eq!(offsets.query("c", "t", 0), None);
+    }
+
+    #[test]
+    fn correction_finds_the_slowest_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = offsets(folder.path());
+        for (group, first, second) in [("fast", 90, 10), ("slow", 40, 80), ("gone", 1, 1)] {
+            offsets.commit(group, "t", 0, first, 1);
+            offsets.commit(group, "t", 1, second, 1);
+        }
+        let corrected = offsets.correction("t", "fast", &["gone"], |_| 0);
+        assert_eq!(corrected, BTreeMap::from([(0, 40), (1, 10)]));
+        assert_eq!(offsets.query("gone", "t", 0), None);
+        let corrected = offsets.correction("t", "slow", &["fast"], |_| 0);
+        assert_eq!(corrected, BTreeMap::from([(0, 40), (1, 80)]));
+    }
+
+    #[test]
+    fn the_version_moves_every_few_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = offsets(folder.path());
+        for commit in 0..1001 {
+            offsets.commit("g", "t", 0, commit, 77);
+        }
+        assert_eq!(offsets.version.lock().counter, 2);
+        assert_eq!(offsets.version.lock().timestamp, 77);
+    }
+}

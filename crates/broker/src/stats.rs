@@ -1,0 +1,550 @@
+//! Counters of traffic and their windows (spec: behaviour.md §13).
+//!
+//! The hot path holds a [`TopicStats`] or [`GroupStats`] and adds to atomics; nothing is looked up or locked per message.
+//! [`Stats::tick`], called about once a second, takes the samples from which rates and sums are read. Broker totals are
+//! derived from the topics' counters at each sample, so that they cost the hot path nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use hashbrown::HashMap;
+use oxmq_protocol::body::{BrokerStatsData, BrokerStatsItem};
+use oxmq_protocol::topic;
+use parking_lot::{Mutex, RwLock};
+
+const SECOND_MS: i64 = 1000;
+const MINUTE_MS: i64 = 60 * SECOND_MS;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// Samples behind the minute, hour and day view, and the time between them.
+const MINUTE_VIEW: (usize, i64) = (7, 10 * SECOND_MS);
+const HOUR_VIEW: (usize, i64) = (7, 10 * MINUTE_MS);
+const DAY_VIEW: (usize, i64) = (25, HOUR_MS);
+
+/// Seconds over which the rates of runtime information are taken.
+const RATE_SECONDS: [usize; 3] = [10, 60, 600];
+
+/// Traffic of one topic.
+#[derive(Debug, Default)]
+pub struct TopicStats {
+    put_count: AtomicI64,
+    put_bytes: AtomicI64,
+    put_times: AtomicI64,
+}
+
+/// Traffic of one group on one topic.
+#[derive(Debug, Default)]
+pub struct GroupStats {
+    get_count: AtomicI64,
+    get_bytes: AtomicI64,
+    get_times: AtomicI64,
+    send_back_count: AtomicI64,
+}
+
+impl TopicStats {
+    /// Messages that were stored.
+    pub fn on_send(&self, count: i64, bytes: i64) {
+        self.put_count.fetch_add(count, Ordering::Relaxed);
+        self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.put_times.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl GroupStats {
+    /// Messages that a pull returned.
+    pub fn on_pull(&self, count: i64, bytes: i64) {
+        self.get_count.fetch_add(count, Ordering::Relaxed);
+        self.get_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.get_times.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn on_send_back(&self) {
+        self.send_back_count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A value and how many times it was added to, at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sample {
+    at: i64,
+    sum: i64,
+    times: i64,
+}
+
+/// The last samples of one counter.
+#[derive(Debug)]
+struct Window {
+    samples: VecDeque<Sample>,
+    kept: usize,
+    every_ms: i64,
+}
+
+/// One named counter with its three views.
+#[derive(Debug)]
+struct Views {
+    minute: Window,
+    hour: Window,
+    day: Window,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Name {
+    TopicPutNums,
+    TopicPutSize,
+    GroupGetNums,
+    GroupGetSize,
+    SendBackPutNums,
+    BrokerPutNums,
+    BrokerGetNums,
+    BrokerPutNumsWithoutSystemTopic,
+    BrokerGetNumsWithoutSystemTopic,
+}
+
+/// Messages put and got since the start, at the last sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub put: i64,
+    pub get: i64,
+    /// Without system topics; this is what the daily figures count.
+    pub put_user: i64,
+    pub get_user: i64,
+}
+
+/// Totals of user topics at the last two midnights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mornings {
+    pub put_yesterday: i64,
+    pub put_today: i64,
+    pub get_yesterday: i64,
+    pub get_today: i64,
+}
+
+/// Rates over 10, 60 and 600 s; `None` until there is that much history.
+pub type Rates = [Option<f64>; 3];
+
+/// Rates of runtime information, per second.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RuntimeRates {
+    /// Messages put.
+    pub put: Rates,
+    /// Pulls that found something, found nothing, and both.
+    pub found: Rates,
+    pub missed: Rates,
+    pub total: Rates,
+    /// Messages got.
+    pub transferred: Rates,
+}
+
+pub struct Stats {
+    cluster: String,
+    topics: RwLock<HashMap<String, Arc<TopicStats>>>,
+    /// group → topic
+    groups: RwLock<HashMap<String, HashMap<String, Arc<GroupStats>>>>,
+    /// Pulls that found nothing.
+    missed: AtomicI64,
+    sampled: Mutex<Sampled>,
+}
+
+#[derive(Debug, Default)]
+struct Sampled {
+    views: HashMap<(Name, String), Views>,
+    seconds: VecDeque<Second>,
+    totals: Totals,
+    /// What deleted topics and groups had counted, so that totals never fall.
+    deleted: Totals,
+    deleted_pulls: i64,
+    mornings: Mornings,
+    today: Option<i64>,
+    last_views: i64,
+}
+
+/// What is counted at one second.
+#[derive(Debug, Clone, Copy)]
+struct Second {
+    at: i64,
+    put: i64,
+    found: i64,
+    missed: i64,
+    transferred: i64,
+}
+
+impl Stats {
+    pub fn new(cluster: &str) -> Stats {
+        Stats {
+            cluster: cluster.to_owned(),
+            topics: RwLock::default(),
+            groups: RwLock::default(),
+            missed: AtomicI64::new(0),
+            sampled: Mutex::default(),
+        }
+    }
+
+    /// The counters of a topic, to be kept by whoever sends to it.
+    pub fn topic(&self, topic: &str) -> Arc<TopicStats> {
+        if let Some(known) = self.topics.read().get(topic) {
+            return Arc::clone(known);
+        }
+        Arc::clone(self.topics.write().entry_ref(topic).or_default())
+    }
+
+    /// The counters of a group on a topic, to be kept by whoever pulls for it.
+    pub fn group(&self, topic: &str, group: &str) -> Arc<GroupStats> {
+        let known = self.groups.read().get(group).and_then(|topics| topics.get(topic)).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        let mut groups = self.groups.write();
+        Arc::clone(groups.entry_ref(group).or_default().entry_ref(topic).or_default())
+    }
+
+    /// A pull found nothing.
+    pub fn on_pull_missed(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn remove_topic(&self, topic: &str) {
+        let mut sampled = self.sampled.lock();
+        if let Some(stats) = self.topics.write().remove(topic) {
+            sampled.deleted.add_topic(topic, &stats);
+        }
+        for topics in self.groups.write().values_mut() {
+            if let Some(stats) = topics.remove(topic) {
+                sampled.delete_group(topic, &stats);
+            }
+        }
+        let of_group = format!("{topic}@");
+        sampled
+            .views
+            .retain(|(_, key), _| key != topic && !key.starts_with(&of_group));
+    }
+
+    pub fn remove_group(&self, group: &str) {
+        let mut sampled = self.sampled.lock();
+        for (topic, stats) in self.groups.write().remove(group).into_iter().flatten() {
+            sampled.delete_group(&topic, &stats);
+        }
+        let of_group = format!("@{group}");
+        sampled.views.retain(|(_, key), _| !key.ends_with(&of_group));
+    }
+
+    /// Takes the samples that are due. `day` is the number of the local day: totals are noted when it changes.
+    pub fn tick(&self, now: i64, day: i64) {
+        let mut sampled = self.sampled.lock();
+        let pulls = self.count(&mut sampled);
+        let second = Second {
+            at: now,
+            put: sampled.totals.put,
+            found: pulls,
+            missed: self.missed.load(Ordering::Relaxed),
+            transferred: sampled.totals.get,
+        };
+        sampled.seconds.push_back(second);
+        if sampled.seconds.len() > RATE_SECONDS[2] + 1 {
+            sampled.seconds.pop_front();
+        }
+        if sampled.today.replace(day).is_some_and(|known| known != day) {
+            sampled.next_morning();
+        }
+        if now - sampled.last_views >= MINUTE_VIEW.1 {
+            sampled.last_views = now;
+            self.sample_views(&mut sampled, now);
+        }
+    }
+
+    pub fn totals(&self) -> Totals {
+        let mut sampled = self.sampled.lock();
+        self.count(&mut sampled);
+        sampled.totals
+    }
+
+    pub fn mornings(&self) -> Mornings {
+        self.sampled.lock().mornings
+    }
+
+    pub fn rates(&self) -> RuntimeRates {
+        let sampled = self.sampled.lock();
+        RuntimeRates {
+            put: sampled.rates(|second| second.put),
+            found: sampled.rates(|second| second.found),
+            missed: sampled.rates(|second| second.missed),
+            total: sampled.rates(|second| second.found + second.missed),
+            transferred: sampled.rates(|second| second.transferred),
+        }
+    }
+
+    /// What VIEW_BROKER_STATS_DATA answers; `None` for a name or key that was never counted.
+    pub fn view(&self, name: &str, key: &str) -> Option<BrokerStatsData> {
+        let sampled = self.sampled.lock();
+        let views = sampled.views.get(&(Name::from_text(name)?, key.to_owned()))?;
+        Some(BrokerStatsData {
+            stats_minute: views.minute.item(),
+            stats_hour: views.hour.item(),
+            stats_day: views.day.item(),
+        })
+    }
+
+    /// Messages a second that the group got from the topic, over the last minute.
+    pub fn group_get_tps(&self, topic: &str, group: &str) -> f64 {
+        self.minute_tps(Name::GroupGetNums, &format!("{topic}@{group}"))
+    }
+
+    /// Messages a second that were put into the topic, over the last minute.
+    pub fn topic_put_tps(&self, topic: &str) -> f64 {
+        self.minute_tps(Name::TopicPutNums, topic)
+    }
+
+    fn minute_tps(&self, name: Name, key: &str) -> f64 {
+        let sampled = self.sampled.lock();
+        let views = sampled.views.get(&(name, key.to_owned()));
+        views.map_or(0.0, |views| views.minute.item().tps)
+    }
+
+    /// Brings the totals up to date; the answer is the number of pulls that found something.
+    fn count(&self, sampled: &mut Sampled) -> i64 {
+        let mut totals = sampled.deleted;
+        let mut pulls = sampled.deleted_pulls;
+        for (topic, stats) in self.topics.read().iter() {
+            totals.add_topic(topic, stats);
+        }
+        for topics in self.groups.read().values() {
+            for (topic, stats) in topics {
+                totals.add_group(topic, stats);
+                pulls += stats.get_times.load(Ordering::Relaxed);
+            }
+        }
+        sampled.totals = totals;
+        pulls
+    }
+
+    fn sample_views(&self, sampled: &mut Sampled, now: i64) {
+        for (topic, stats) in self.topics.read().iter() {
+            let times = stats.put_times.load(Ordering::Relaxed);
+            sampled.sample(Name::TopicPutNums, topic, now, &stats.put_count, times);
+            sampled.sample(Name::TopicPutSize, topic, now, &stats.put_bytes, times);
+        }
+        for (group, topics) in self.groups.read().iter() {
+            for (topic, stats) in topics {
+                let key = format!("{topic}@{group}");
+                let times = stats.get_times.load(Ordering::Relaxed);
+                sampled.sample(Name::GroupGetNums, &key, now, &stats.get_count, times);
+                sampled.sample(Name::GroupGetSize, &key, now, &stats.get_bytes, times);
+                let sent_back = stats.send_back_count.load(Ordering::Relaxed);
+                sampled.sample(Name::SendBackPutNums, &key, now, &stats.send_back_count, sent_back);
+            }
+        }
+        let totals = sampled.totals;
+        for (name, sum) in [
+            (Name::BrokerPutNums, totals.put),
+            (Name::BrokerGetNums, totals.get),
+            (Name::BrokerPutNumsWithoutSystemTopic, totals.put_user),
+            (Name::BrokerGetNumsWithoutSystemTopic, totals.get_user),
+        ] {
+            sampled.sample(name, &self.cluster, now, &AtomicI64::new(sum), sum);
+        }
+    }
+}
+
+impl Sampled {
+    /// Nothing is kept of a counter that never counted.
+    fn sample(&mut self, name: Name, key: &str, now: i64, counter: &AtomicI64, times: i64) {
+        let sum = counter.load(Ordering::Relaxed);
+        let key = (name, key.to_owned());
+        if sum == 0 && !self.views.contains_key(&key) {
+            return;
+        }
+        let sample = Sample { at: now, sum, times };
+        let views = self.views.entry(key).or_insert_with(|| Views {
+            minute: Window::new(MINUTE_VIEW),
+            hour: Window::new(HOUR_VIEW),
+            day: Window::new(DAY_VIEW),
+        });
+        views.minute.push(sample);
+        views.hour.push(sample);
+        views.day.push(sample);
+    }
+
+    fn delete_group(&mut self, topic: &str, stats: &GroupStats) {
+        self.deleted.add_group(topic, stats);
+        self.deleted_pulls += stats.get_times.load(Ordering::Relaxed);
+    }
+
+    fn next_morning(&mut self) {
+        self.mornings = Mornings {
+            put_yesterday: self.mornings.put_today,
+            put_today: self.totals.put_user,
+            get_yesterday: self.mornings.get_today,
+            get_today: self.totals.get_user,
+        };
+    }
+
+    fn rates(&self, value: impl Fn(&Second) -> i64) -> Rates {
+        RATE_SECONDS.map(|seconds| {
+            let last = self.seconds.back()?;
+            let before = self.seconds.get(self.seconds.len().checked_sub(seconds + 1)?)?;
+            let elapsed = (last.at - before.at).max(1) as f64;
+            Some((value(last) - value(before)) as f64 * 1000.0 / elapsed)
+        })
+    }
+}
+
+impl Totals {
+    fn add_topic(&mut self, topic: &str, stats: &TopicStats) {
+        let count = stats.put_count.load(Ordering::Relaxed);
+        self.put += count;
+        if !topic::is_system_topic(topic) {
+            self.put_user += count;
+        }
+    }
+
+    fn add_group(&mut self, topic: &str, stats: &GroupStats) {
+        let count = stats.get_count.load(Ordering::Relaxed);
+        self.get += count;
+        if !topic::is_system_topic(topic) {
+            self.get_user += count;
+        }
+    }
+}
+
+impl Window {
+    fn new((kept, every_ms): (usize, i64)) -> Window {
+        Window {
+            samples: VecDeque::new(),
+            kept,
+            every_ms,
+        }
+    }
+
+    /// Keeps the sample if it is due. A window begins with a zero one interval ago.
+    fn push(&mut self, sample: Sample) {
+        let last = self.samples.back().map(|last| last.at);
+        if last.is_some_and(|last| sample.at - last < self.every_ms) {
+            return;
+        }
+        if self.samples.is_empty() {
+            self.samples.push_back(Sample {
+                at: sample.at - self.every_ms,
+                ..Sample::default()
+            });
+        }
+        self.samples.push_back(sample);
+        if self.samples.len() > self.kept {
+            self.samples.pop_front();
+        }
+    }
+
+    fn item(&self) -> BrokerStatsItem {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+            return BrokerStatsItem::default();
+        };
+        let sum = last.sum - first.sum;
+        let times = last.times - first.times;
+        let elapsed = last.at - first.at;
+        BrokerStatsItem {
+            sum,
+            tps: if elapsed > 0 { sum as f64 * 1000.0 / elapsed as f64 } else { 0.0 },
+            avgpt: if times > 0 { sum as f64 / times as f64 } else { 0.0 },
+        }
+    }
+}
+
+impl Name {
+    fn from_text(text: &str) -> Option<Name> {
+        Some(match text {
+            "TOPIC_PUT_NUMS" => Name::TopicPutNums,
+            "TOPIC_PUT_SIZE" => Name::TopicPutSize,
+            "GROUP_GET_NUMS" => Name::GroupGetNums,
+            "GROUP_GET_SIZE" => Name::GroupGetSize,
+            "SNDBCK_PUT_NUMS" => Name::SendBackPutNums,
+            "BROKER_PUT_NUMS" => Name::BrokerPutNums,
+            "BROKER_GET_NUMS" => Name::BrokerGetNums,
+            "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC" => Name::BrokerPutNumsWithoutSystemTopic,
+            "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC" => Name::BrokerGetNumsWithoutSystemTopic,
+            _ => return None,
+        })
+    }
+}
+
+/// The number of the day that `now` lies in, where local time is `utc_offset_ms` ahead.
+pub fn local_day(now: i64, utc_offset_ms: i64) -> i64 {
+    (now + utc_offset_ms).div_euclid(DAY_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that ticks every second from `from`.
+    fn run(stats: &Stats, from: i64, seconds: i64, mut each: impl FnMut()) -> i64 {
+        for second in 0..seconds {
+            each();
+            stats.tick(from + second * SECOND_MS, 0);
+        }
+        from + seconds * SECOND_MS
+    }
+
+    #[test]
+    fn views_show_the_difference_of_their_first_and_last_sample() {
+        let stats = Stats::new("DefaultCluster");
+        let topic = stats.topic("orders");
+        run(&stats, 1_000_000, 61, || topic.on_send(2, 200));
+        let view = stats.view("TOPIC_PUT_NUMS", "orders").unwrap();
+        assert_eq!(view.stats_minute.sum, 122 - 2 + 2);
+        assert!((view.stats_minute.tps - 2.0).abs() < 0.3, "{}", view.stats_minute.tps);
+        assert_eq!(view.stats_minute.avgpt, 2.0);
+        assert_eq!(stats.view("BROKER_PUT_NUMS", "DefaultCluster").unwrap().stats_minute.sum, 122);
+        assert!(stats.view("TOPIC_PUT_NUMS", "unknown").is_none());
+        assert!(stats.view("NO_SUCH_NAME", "orders").is_none());
+    }
+
+    #[test]
+    fn an_idle_minute_reads_zero() {
+        let stats = Stats::new("c");
+        let group = stats.group("orders", "g");
+        let later = run(&stats, 1_000_000, 20, || group.on_pull(1, 10));
+        assert!(stats.group_get_tps("orders", "g") > 0.5);
+        run(&stats, later, 90, || {});
+        assert_eq!(stats.group_get_tps("orders", "g"), 0.0);
+        assert_eq!(stats.view("GROUP_GET_NUMS", "orders@g").unwrap().stats_minute.sum, 0);
+    }
+
+    #[test]
+    fn rates_appear_with_their_history() {
+        let stats = Stats::new("c");
+        let topic = stats.topic("orders");
+        run(&stats, 0, 30, || topic.on_send(5, 5));
+        let rates = stats.rates();
+        assert_eq!(rates.put, [Some(5.0), None, None]);
+        assert_eq!(rates.missed[0], Some(0.0));
+    }
+
+    #[test]
+    fn totals_do_not_fall_when_topics_and_groups_go() {
+        let stats = Stats::new("c");
+        stats.topic("orders").on_send(7, 70);
+        stats.topic("TBW102").on_send(1, 1);
+        stats.group("orders", "g").on_pull(4, 40);
+        stats.tick(1, 0);
+        let before = stats.totals();
+        assert_eq!((before.put, before.put_user, before.get_user), (8, 7, 4));
+        stats.remove_topic("orders");
+        stats.remove_group("g");
+        assert_eq!(stats.totals(), before);
+        assert!(stats.view("TOPIC_PUT_NUMS", "orders").is_none());
+    }
+
+    #[test]
+    fn midnight_moves_today_to_yesterday() {
+        let stats = Stats::new("c");
+        stats.tick(0, 1);
+        stats.topic("orders").on_send(7, 70);
+        stats.tick(1, 1);
+        assert_eq!(stats.mornings(), Mornings::default());
+        stats.tick(2, 2);
+        stats.topic("orders").on_send(1, 1);
+        stats.tick(3, 3);
+        let mornings = stats.mornings();
+        assert_eq!((mornings.put_yesterday, mornings.put_today), (7, 8));
+    }
+}

@@ -1,0 +1,533 @@
+//! The topics of this broker (spec: behaviour.md §2, storage.md §18.2).
+//!
+//! Owns `topics.json`. Lookups take a read lock; whoever looks up once per message keeps the answer until
+//! [`Topics::generation`] moves. A change is in memory when the call returns and on disk after [`Topics::persist`], which
+//! administrative requests wait for and sends do not.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashMap;
+use oxmq_protocol::body::{DataVersion, TopicConfig, TopicFilterType};
+use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
+use oxmq_protocol::{perm, sys_flag};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::BrokerConfig;
+use crate::config_file::{ConfigFile, Unsaved};
+use crate::topic_attributes::{self, AttributeError};
+
+/// Queues that a topic may have. Java takes any number and then walks over all of them in statistics requests.
+pub const QUEUE_NUMS_MAX: i32 = 65_536;
+
+const READ_WRITE: i32 = perm::READ | perm::WRITE;
+
+/// What a send says about a topic that does not exist.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateOnSend<'a> {
+    pub topic: &'a str,
+    pub default_topic: &'a str,
+    pub default_topic_queue_nums: i32,
+    pub unit_mode: bool,
+}
+
+/// Called with topics that name servers should learn about, and the version of the table that holds them. Called under
+/// the table's lock: it hands the news over and returns.
+pub type TopicListener = Box<dyn Fn(&[Arc<TopicConfig>], DataVersion) + Send + Sync>;
+
+pub struct Topics {
+    file: ConfigFile,
+    unsaved: Unsaved,
+    state: RwLock<State>,
+    generation: AtomicU64,
+    listener: OnceLock<TopicListener>,
+    /// Names that are system topics on this broker only: its own name, its cluster's and what derives from them.
+    own_system_topics: Vec<String>,
+}
+
+#[derive(Default)]
+struct State {
+    version: DataVersion,
+    table: HashMap<String, Arc<TopicConfig>>,
+    /// Members of the stored configs that this version does not know.
+    unknown: HashMap<String, Map<String, Value>>,
+    /// Members of the file that this version does not know.
+    unknown_members: Map<String, Value>,
+}
+
+/// Unknown members are kept, so that a newer broker finds them again.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct TopicFile<T: Default> {
+    data_version: DataVersion,
+    topic_config_table: BTreeMap<String, T>,
+    #[serde(flatten)]
+    unknown_members: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct StoredTopic {
+    #[serde(flatten)]
+    config: TopicConfig,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+/// Why a topic was not created or changed, in the words of the original.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+}
+
+impl Topics {
+    /// Reads `config/topics.json` and adds the system topics that are missing there.
+    pub fn open(file: ConfigFile, config: &BrokerConfig) -> io::Result<Topics> {
+        let stored: TopicFile<StoredTopic> = file.load()?.unwrap_or_default();
+        let mut state = State {
+            version: stored.data_version,
+            unknown_members: stored.unknown_members,
+            ..State::default()
+        };
+        for (name, topic) in stored.topic_config_table {
+            if topic::validate_topic(&name).is_err() {
+                tracing::warn!(topic = name, "topics.json holds an illegal name, which is ignored");
+                continue;
+            }
+            if !topic.unknown.is_empty() {
+                state.unknown.insert(name.clone(), topic.unknown);
+            }
+            state.table.insert(name, Arc::new(topic.config));
+        }
+        let system = system_topics(config);
+        let own_system_topics = system.iter().map(|topic| topic.topic_name.clone()).collect();
+        for topic in system {
+            state.table.entry(topic.topic_name.clone()).or_insert_with(|| Arc::new(topic));
+        }
+        Ok(Topics {
+            file,
+            unsaved: Unsaved::default(),
+            state: RwLock::new(state),
+            generation: AtomicU64::new(1),
+            listener: OnceLock::new(),
+            own_system_topics,
+        })
+    }
+
+    /// Whom to tell about created and changed topics. Can be set once.
+    pub fn set_listener(&self, listener: TopicListener) {
+        let was_set = self.listener.set(listener).is_err();
+        debug_assert!(!was_set, "there is one listener");
+    }
+
+    pub fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
+        self.state.read().table.get(topic).cloned()
+    }
+
+    pub fn contains(&self, topic: &str) -> bool {
+        self.state.read().table.contains_key(topic)
+    }
+
+    /// Moves with every change: an answer of [`Topics::get`] is good while this stays the same.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub fn data_version(&self) -> DataVersion {
+        self.state.read().version
+    }
+
+    /// All topics and the version they belong to.
+    pub fn snapshot(&self) -> (DataVersion, Vec<Arc<TopicConfig>>) {
+        let state = self.state.read();
+        (state.version, state.table.values().cloned().collect())
+    }
+
+    pub fn is_order_topic(&self, topic: &str) -> bool {
+        self.get(topic).is_some_and(|config| config.order)
+    }
+
+    pub fn is_system_topic(&self, topic: &str) -> bool {
+        topic::is_system_topic(topic) || self.own_system_topics.iter().any(|own| own == topic)
+    }
+
+    /// Every name that this broker treats as a system topic.
+    pub fn system_topics(&self) -> Vec<String> {
+        let named = [topic::TRANS_CHECK_MAX_TIME_TOPIC, topic::CHECKPOINT_TOPIC, topic::TRACE_TOPIC];
+        let mut names = self.own_system_topics.clone();
+        for name in named {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
+    /// The topic of a send that did not exist, made from the default topic that the send names; a retry topic that
+    /// cannot be made that way gets one queue. `None`: the topic has to be created by an administrator.
+    pub fn create_on_send(
+        &self,
+        request: &CreateOnSend<'_>,
+        auto_create_enabled: bool,
+        now: i64,
+    ) -> Option<Arc<TopicConfig>> {
+        let mut state = self.state.write();
+        if let Some(known) = state.table.get(request.topic) {
+            return Some(Arc::clone(known));
+        }
+        let default = state.table.get(request.default_topic);
+        let created = default
+            .and_then(|default| inherit(default, request, auto_create_enabled))
+            .or_else(|| retry_topic_of_send(request))?;
+        Some(self.put(&mut state, created, now))
+    }
+
+    /// The topic with these settings, created if it does not exist. An existing topic only follows `order`.
+    pub fn ensure(&self, topic: &str, queue_nums: i32, order: bool, topic_sys_flag: i32, now: i64) -> Arc<TopicConfig> {
+        if let Some(known) = self.get(topic).filter(|known| known.order == order) {
+            return known;
+        }
+        let mut state = self.state.write();
+        let config = match state.table.get(topic) {
+            Some(known) if known.order == order => return Arc::clone(known),
+            Some(known) => TopicConfig {
+                order,
+                ..TopicConfig::clone(known)
+            },
+            None => TopicConfig {
+                order,
+                topic_sys_flag,
+                ..simple(topic, queue_nums, READ_WRITE)
+            },
+        };
+        self.put(&mut state, config, now)
+    }
+
+    /// `%RETRY%group`, with as many queues as the group asks for.
+    pub fn ensure_retry_topic(&self, group: &str, retry_queue_nums: i32, order: bool, unit_mode: bool, now: i64) -> Arc<TopicConfig> {
+        let topic_sys_flag = if unit_mode { sys_flag::topic::UNIT_SUB } else { 0 };
+        let queue_nums = retry_queue_nums.clamp(0, QUEUE_NUMS_MAX);
+        self.ensure(&topic::retry_topic(group), queue_nums, order, topic_sys_flag, now)
+    }
+
+    /// `%DLQ%group` with its one queue.
+    pub fn ensure_dlq_topic(&self, group: &str, now: i64) -> Arc<TopicConfig> {
+        self.ensure(&topic::dlq_topic(group), 1, false, 0, now)
+    }
+
+    /// Creates or replaces topics on behalf of an administrator: all of them, or none on an error. The attributes of
+    /// `configs` are changes with signed keys.
+    pub fn update(&self, configs: Vec<TopicConfig>, now: i64) -> Result<(), TopicError> {
+        let mut state = self.state.write();
+        let mut checked = Vec::with_capacity(configs.len());
+        for config in configs {
+            let current = state.table.get(&config.topic_name).map(|known| &known.attributes);
+            let attributes = topic_attributes::apply_changes(current, &config.attributes)?;
+            checked.push(Arc::new(TopicConfig { attributes, ..config }));
+        }
+        self.put_all(&mut state, &checked, now);
+        Ok(())
+    }
+
+    /// Topics that a name server's order configuration lists become ordered; this is never undone.
+    pub fn mark_ordered<'a>(&self, topics: impl Iterator<Item = &'a str>, now: i64) {
+        let mut state = self.state.write();
+        let mut ordered = Vec::new();
+        for topic in topics {
+            if let Some(known) = state.table.get(topic).filter(|known| !known.order) {
+                ordered.push(Arc::new(TopicConfig {
+                    order: true,
+                    ..TopicConfig::clone(known)
+                }));
+            }
+        }
+        if !ordered.is_empty() {
+            self.put_all(&mut state, &ordered, now);
+        }
+    }
+
+    /// False if there was no such topic.
+    pub fn delete(&self, topic: &str, now: i64) -> bool {
+        let mut state = self.state.write();
+        state.unknown.remove(topic);
+        let existed = state.table.remove(topic).is_some();
+        if existed {
+            state.version.next(now);
+            self.changed();
+        }
+        existed
+    }
+
+    /// The broker's permission changed, which changes what it registers.
+    pub fn bump_version(&self, now: i64) {
+        self.state.write().version.next(now);
+        self.changed();
+    }
+
+    /// Writes the file if anything changed since it was written.
+    pub fn persist(&self) -> io::Result<()> {
+        self.unsaved.save(|| self.file.save(&self.stored()))
+    }
+
+    fn stored(&self) -> TopicFile<StoredTopic> {
+        let state = self.state.read();
+        let stored = |(name, config): (&String, &Arc<TopicConfig>)| {
+            let unknown = state.unknown.get(name).cloned().unwrap_or_default();
+            let config = TopicConfig::clone(config);
+            (name.clone(), StoredTopic { config, unknown })
+        };
+        TopicFile {
+            data_version: state.version,
+            topic_config_table: state.table.iter().map(stored).collect(),
+            unknown_members: state.unknown_members.clone(),
+        }
+    }
+
+    fn put(&self, state: &mut State, config: TopicConfig, now: i64) -> Arc<TopicConfig> {
+        let config = Arc::new(config);
+        self.put_all(state, std::slice::from_ref(&config), now);
+        config
+    }
+
+    fn put_all(&self, state: &mut State, configs: &[Arc<TopicConfig>], now: i64) {
+        for config in configs {
+            state.table.insert(config.topic_name.clone(), Arc::clone(config));
+        }
+        state.version.next(now);
+        self.changed();
+        if let Some(listener) = self.listener.get() {
+            listener(configs, state.version);
+        }
+    }
+
+    fn changed(&self) {
+        self.unsaved.mark();
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// The topic that a send creates from the default topic it names, if that one may be inherited from.
+fn inherit(default: &TopicConfig, request: &CreateOnSend<'_>, auto_create_enabled: bool) -> Option<TopicConfig> {
+    let closed = default.topic_name == AUTO_CREATE_TOPIC && !auto_create_enabled;
+    if closed || !perm::is_inherited(default.perm) {
+        return None;
+    }
+    let queue_nums = request.default_topic_queue_nums.min(default.write_queue_nums).max(0);
+    Some(TopicConfig {
+        topic_filter_type: default.topic_filter_type,
+        topic_sys_flag: match (request.unit_mode, topic::is_retry(request.topic)) {
+            (false, _) => 0,
+            (true, false) => sys_flag::topic::UNIT,
+            (true, true) => sys_flag::topic::UNIT_SUB,
+        },
+        ..simple(request.topic, queue_nums, default.perm & !perm::INHERIT)
+    })
+}
+
+fn retry_topic_of_send(request: &CreateOnSend<'_>) -> Option<TopicConfig> {
+    topic::is_retry(request.topic).then(|| TopicConfig {
+        topic_sys_flag: if request.unit_mode { sys_flag::topic::UNIT_SUB } else { 0 },
+        ..simple(request.topic, 1, READ_WRITE)
+    })
+}
+
+fn simple(topic: &str, queue_nums: i32, perm: i32) -> TopicConfig {
+    TopicConfig {
+        topic_name: topic.to_owned(),
+        read_queue_nums: queue_nums,
+        write_queue_nums: queue_nums,
+        perm,
+        topic_filter_type: TopicFilterType::SingleTag,
+        topic_sys_flag: 0,
+        order: false,
+        attributes: BTreeMap::new(),
+    }
+}
+
+/// What a broker of 5.5.0 has from its first start (spec: behaviour.md §2.3, storage.md §19).
+fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
+    let cluster = config.broker_cluster_name.as_str();
+    let broker = config.broker_name.as_str();
+    let inheritable = |enabled: bool| perm::INHERIT | if enabled { READ_WRITE } else { 0 };
+    let mut topics = vec![
+        simple(topic::SELF_TEST_TOPIC, 1, READ_WRITE),
+        simple(topic::BENCHMARK_TOPIC, 1024, READ_WRITE),
+        simple(cluster, 16, inheritable(config.cluster_topic_enable)),
+        simple(broker, 1, inheritable(config.broker_topic_enable)),
+        simple(topic::OFFSET_MOVED_EVENT, 1, READ_WRITE),
+        simple(topic::SCHEDULE_TOPIC, 18, READ_WRITE),
+        simple(&format!("{cluster}_REPLY_TOPIC"), 1, READ_WRITE),
+        simple(&format!("rmq_sys_REVIVE_LOG_{cluster}"), config.revive_queue_num, READ_WRITE),
+        simple(&format!("rmq_sys_SYNC_BROKER_MEMBER_{broker}"), 1, perm::INHERIT),
+        simple(topic::TRANS_HALF_TOPIC, 1, READ_WRITE),
+        simple(topic::TRANS_OP_HALF_TOPIC, 1, READ_WRITE),
+        simple("RMQ_SYS_ROCKSDB_TRANS_HALF_TOPIC", 1, READ_WRITE),
+        simple("RMQ_SYS_ROCKSDB_TRANS_OP_HALF_TOPIC", 1, READ_WRITE),
+        simple("rmq_sys_wheel_timer", 1, READ_WRITE),
+    ];
+    if config.auto_create_topic_enable {
+        let perm = READ_WRITE | perm::INHERIT;
+        topics.push(simple(AUTO_CREATE_TOPIC, config.default_topic_queue_nums, perm));
+    }
+    if config.trace_topic_enable {
+        topics.push(simple(&config.msg_trace_topic_name, 1, READ_WRITE));
+    }
+    topics
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn open(folder: &Path) -> Topics {
+        Topics::open(ConfigFile::in_folder(folder, "topics.json"), &config()).unwrap()
+    }
+
+    fn config() -> BrokerConfig {
+        BrokerConfig {
+            broker_name: "broker-a".into(),
+            ..BrokerConfig::default()
+        }
+    }
+
+    fn send<'a>(topic: &'a str, default_topic: &'a str, queue_nums: i32) -> CreateOnSend<'a> {
+        CreateOnSend {
+            topic,
+            default_topic,
+            default_topic_queue_nums: queue_nums,
+            unit_mode: false,
+        }
+    }
+
+    fn changes(topic: &str, queue_nums: i32, attributes: &[(&str, &str)]) -> TopicConfig {
+        let attributes = attributes.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        TopicConfig {
+            attributes: attributes.collect(),
+            ..simple(topic, queue_nums, 6)
+        }
+    }
+
+    #[test]
+    fn a_new_broker_has_the_system_topics_of_java() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        for (name, queues, perm) in [
+            ("TBW102", 8, 7),
+            ("BenchmarkTest", 1024, 6),
+            ("DefaultCluster", 16, 7),
+            ("broker-a", 1, 7),
+            ("SCHEDULE_TOPIC_XXXX", 18, 6),
+            ("DefaultCluster_REPLY_TOPIC", 1, 6),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", 8, 6),
+            ("rmq_sys_SYNC_BROKER_MEMBER_broker-a", 1, 1),
+            ("rmq_sys_wheel_timer", 1, 6),
+        ] {
+            let topic = topics.get(name).unwrap();
+            assert_eq!((topic.read_queue_nums, topic.write_queue_nums, topic.perm), (queues, queues, perm), "{name}");
+            assert!(topics.is_system_topic(name), "{name}");
+        }
+        assert_eq!(topics.data_version().counter, 0);
+        assert!(!topics.is_system_topic("orders"));
+        assert!(topics.system_topics().contains(&"TRANS_CHECK_MAX_TIME_TOPIC".to_owned()));
+    }
+
+    #[test]
+    fn a_send_creates_its_topic_from_the_default_topic() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        let before = topics.generation();
+        let created = topics.create_on_send(&send("orders", "TBW102", 4), true, 9).unwrap();
+        assert_eq!((created.read_queue_nums, created.write_queue_nums, created.perm), (4, 4, 6));
+        assert_ne!(topics.generation(), before);
+        assert_eq!((topics.data_version().counter, topics.data_version().timestamp), (1, 9));
+        let wide = topics.create_on_send(&send("wide", "TBW102", 400), true, 9).unwrap();
+        assert_eq!(wide.read_queue_nums, 8);
+        let none = topics.create_on_send(&send("none", "TBW102", -3), true, 9).unwrap();
+        assert_eq!(none.read_queue_nums, 0);
+        assert!(topics.create_on_send(&send("x", "orders", 4), true, 9).is_none(), "not inheritable");
+        assert!(topics.create_on_send(&send("x", "unknown", 4), true, 9).is_none());
+        assert!(topics.create_on_send(&send("x", "TBW102", 4), false, 9).is_none());
+        let retry = topics.create_on_send(&send("%RETRY%g", "unknown", 4), true, 9).unwrap();
+        assert_eq!((retry.read_queue_nums, retry.perm), (1, 6));
+    }
+
+    #[test]
+    fn units_are_flagged() {
+        let unit = |topic| CreateOnSend {
+            unit_mode: true,
+            ..send(topic, "TBW102", 4)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        assert_eq!(topics.create_on_send(&unit("orders"), true, 1).unwrap().topic_sys_flag, 1);
+        assert_eq!(topics.create_on_send(&unit("%RETRY%g"), true, 1).unwrap().topic_sys_flag, 2);
+        assert_eq!(topics.ensure_retry_topic("h", 1, false, true, 1).topic_sys_flag, 2);
+    }
+
+    #[test]
+    fn topics_survive_a_restart_with_members_of_newer_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"dataVersion":{"counter":7,"stateVersion":0,"timestamp":1757000000123},"newMember":{"a":1},
+            "topicConfigTable":{"OrderTopic":{"attributes":{"message.type":"NORMAL"},"order":false,"perm":6,
+            "readQueueNums":8,"topicFilterType":"SINGLE_TAG","topicName":"OrderTopic","topicSysFlag":0,
+            "writeQueueNums":8,"colour":"red"},"../x":{"topicName":"../x"}}}"#;
+        std::fs::write(folder.path().join("topics.json"), text).unwrap();
+        let topics = open(folder.path());
+        assert_eq!(topics.data_version().counter, 7);
+        assert_eq!(topics.get("OrderTopic").unwrap().attributes["message.type"], "NORMAL");
+        assert!(topics.get("../x").is_none());
+        topics.update(vec![changes("orders", 3, &[("+message.type", "FIFO")])], 5).unwrap();
+        topics.persist().unwrap();
+
+        let topics = open(folder.path());
+        assert_eq!(topics.data_version().counter, 8);
+        assert_eq!(topics.get("orders").unwrap().read_queue_nums, 3);
+        let written = std::fs::read_to_string(folder.path().join("topics.json")).unwrap();
+        assert!(written.contains(r#""colour":"red""#) && written.contains(r#""newMember":{"a":1}"#), "{written}");
+    }
+
+    #[test]
+    fn a_list_is_changed_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        let bad = vec![changes("a", 1, &[]), changes("b", 1, &[("+no.such.key", "1")])];
+        assert_eq!(topics.update(bad, 1).unwrap_err().to_string(), "unsupported key: no.such.key");
+        assert!(topics.get("a").is_none());
+        assert_eq!(topics.data_version().counter, 0);
+        topics.update(vec![changes("a", 1, &[]), changes("b", 2, &[])], 1).unwrap();
+        assert_eq!(topics.data_version().counter, 1);
+    }
+
+    #[test]
+    fn the_listener_hears_what_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        let heard = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let sink = Arc::clone(&heard);
+        topics.set_listener(Box::new(move |configs, version| {
+            sink.lock().push((configs[0].topic_name.clone(), version.counter));
+        }));
+        topics.ensure_dlq_topic("g", 1);
+        topics.ensure_dlq_topic("g", 1);
+        topics.mark_ordered(["%DLQ%g", "unknown"].into_iter(), 1);
+        topics.mark_ordered(["%DLQ%g"].into_iter(), 1);
+        assert!(topics.is_order_topic("%DLQ%g"));
+        assert_eq!(*heard.lock(), [("%DLQ%g".to_owned(), 1), ("%DLQ%g".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn deleting_counts_as_a_change_only_if_the_topic_existed() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        topics.ensure_dlq_topic("g", 1);
+        assert!(topics.delete("%DLQ%g", 2));
+        assert!(!topics.delete("%DLQ%g", 2));
+        assert_eq!(topics.data_version().counter, 2);
+    }
+}
