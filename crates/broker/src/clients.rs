@@ -317,9 +317,9 @@ mod tests {
     fn data(model: MessageModel, topics: &[(&str, i64)]) -> ConsumerData {
         ConsumerData {
             group_name: "g".into(),
-            consume_type: ConsumeType::ConsumePassively,
+            consume_type: ConsumeType::Passively,
             message_model: model,
-            consume_from_where: ConsumeFromWhere::ConsumeFromLastOffset,
+            consume_from_where: ConsumeFromWhere::LastOffset,
             subscription_data_set: topics
                 .iter()
                 .map(|(topic, version)| SubscriptionData {
@@ -399,7 +399,13 @@ mod tests {
     #[test]
     fn a_heartbeat_without_subscriptions_keeps_them() {
         let consumers = Consumers::default();
-        let full = consumers.register(data(MessageModel::Clustering, &[("t", 1)]), client(1, 0), 9, false, true);
+        let full = consumers.register(
+            data(MessageModel::Clustering, &[("t", 1)]),
+            client(1, 0),
+            9,
+            false,
+            true,
+        );
         assert!(!full.fingerprint_changed);
         let short = consumers.register(data(MessageModel::Clustering, &[]), client(1, 0), 9, true, true);
         assert_eq!((short.notice, short.fingerprint_changed), (None, false));

@@ -42,18 +42,18 @@ impl ConfigFile {
 
 /// How often something changed, and how far that was saved. Changes during a save stay unsaved.
 #[derive(Debug, Default)]
-pub struct Unsaved {
+pub(crate) struct Unsaved {
     changes: std::sync::atomic::AtomicU64,
     saved: parking_lot::Mutex<u64>,
 }
 
 impl Unsaved {
-    pub fn mark(&self) {
+    pub(crate) fn mark(&self) {
         self.changes.fetch_add(1, std::sync::atomic::Ordering::Release);
     }
 
     /// Runs `save` unless everything is saved. One save at a time: a second caller waits and then finds nothing to do.
-    pub fn save(&self, save: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn save(&self, save: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut saved = self.saved.lock();
         let changes = self.changes.load(std::sync::atomic::Ordering::Acquire);
         if *saved != changes {
@@ -68,7 +68,7 @@ impl Unsaved {
 impl ConfigFile {
     /// A file on the real disk.
     pub(crate) fn in_folder(folder: &std::path::Path, name: &str) -> ConfigFile {
-        let disk: Arc<dyn Disk> = Arc::new(oxmq_store::disk::RealDisk::new());
+        let disk: Arc<dyn Disk> = Arc::new(oxmq_store::disk::RealDisk);
         ConfigFile::new(&disk, folder.join(name))
     }
 }

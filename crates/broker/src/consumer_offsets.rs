@@ -8,10 +8,9 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use oxmq_protocol::body::DataVersion;
+use oxmq_protocol::body::{ConsumerOffsetSerializeWrapper, DataVersion};
 use oxmq_protocol::json;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 
 use crate::config_file::{ConfigFile, Unsaved};
 
@@ -38,21 +37,10 @@ pub struct ConsumerOffsets {
     commits: AtomicU64,
 }
 
-/// The file, and the body of GET_ALL_CONSUMER_OFFSET.
-#[derive(Debug, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct OffsetFile {
-    data_version: DataVersion,
-    group_topic_map: BTreeMap<String, Vec<String>>,
-    offset_table: BTreeMap<String, QueueOffsets>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pull_offset_table: BTreeMap<String, QueueOffsets>,
-}
-
 impl ConsumerOffsets {
     /// Reads `config/consumerOffset.json`; a missing file is an empty table.
     pub fn open(file: ConfigFile, version_step: u64) -> io::Result<ConsumerOffsets> {
-        let stored: OffsetFile = file.load()?.unwrap_or_default();
+        let stored: ConsumerOffsetSerializeWrapper = file.load()?.unwrap_or_default();
         let offsets = ConsumerOffsets {
             file,
             unsaved: Unsaved::default(),
@@ -65,7 +53,9 @@ impl ConsumerOffsets {
             commits: AtomicU64::new(0),
         };
         for (key, queues) in stored.offset_table {
-            let Some((topic, group)) = key.split_once(SEPARATOR) else { continue };
+            let Some((topic, group)) = key.split_once(SEPARATOR) else {
+                continue;
+            };
             for (queue_id, offset) in queues {
                 put(&offsets.committed, group, topic, queue_id, offset);
             }
@@ -77,7 +67,7 @@ impl ConsumerOffsets {
     pub fn commit(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64, now: i64) {
         put(&self.committed, group, topic, queue_id, consumer_offset);
         if (self.commits.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.version_step) {
-            self.version.lock().next(now);
+            self.version.lock().advance(now);
         }
         self.unsaved.mark();
     }
@@ -222,7 +212,7 @@ impl ConsumerOffsets {
 
     /// The body of GET_ALL_CONSUMER_OFFSET.
     pub fn to_body(&self) -> Vec<u8> {
-        json::to_vec(&OffsetFile {
+        json::to_vec(&ConsumerOffsetSerializeWrapper {
             pull_offset_table: flat(&self.pulled),
             ..self.stored()
         })
@@ -233,7 +223,7 @@ impl ConsumerOffsets {
         self.unsaved.save(|| self.file.save(&self.stored()))
     }
 
-    fn stored(&self) -> OffsetFile {
+    fn stored(&self) -> ConsumerOffsetSerializeWrapper {
         let data_version = *self.version.lock();
         let groups = self.committed.read();
         let group_topic_map = groups
@@ -241,7 +231,7 @@ impl ConsumerOffsets {
             .map(|(group, topics)| (group.clone(), topics.keys().cloned().collect()))
             .collect();
         drop(groups);
-        OffsetFile {
+        ConsumerOffsetSerializeWrapper {
             data_version,
             group_topic_map,
             offset_table: flat(&self.committed),
@@ -252,7 +242,11 @@ impl ConsumerOffsets {
 
 /// The offset that QUERY_CONSUMER_OFFSET answers for a group without one. `Some(0)` when the queue still starts at its
 /// first message and that message is still in memory, so that a new group on a small new topic misses nothing.
-pub fn offset_of_a_new_group(set_zero_if_not_found: Option<bool>, min_offset: i64, first_in_memory: bool) -> Option<i64> {
+pub fn offset_of_a_new_group(
+    set_zero_if_not_found: Option<bool>,
+    min_offset: i64,
+    first_in_memory: bool,
+) -> Option<i64> {
     (set_zero_if_not_found != Some(false) && min_offset <= 0 && first_in_memory).then_some(0)
 }
 

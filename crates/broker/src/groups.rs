@@ -86,7 +86,10 @@ impl Groups {
             state.table.insert(name, Arc::new(group.config));
         }
         for name in topic::SYSTEM_GROUPS {
-            state.table.entry_ref(name).or_insert_with(|| Arc::new(new_group(name)));
+            state
+                .table
+                .entry_ref(name)
+                .or_insert_with(|| Arc::new(SubscriptionGroupConfig::new(name)));
         }
         Ok(Groups {
             file,
@@ -116,7 +119,7 @@ impl Groups {
         let mut created = false;
         let config = state.table.entry_ref(group).or_insert_with(|| {
             created = true;
-            Arc::new(new_group(group))
+            Arc::new(SubscriptionGroupConfig::new(group))
         });
         let config = Arc::clone(config);
         if created {
@@ -166,7 +169,11 @@ impl Groups {
     /// All groups with the version and prohibitions they belong to.
     pub fn snapshot(&self) -> (DataVersion, Vec<Arc<SubscriptionGroupConfig>>, ForbiddenTable) {
         let state = self.state.read();
-        (state.version, state.table.values().cloned().collect(), state.forbidden.clone())
+        (
+            state.version,
+            state.table.values().cloned().collect(),
+            state.forbidden.clone(),
+        )
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -194,15 +201,8 @@ impl Groups {
     }
 
     fn changed(&self, state: &mut State, now: i64) {
-        state.version.next(now);
+        state.version.advance(now);
         self.unsaved.mark();
-    }
-}
-
-fn new_group(name: &str) -> SubscriptionGroupConfig {
-    SubscriptionGroupConfig {
-        group_name: name.to_owned(),
-        ..SubscriptionGroupConfig::default()
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
         let groups = open(folder.path());
         let config = SubscriptionGroupConfig {
             retry_max_times: 3,
-            ..new_group("g")
+            ..SubscriptionGroupConfig::new("g")
         };
         groups.update(vec![config], 1);
         groups.set_read_forbidden("g", "orders", true, 1);

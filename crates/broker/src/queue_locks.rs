@@ -86,6 +86,7 @@ impl QueueLocks {
 }
 
 fn take(locks: &mut GroupLocks, queue: &MessageQueue, client_id: &str, now: i64) -> bool {
+    let full = locks.len() >= LOCKS_PER_GROUP_MAX;
     match locks.get_mut(queue) {
         Some(lock) if lock.client_id == client_id => lock.refreshed = now,
         Some(lock) if !lock.is_expired(now) => return false,
@@ -93,7 +94,7 @@ fn take(locks: &mut GroupLocks, queue: &MessageQueue, client_id: &str, now: i64)
             lock.client_id = client_id.to_owned();
             lock.refreshed = now;
         }
-        None if locks.len() >= LOCKS_PER_GROUP_MAX => return false,
+        None if full => return false,
         None => {
             let lock = Lock {
                 client_id: client_id.to_owned(),

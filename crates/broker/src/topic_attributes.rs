@@ -141,7 +141,9 @@ pub fn apply_changes(current: Option<&Attributes>, changes: &Attributes) -> Resu
 
 /// Whether the changes ask for messages of all types on one topic.
 pub fn asks_for_mixed(changes: &Attributes) -> bool {
-    changes.iter().any(|(key, value)| key.ends_with(MESSAGE_TYPE) && value == "MIXED")
+    changes
+        .iter()
+        .any(|(key, value)| key.ends_with(MESSAGE_TYPE) && value == "MIXED")
 }
 
 fn check(key: &str, value: Option<&str>, creating: bool) -> Result<(), AttributeError> {
@@ -168,7 +170,10 @@ mod tests {
 
     fn check(current: Option<&[(&str, &str)]>, changes: &str, expected: Result<&[(&str, &str)], &str>) {
         let map = |pairs: &[(&str, &str)]| -> Attributes {
-            pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()))
+                .collect()
         };
         let current = current.map(map);
         let result = parse_changes(changes).and_then(|changes| apply_changes(current.as_ref(), &changes));
@@ -223,7 +228,11 @@ mod tests {
             "+message.type=X",
             Err("value is not in set: [UNSPECIFIED, MIXED, TRANSACTION, PRIORITY, FIFO, DELAY, LITE, NORMAL]"),
         );
-        check(None, "message.type=X", Err("add/alter attribute format is wrong: message.type"));
+        check(
+            None,
+            "message.type=X",
+            Err("add/alter attribute format is wrong: message.type"),
+        );
         check(None, "message", Err("delete attribute format is wrong: message"));
         check(
             Some(&[("message.type", "FIFO")]),

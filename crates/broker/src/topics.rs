@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
-use oxmq_protocol::body::{DataVersion, TopicConfig, TopicFilterType};
+use oxmq_protocol::body::{DataVersion, TopicConfig};
 use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
 use oxmq_protocol::{perm, sys_flag};
 use parking_lot::RwLock;
@@ -106,7 +106,10 @@ impl Topics {
         let system = system_topics(config);
         let own_system_topics = system.iter().map(|topic| topic.topic_name.clone()).collect();
         for topic in system {
-            state.table.entry(topic.topic_name.clone()).or_insert_with(|| Arc::new(topic));
+            state
+                .table
+                .entry(topic.topic_name.clone())
+                .or_insert_with(|| Arc::new(topic));
         }
         Ok(Topics {
             file,
@@ -157,7 +160,11 @@ impl Topics {
 
     /// Every name that this broker treats as a system topic.
     pub fn system_topics(&self) -> Vec<String> {
-        let named = [topic::TRANS_CHECK_MAX_TIME_TOPIC, topic::CHECKPOINT_TOPIC, topic::TRACE_TOPIC];
+        let named = [
+            topic::TRANS_CHECK_MAX_TIME_TOPIC,
+            topic::CHECKPOINT_TOPIC,
+            topic::TRACE_TOPIC,
+        ];
         let mut names = self.own_system_topics.clone();
         for name in named {
             if !names.iter().any(|known| known == name) {
@@ -201,14 +208,21 @@ impl Topics {
             None => TopicConfig {
                 order,
                 topic_sys_flag,
-                ..simple(topic, queue_nums, READ_WRITE)
+                ..TopicConfig::new(topic, queue_nums, READ_WRITE)
             },
         };
         self.put(&mut state, config, now)
     }
 
     /// `%RETRY%group`, with as many queues as the group asks for.
-    pub fn ensure_retry_topic(&self, group: &str, retry_queue_nums: i32, order: bool, unit_mode: bool, now: i64) -> Arc<TopicConfig> {
+    pub fn ensure_retry_topic(
+        &self,
+        group: &str,
+        retry_queue_nums: i32,
+        order: bool,
+        unit_mode: bool,
+        now: i64,
+    ) -> Arc<TopicConfig> {
         let topic_sys_flag = if unit_mode { sys_flag::topic::UNIT_SUB } else { 0 };
         let queue_nums = retry_queue_nums.clamp(0, QUEUE_NUMS_MAX);
         self.ensure(&topic::retry_topic(group), queue_nums, order, topic_sys_flag, now)
@@ -256,7 +270,7 @@ impl Topics {
         state.unknown.remove(topic);
         let existed = state.table.remove(topic).is_some();
         if existed {
-            state.version.next(now);
+            state.version.advance(now);
             self.changed();
         }
         existed
@@ -264,7 +278,7 @@ impl Topics {
 
     /// The broker's permission changed, which changes what it registers.
     pub fn bump_version(&self, now: i64) {
-        self.state.write().version.next(now);
+        self.state.write().version.advance(now);
         self.changed();
     }
 
@@ -297,7 +311,7 @@ impl Topics {
         for config in configs {
             state.table.insert(config.topic_name.clone(), Arc::clone(config));
         }
-        state.version.next(now);
+        state.version.advance(now);
         self.changed();
         if let Some(listener) = self.listener.get() {
             listener(configs, state.version);
@@ -324,28 +338,19 @@ fn inherit(default: &TopicConfig, request: &CreateOnSend<'_>, auto_create_enable
             (true, false) => sys_flag::topic::UNIT,
             (true, true) => sys_flag::topic::UNIT_SUB,
         },
-        ..simple(request.topic, queue_nums, default.perm & !perm::INHERIT)
+        ..TopicConfig::new(request.topic, queue_nums, default.perm & !perm::INHERIT)
     })
 }
 
 fn retry_topic_of_send(request: &CreateOnSend<'_>) -> Option<TopicConfig> {
     topic::is_retry(request.topic).then(|| TopicConfig {
-        topic_sys_flag: if request.unit_mode { sys_flag::topic::UNIT_SUB } else { 0 },
-        ..simple(request.topic, 1, READ_WRITE)
+        topic_sys_flag: if request.unit_mode {
+            sys_flag::topic::UNIT_SUB
+        } else {
+            0
+        },
+        ..TopicConfig::new(request.topic, 1, READ_WRITE)
     })
-}
-
-fn simple(topic: &str, queue_nums: i32, perm: i32) -> TopicConfig {
-    TopicConfig {
-        topic_name: topic.to_owned(),
-        read_queue_nums: queue_nums,
-        write_queue_nums: queue_nums,
-        perm,
-        topic_filter_type: TopicFilterType::SingleTag,
-        topic_sys_flag: 0,
-        order: false,
-        attributes: BTreeMap::new(),
-    }
 }
 
 /// What a broker of 5.5.0 has from its first start (spec: behaviour.md §2.3, storage.md §19).
@@ -354,27 +359,35 @@ fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
     let broker = config.broker_name.as_str();
     let inheritable = |enabled: bool| perm::INHERIT | if enabled { READ_WRITE } else { 0 };
     let mut topics = vec![
-        simple(topic::SELF_TEST_TOPIC, 1, READ_WRITE),
-        simple(topic::BENCHMARK_TOPIC, 1024, READ_WRITE),
-        simple(cluster, 16, inheritable(config.cluster_topic_enable)),
-        simple(broker, 1, inheritable(config.broker_topic_enable)),
-        simple(topic::OFFSET_MOVED_EVENT, 1, READ_WRITE),
-        simple(topic::SCHEDULE_TOPIC, 18, READ_WRITE),
-        simple(&format!("{cluster}_REPLY_TOPIC"), 1, READ_WRITE),
-        simple(&format!("rmq_sys_REVIVE_LOG_{cluster}"), config.revive_queue_num, READ_WRITE),
-        simple(&format!("rmq_sys_SYNC_BROKER_MEMBER_{broker}"), 1, perm::INHERIT),
-        simple(topic::TRANS_HALF_TOPIC, 1, READ_WRITE),
-        simple(topic::TRANS_OP_HALF_TOPIC, 1, READ_WRITE),
-        simple("RMQ_SYS_ROCKSDB_TRANS_HALF_TOPIC", 1, READ_WRITE),
-        simple("RMQ_SYS_ROCKSDB_TRANS_OP_HALF_TOPIC", 1, READ_WRITE),
-        simple("rmq_sys_wheel_timer", 1, READ_WRITE),
+        TopicConfig::new(topic::SELF_TEST_TOPIC, 1, READ_WRITE),
+        TopicConfig::new(topic::BENCHMARK_TOPIC, 1024, READ_WRITE),
+        TopicConfig::new(cluster, 16, inheritable(config.cluster_topic_enable)),
+        TopicConfig::new(broker, 1, inheritable(config.broker_topic_enable)),
+        TopicConfig::new(topic::OFFSET_MOVED_EVENT, 1, READ_WRITE),
+        TopicConfig::new(topic::SCHEDULE_TOPIC, 18, READ_WRITE),
+        TopicConfig::new(format!("{cluster}_REPLY_TOPIC"), 1, READ_WRITE),
+        TopicConfig::new(
+            format!("rmq_sys_REVIVE_LOG_{cluster}"),
+            config.revive_queue_num,
+            READ_WRITE,
+        ),
+        TopicConfig::new(format!("rmq_sys_SYNC_BROKER_MEMBER_{broker}"), 1, perm::INHERIT),
+        TopicConfig::new(topic::TRANS_HALF_TOPIC, 1, READ_WRITE),
+        TopicConfig::new(topic::TRANS_OP_HALF_TOPIC, 1, READ_WRITE),
+        TopicConfig::new("RMQ_SYS_ROCKSDB_TRANS_HALF_TOPIC", 1, READ_WRITE),
+        TopicConfig::new("RMQ_SYS_ROCKSDB_TRANS_OP_HALF_TOPIC", 1, READ_WRITE),
+        TopicConfig::new("rmq_sys_wheel_timer", 1, READ_WRITE),
     ];
     if config.auto_create_topic_enable {
         let perm = READ_WRITE | perm::INHERIT;
-        topics.push(simple(AUTO_CREATE_TOPIC, config.default_topic_queue_nums, perm));
+        topics.push(TopicConfig::new(
+            AUTO_CREATE_TOPIC,
+            config.default_topic_queue_nums,
+            perm,
+        ));
     }
     if config.trace_topic_enable {
-        topics.push(simple(&config.msg_trace_topic_name, 1, READ_WRITE));
+        topics.push(TopicConfig::new(config.msg_trace_topic_name.as_str(), 1, READ_WRITE));
     }
     topics
 }
@@ -409,7 +422,7 @@ mod tests {
         let attributes = attributes.iter().map(|(key, value)| ((*key).into(), (*value).into()));
         TopicConfig {
             attributes: attributes.collect(),
-            ..simple(topic, queue_nums, 6)
+            ..TopicConfig::new(topic, queue_nums, 6)
         }
     }
 
@@ -429,12 +442,20 @@ mod tests {
             ("rmq_sys_wheel_timer", 1, 6),
         ] {
             let topic = topics.get(name).unwrap();
-            assert_eq!((topic.read_queue_nums, topic.write_queue_nums, topic.perm), (queues, queues, perm), "{name}");
+            assert_eq!(
+                (topic.read_queue_nums, topic.write_queue_nums, topic.perm),
+                (queues, queues, perm),
+                "{name}"
+            );
             assert!(topics.is_system_topic(name), "{name}");
         }
         assert_eq!(topics.data_version().counter, 0);
         assert!(!topics.is_system_topic("orders"));
-        assert!(topics.system_topics().contains(&"TRANS_CHECK_MAX_TIME_TOPIC".to_owned()));
+        assert!(
+            topics
+                .system_topics()
+                .contains(&"TRANS_CHECK_MAX_TIME_TOPIC".to_owned())
+        );
     }
 
     #[test]
@@ -443,14 +464,20 @@ mod tests {
         let topics = open(folder.path());
         let before = topics.generation();
         let created = topics.create_on_send(&send("orders", "TBW102", 4), true, 9).unwrap();
-        assert_eq!((created.read_queue_nums, created.write_queue_nums, created.perm), (4, 4, 6));
+        assert_eq!(
+            (created.read_queue_nums, created.write_queue_nums, created.perm),
+            (4, 4, 6)
+        );
         assert_ne!(topics.generation(), before);
         assert_eq!((topics.data_version().counter, topics.data_version().timestamp), (1, 9));
         let wide = topics.create_on_send(&send("wide", "TBW102", 400), true, 9).unwrap();
         assert_eq!(wide.read_queue_nums, 8);
         let none = topics.create_on_send(&send("none", "TBW102", -3), true, 9).unwrap();
         assert_eq!(none.read_queue_nums, 0);
-        assert!(topics.create_on_send(&send("x", "orders", 4), true, 9).is_none(), "not inheritable");
+        assert!(
+            topics.create_on_send(&send("x", "orders", 4), true, 9).is_none(),
+            "not inheritable"
+        );
         assert!(topics.create_on_send(&send("x", "unknown", 4), true, 9).is_none());
         assert!(topics.create_on_send(&send("x", "TBW102", 4), false, 9).is_none());
         let retry = topics.create_on_send(&send("%RETRY%g", "unknown", 4), true, 9).unwrap();
@@ -465,8 +492,17 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let topics = open(folder.path());
-        assert_eq!(topics.create_on_send(&unit("orders"), true, 1).unwrap().topic_sys_flag, 1);
-        assert_eq!(topics.create_on_send(&unit("%RETRY%g"), true, 1).unwrap().topic_sys_flag, 2);
+        assert_eq!(
+            topics.create_on_send(&unit("orders"), true, 1).unwrap().topic_sys_flag,
+            1
+        );
+        assert_eq!(
+            topics
+                .create_on_send(&unit("%RETRY%g"), true, 1)
+                .unwrap()
+                .topic_sys_flag,
+            2
+        );
         assert_eq!(topics.ensure_retry_topic("h", 1, false, true, 1).topic_sys_flag, 2);
     }
 
@@ -482,14 +518,19 @@ mod tests {
         assert_eq!(topics.data_version().counter, 7);
         assert_eq!(topics.get("OrderTopic").unwrap().attributes["message.type"], "NORMAL");
         assert!(topics.get("../x").is_none());
-        topics.update(vec![changes("orders", 3, &[("+message.type", "FIFO")])], 5).unwrap();
+        topics
+            .update(vec![changes("orders", 3, &[("+message.type", "FIFO")])], 5)
+            .unwrap();
         topics.persist().unwrap();
 
         let topics = open(folder.path());
         assert_eq!(topics.data_version().counter, 8);
         assert_eq!(topics.get("orders").unwrap().read_queue_nums, 3);
         let written = std::fs::read_to_string(folder.path().join("topics.json")).unwrap();
-        assert!(written.contains(r#""colour":"red""#) && written.contains(r#""newMember":{"a":1}"#), "{written}");
+        assert!(
+            written.contains(r#""colour":"red""#) && written.contains(r#""newMember":{"a":1}"#),
+            "{written}"
+        );
     }
 
     #[test]
@@ -497,10 +538,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let topics = open(folder.path());
         let bad = vec![changes("a", 1, &[]), changes("b", 1, &[("+no.such.key", "1")])];
-        assert_eq!(topics.update(bad, 1).unwrap_err().to_string(), "unsupported key: no.such.key");
+        assert_eq!(
+            topics.update(bad, 1).unwrap_err().to_string(),
+            "unsupported key: no.such.key"
+        );
         assert!(topics.get("a").is_none());
         assert_eq!(topics.data_version().counter, 0);
-        topics.update(vec![changes("a", 1, &[]), changes("b", 2, &[])], 1).unwrap();
+        topics
+            .update(vec![changes("a", 1, &[]), changes("b", 2, &[])], 1)
+            .unwrap();
         assert_eq!(topics.data_version().counter, 1);
     }
 
