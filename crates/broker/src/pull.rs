@@ -1,0 +1,405 @@
+//! Pulls (11, 361): every check in the order of the original, and what the outcome of a read means for the reply
+//! (spec: behaviour.md §4.1, §4.2; protocol.md §7).
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, MessageModel, SUB_ALL, SubscriptionData, SubscriptionGroupConfig};
+use oxmq_protocol::requests::PullMessageHeader;
+use oxmq_protocol::scan::ScannedPull;
+use oxmq_protocol::sys_flag::pull as flag;
+use oxmq_protocol::{FieldError, perm, response_code as code};
+use oxmq_remoting::ReplyTo;
+use oxmq_store::{ConsumeQueue, GetLimits, GetMessages, GetStatus};
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::broker::Broker;
+use crate::stats::GroupStats;
+use crate::topic_cache::{TopicCache, TopicState};
+
+/// Largest reply to one pull, as in the original.
+const PULL_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Fewest bytes that a consumer can limit a pull to, as in the original.
+const PULL_BYTES_MIN: usize = 100;
+
+/// Why a pull is refused.
+#[derive(Debug, Error)]
+pub enum PullError {
+    #[error(transparent)]
+    Fields(#[from] FieldError),
+    #[error("too many pulls wait")]
+    Overload,
+    #[error("the broker {ip} is not readable")]
+    BrokerNotReadable { ip: String },
+    #[error("lite pull is disabled on {ip}")]
+    LitePullDisabled { ip: String },
+    #[error("group {0} does not exist")]
+    GroupUnknown(String),
+    #[error("group {0} may not consume")]
+    GroupDisabled(String),
+    #[error("topic {0} does not exist")]
+    TopicUnknown(String),
+    #[error("topic {0} is not readable")]
+    TopicNotReadable(String),
+    #[error("topic {topic} has no queue {queue_id} to read")]
+    QueueId {
+        queue_id: i32,
+        topic: String,
+        read_queue_nums: i32,
+        consumer: SocketAddr,
+    },
+    #[error("the subscription cannot be read")]
+    Subscription,
+    #[error("the group sends no heartbeats")]
+    GroupOffline,
+    #[error("group {0} may not consume by broadcasting")]
+    BroadcastDisabled(String),
+    #[error("group {group} may not read {topic}")]
+    ReadForbidden { group: String, topic: String },
+    #[error("the group does not subscribe to the topic")]
+    NotSubscribed,
+    #[error("the subscription known here is older than that of the request")]
+    SubscriptionOld,
+    #[error("expressions of type {0} are not supported")]
+    ExpressionType(String),
+    #[error("pull consumers are refused, {group}: {reason}")]
+    PullConsumerRejected { group: String, reason: &'static str },
+    #[error("the store cannot be read: {0}")]
+    Read(String),
+}
+
+/// The header of a pull, whichever way it was read.
+#[derive(Debug)]
+pub(crate) struct PullRequest<'a> {
+    pub(crate) lite: bool,
+    pub(crate) consumer_group: Cow<'a, str>,
+    pub(crate) topic: Cow<'a, str>,
+    pub(crate) queue_id: i32,
+    pub(crate) queue_offset: i64,
+    pub(crate) max_msg_nums: i32,
+    pub(crate) max_msg_bytes: Option<i32>,
+    pub(crate) sys_flag: i32,
+    pub(crate) commit_offset: i64,
+    pub(crate) suspend_timeout_millis: i64,
+    pub(crate) subscription: Option<Cow<'a, str>>,
+    pub(crate) sub_version: i64,
+    pub(crate) expression_type: Option<Cow<'a, str>>,
+}
+
+/// Which messages a pull wants, by the tags code of their entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filter {
+    All,
+    Codes(SmallVec<[i32; 4]>),
+}
+
+/// A pull that passed all checks.
+pub(crate) struct Pull {
+    pub(crate) to: ReplyTo,
+    pub(crate) group: Arc<SubscriptionGroupConfig>,
+    pub(crate) topic: Rc<TopicState>,
+    pub(crate) queue: Arc<ConsumeQueue>,
+    pub(crate) stats: Arc<GroupStats>,
+    pub(crate) from: i64,
+    pub(crate) limits: GetLimits,
+    pub(crate) filter: Filter,
+    /// How long it may be held when there is nothing; never twice.
+    pub(crate) suspend_ms: Option<u64>,
+}
+
+/// A reply to a pull, without its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PullReply {
+    pub(crate) code: i32,
+    pub(crate) status: GetStatus,
+    pub(crate) next_begin_offset: i64,
+    pub(crate) min_offset: i64,
+    pub(crate) max_offset: i64,
+    pub(crate) suggest_which_broker_id: i64,
+    pub(crate) topic_sys_flag: i32,
+    pub(crate) group_sys_flag: i32,
+}
+
+impl<'a> PullRequest<'a> {
+    pub(crate) fn of_scanned(code: i32, pull: &ScannedPull<'a>) -> PullRequest<'a> {
+        PullRequest {
+            lite: is_lite(code),
+            consumer_group: pull.consumer_group.to_str(),
+            topic: pull.topic.to_str(),
+            queue_id: pull.queue_id,
+            queue_offset: pull.queue_offset,
+            max_msg_nums: pull.max_msg_nums,
+            max_msg_bytes: pull.max_msg_bytes,
+            sys_flag: pull.sys_flag,
+            commit_offset: pull.commit_offset,
+            suspend_timeout_millis: pull.suspend_timeout_millis,
+            subscription: pull.subscription.map(|text| text.to_str()),
+            sub_version: pull.sub_version,
+            expression_type: pull.expression_type.map(|text| text.to_str()),
+        }
+    }
+
+    pub(crate) fn of_header(code: i32, header: &'a PullMessageHeader) -> PullRequest<'a> {
+        PullRequest {
+            lite: is_lite(code),
+            consumer_group: header.consumer_group.as_str().into(),
+            topic: header.topic.as_str().into(),
+            queue_id: header.queue_id,
+            queue_offset: header.queue_offset,
+            max_msg_nums: header.max_msg_nums,
+            max_msg_bytes: header.max_msg_bytes,
+            sys_flag: header.sys_flag,
+            commit_offset: header.commit_offset,
+            suspend_timeout_millis: header.suspend_timeout_millis,
+            subscription: header.subscription.as_deref().map(Cow::Borrowed),
+            sub_version: header.sub_version,
+            expression_type: header.expression_type.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    /// The checks that need no messages. Commits the offset that the request carries when it passes.
+    pub(crate) fn check(
+        &self,
+        broker: &Broker,
+        topics: &TopicCache,
+        to: ReplyTo,
+        consumer: &Consumer,
+    ) -> Result<Pull, PullError> {
+        let config = broker.config();
+        if !perm::is_readable(config.broker_permission) {
+            let ip = config.broker_ip1.clone();
+            return Err(PullError::BrokerNotReadable { ip });
+        }
+        if self.lite && !config.lite_pull_message_enable {
+            let ip = config.broker_ip1.clone();
+            return Err(PullError::LitePullDisabled { ip });
+        }
+        let group_name = &*self.consumer_group;
+        let group = broker.group(group_name);
+        let group = group.ok_or_else(|| PullError::GroupUnknown(group_name.to_owned()))?;
+        if !group.consume_enable {
+            return Err(PullError::GroupDisabled(group_name.to_owned()));
+        }
+        let topic = topics.get(broker, &self.topic);
+        let topic = topic.ok_or_else(|| PullError::TopicUnknown(self.topic.clone().into_owned()))?;
+        if !perm::is_readable(topic.config.perm) {
+            return Err(PullError::TopicNotReadable(topic.name().to_owned()));
+        }
+        if self.queue_id < 0 || self.queue_id >= topic.config.read_queue_nums {
+            return Err(PullError::QueueId {
+                queue_id: self.queue_id,
+                topic: topic.name().to_owned(),
+                read_queue_nums: topic.config.read_queue_nums,
+                consumer: consumer.addr,
+            });
+        }
+        let filter = self.filter(broker, &group)?;
+        if config.reject_pull_consumer_enable {
+            self.check_push_consumer(broker, consumer)?;
+        }
+        let queue = topic.queue(broker, self.queue_id);
+        if self.sys_flag & flag::COMMIT_OFFSET != 0 {
+            let now = broker.now_ms();
+            let offsets = &broker.consumer_offsets;
+            offsets.commit(group_name, topic.name(), self.queue_id, self.commit_offset, now);
+        }
+        let suspend_ms = match config.long_polling_enable {
+            true => self.suspend_timeout_millis.max(0) as u64,
+            false => config.short_polling_time_ms,
+        };
+        Ok(Pull {
+            to,
+            stats: broker.stats.group(topic.name(), group_name),
+            group,
+            topic,
+            queue,
+            from: self.queue_offset,
+            limits: self.limits(),
+            filter,
+            suspend_ms: (self.sys_flag & flag::SUSPEND != 0).then_some(suspend_ms),
+        })
+    }
+
+    fn limits(&self) -> GetLimits {
+        let bytes = self.max_msg_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        GetLimits {
+            count: usize::try_from(self.max_msg_nums).unwrap_or(0).max(1),
+            bytes: bytes.map_or(PULL_BYTES_MAX, |bytes| bytes.clamp(PULL_BYTES_MIN, PULL_BYTES_MAX)),
+        }
+    }
+
+    /// The subscription of the request, or the one that the group's heartbeats brought.
+    fn filter(&self, broker: &Broker, group: &SubscriptionGroupConfig) -> Result<Filter, PullError> {
+        if self.sys_flag & flag::SUBSCRIPTION != 0 {
+            return self.own_filter();
+        }
+        let name = &*self.consumer_group;
+        let Some((_, message_model)) = broker.consumers.group_info(name) else {
+            return Err(PullError::GroupOffline);
+        };
+        if message_model == MessageModel::Broadcasting && !group.consume_broadcast_enable {
+            return Err(PullError::BroadcastDisabled(name.to_owned()));
+        }
+        if broker.groups.is_read_forbidden(name, &self.topic) {
+            let (group, topic) = (name.to_owned(), self.topic.clone().into_owned());
+            return Err(PullError::ReadForbidden { group, topic });
+        }
+        let subscription = broker.consumers.subscription(name, &self.topic);
+        let subscription = subscription.ok_or(PullError::NotSubscribed)?;
+        if subscription.sub_version < self.sub_version {
+            return Err(PullError::SubscriptionOld);
+        }
+        check_type(&subscription.expression_type)?;
+        Ok(Filter::of(&subscription))
+    }
+
+    fn own_filter(&self) -> Result<Filter, PullError> {
+        check_type(self.expression_type.as_deref().unwrap_or_default())?;
+        match self.subscription.as_deref() {
+            None | Some("" | SUB_ALL) => Ok(Filter::All),
+            Some(expression) => {
+                let parsed = SubscriptionData::parse(&self.topic, expression, self.sub_version);
+                parsed
+                    .map(|subscription| Filter::of(&subscription))
+                    .map_err(|_| PullError::Subscription)
+            }
+        }
+    }
+
+    fn check_push_consumer(&self, broker: &Broker, consumer: &Consumer) -> Result<(), PullError> {
+        let group = &*self.consumer_group;
+        if oxmq_protocol::topic::is_system_group(group) {
+            return Ok(());
+        }
+        let registered = broker
+            .consumers
+            .with_group(group, |members| members.clients.contains_key(&consumer.connection));
+        if registered == Some(true) {
+            return Ok(());
+        }
+        Err(PullError::PullConsumerRejected {
+            group: group.to_owned(),
+            reason: "pull consumers are refused here",
+        })
+    }
+}
+
+/// Who pulls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Consumer {
+    pub(crate) connection: u64,
+    pub(crate) addr: SocketAddr,
+}
+
+fn is_lite(code: i32) -> bool {
+    code == oxmq_protocol::RequestCode::LitePullMessage.code()
+}
+
+/// Only tags are understood: other types need `enablePropertyFilter`.
+fn check_type(expression_type: &str) -> Result<(), PullError> {
+    match expression_type {
+        "" | EXPRESSION_TYPE_TAG => Ok(()),
+        other => Err(PullError::ExpressionType(other.to_owned())),
+    }
+}
+
+impl Filter {
+    fn of(subscription: &SubscriptionData) -> Filter {
+        match subscription.takes_all() {
+            true => Filter::All,
+            false => Filter::Codes(subscription.code_set.iter().copied().collect()),
+        }
+    }
+
+    pub(crate) fn accepts(&self, tags_code: i64) -> bool {
+        match self {
+            Filter::All => true,
+            Filter::Codes(codes) => codes.iter().any(|code| i64::from(*code) == tags_code),
+        }
+    }
+}
+
+impl Pull {
+    /// What the outcome of the read means for the consumer.
+    pub(crate) fn reply(&self, got: &GetMessages, slave_read_enable: bool) -> PullReply {
+        let suggest_which_broker_id = match slave_read_enable {
+            true if got.suggest_pulling_from_slave => self.group.which_broker_when_consume_slowly,
+            true => self.group.broker_id,
+            false => 0,
+        };
+        PullReply {
+            code: code_of(got.status, self.from),
+            status: got.status,
+            next_begin_offset: got.next_begin_offset,
+            min_offset: got.min_offset,
+            max_offset: got.max_offset,
+            suggest_which_broker_id,
+            topic_sys_flag: self.topic.config.topic_sys_flag,
+            group_sys_flag: self.group.group_sys_flag,
+        }
+    }
+}
+
+fn code_of(status: GetStatus, queue_offset: i64) -> i32 {
+    match status {
+        GetStatus::Found => code::SUCCESS,
+        GetStatus::MessageWasRemoving | GetStatus::NoMatchedMessage => code::PULL_RETRY_IMMEDIATELY,
+        GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue if queue_offset != 0 => code::PULL_OFFSET_MOVED,
+        GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue => code::PULL_NOT_FOUND,
+        GetStatus::OffsetFoundNull | GetStatus::OffsetOverflowOne => code::PULL_NOT_FOUND,
+        GetStatus::OffsetOverflowBadly | GetStatus::OffsetTooSmall | GetStatus::OffsetReset => code::PULL_OFFSET_MOVED,
+    }
+}
+
+/// The remark of a reply.
+pub(crate) fn status_name(status: GetStatus) -> &'static str {
+    match status {
+        GetStatus::Found => "FOUND",
+        GetStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",
+        GetStatus::MessageWasRemoving => "MESSAGE_WAS_REMOVING",
+        GetStatus::OffsetFoundNull => "OFFSET_FOUND_NULL",
+        GetStatus::OffsetOverflowBadly => "OFFSET_OVERFLOW_BADLY",
+        GetStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
+        GetStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
+        GetStatus::NoMatchedLogicQueue => "NO_MATCHED_LOGIC_QUEUE",
+        GetStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+        GetStatus::OffsetReset => "OFFSET_RESET",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_of_a_read_have_their_codes() {
+        for (status, queue_offset, wanted) in [
+            (GetStatus::Found, 5, 0),
+            (GetStatus::NoMatchedMessage, 5, 20),
+            (GetStatus::MessageWasRemoving, 5, 20),
+            (GetStatus::NoMessageInQueue, 0, 19),
+            (GetStatus::NoMessageInQueue, 5, 21),
+            (GetStatus::NoMatchedLogicQueue, 0, 19),
+            (GetStatus::NoMatchedLogicQueue, -1, 21),
+            (GetStatus::OffsetFoundNull, 5, 19),
+            (GetStatus::OffsetOverflowOne, 5, 19),
+            (GetStatus::OffsetOverflowBadly, 5, 21),
+            (GetStatus::OffsetTooSmall, 5, 21),
+            (GetStatus::OffsetReset, 5, 21),
+        ] {
+            assert_eq!(code_of(status, queue_offset), wanted, "{status:?} from {queue_offset}");
+        }
+    }
+
+    #[test]
+    fn tags_are_matched_by_their_codes() {
+        let subscription = SubscriptionData::parse("t", "vip || eu", 1).unwrap();
+        let filter = Filter::of(&subscription);
+        assert!(filter.accepts(116_765) && filter.accepts(3248));
+        assert!(!filter.accepts(0) && !filter.accepts(116_765 + (1 << 32)));
+        assert!(Filter::of(&SubscriptionData::parse("t", "*", 1).unwrap()).accepts(7));
+    }
+}

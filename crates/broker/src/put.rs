@@ -1,0 +1,319 @@
+//! The put path: what the broker adds to a message before it is stored, where delayed messages wait, and messages that
+//! the broker stores by itself (spec: behaviour.md §3.4).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use oxmq_protocol::record::{self, RecordError, RecordFields};
+use oxmq_protocol::{hash, properties, property, sys_flag};
+use oxmq_store::{AppendBatch, AppendEntry, AppendError, ConsumeQueue, TagsCode};
+use thiserror::Error;
+
+use crate::broker::Broker;
+
+/// What the put path needs to know of a message's properties, found in one pass over their text.
+#[derive(Debug, Default)]
+pub(crate) struct PropertyScan<'a> {
+    pub(crate) tags: Option<&'a [u8]>,
+    pub(crate) unique_key: Option<&'a [u8]>,
+    pub(crate) has_keys: bool,
+    /// 0 without one.
+    pub(crate) delay_level: i32,
+    /// The reply of the send waits for flush and replicas.
+    pub(crate) wait_store: bool,
+    pub(crate) transaction: bool,
+    /// Has a delivery time of its own that is not settled yet.
+    pub(crate) timer: bool,
+    pub(crate) inner_num: bool,
+    /// The text can be stored as it is: no broken entry, and none that the broker sets or removes.
+    pub(crate) as_is: bool,
+}
+
+impl<'a> PropertyScan<'a> {
+    pub(crate) fn of(text: &'a [u8]) -> PropertyScan<'a> {
+        let mut seen = PropertyScan {
+            wait_store: true,
+            as_is: true,
+            ..PropertyScan::default()
+        };
+        let mut whole_bytes = 0;
+        let mut timer = false;
+        let mut timer_settled = false;
+        for (name, value) in properties::iter(text) {
+            whole_bytes += name.len() + value.len() + 2;
+            match name {
+                b"TAGS" => seen.tags = Some(value),
+                b"UNIQ_KEY" => seen.unique_key = Some(value),
+                b"KEYS" => seen.has_keys = !value.trim_ascii().is_empty(),
+                b"WAIT" => seen.wait_store = value.eq_ignore_ascii_case(b"true"),
+                b"DELAY" => seen.delay_level = number(value),
+                b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
+                b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" => timer = true,
+                b"TIMER_OUT_MS" => timer_settled = true,
+                b"INNER_NUM" => seen.inner_num = true,
+                _ if is_stamped(name) => seen.as_is = false,
+                _ => {}
+            }
+        }
+        seen.timer = timer && !timer_settled;
+        // The separator behind the last entry may be missing.
+        seen.as_is &= whole_bytes == text.len() || (whole_bytes == text.len() + 1 && text.last() != Some(&2));
+        seen
+    }
+}
+
+/// Properties that clients cannot set: the broker writes or removes them.
+pub(crate) fn is_stamped(name: &[u8]) -> bool {
+    matches!(name, b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER" | b"POP_CK")
+}
+
+/// Properties that the way through the schedule topic sets or removes.
+pub(crate) fn is_of_delay(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"DELAY" | b"REAL_TOPIC" | b"REAL_QID" | b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS"
+    )
+}
+
+/// Appends a properties text that ends with its separator.
+pub(crate) fn copy_text(out: &mut BytesMut, text: &[u8]) {
+    out.extend_from_slice(text);
+    if text.last().is_some_and(|last| *last != properties::PROPERTY_SEPARATOR) {
+        out.extend_from_slice(&[properties::PROPERTY_SEPARATOR]);
+    }
+}
+
+/// Appends the entries whose names are not `dropped`.
+pub(crate) fn copy_properties(out: &mut BytesMut, text: &[u8], dropped: impl Fn(&[u8]) -> bool) {
+    for (name, value) in properties::iter(text) {
+        if !dropped(name) {
+            properties::write(out, name, value);
+        }
+    }
+}
+
+/// Whether a record of this kind enters a consume queue: half and rollback records do not.
+pub(crate) fn enters_a_queue(flags: i32) -> bool {
+    matches!(
+        flags & sys_flag::TRANSACTION_MASK,
+        sys_flag::TRANSACTION_NONE | sys_flag::TRANSACTION_COMMIT
+    )
+}
+
+/// The way through the schedule topic: level 1 is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delay {
+    pub(crate) level: u8,
+}
+
+impl Delay {
+    /// A level beyond the last one means the last one.
+    pub(crate) fn of_level(level: i32, level_max: u8) -> Option<Delay> {
+        let level = u8::try_from(level.min(level_max.into())).unwrap_or(0);
+        (level > 0).then_some(Delay { level })
+    }
+
+    pub(crate) fn queue_id(self) -> i32 {
+        i32::from(self.level) - 1
+    }
+
+    /// Appends the properties that lead the message back to where it was sent to.
+    pub(crate) fn write(self, out: &mut BytesMut, topic: &str, queue_id: i32) {
+        let level = self.level.to_string();
+        properties::write(out, property::DELAY_TIME_LEVEL.as_bytes(), level.as_bytes());
+        properties::write(out, property::REAL_TOPIC.as_bytes(), topic.as_bytes());
+        properties::write(out, property::REAL_QUEUE_ID.as_bytes(), queue_id.to_string().as_bytes());
+    }
+}
+
+/// Encodes one record and its entry behind those that are staged. On an error the batch is as it was.
+pub(crate) fn stage(
+    batch: &mut AppendBatch,
+    queue: Arc<ConsumeQueue>,
+    fields: &RecordFields<'_>,
+    tags_code: TagsCode,
+    group_len: u32,
+    write_properties: impl FnOnce(&mut BytesMut),
+) -> Result<(), RecordError> {
+    let range = record::encode(&mut batch.records, fields, write_properties)?;
+    batch.entries.push(AppendEntry {
+        queue,
+        start: range.start as u32,
+        len: range.len() as u32,
+        tags_code,
+        group_len,
+        in_queue: enters_a_queue(fields.sys_flag),
+        queue_offset: 0,
+        physical_offset: 0,
+    });
+    Ok(())
+}
+
+/// A message that the broker stores by itself: sent back, due, dead.
+#[derive(Debug, Clone)]
+pub struct InternalMessage<'a> {
+    pub topic: &'a str,
+    pub queue_id: i32,
+    pub flag: i32,
+    pub sys_flag: i32,
+    pub born_timestamp: i64,
+    pub born_host: SocketAddr,
+    pub reconsume_times: i32,
+    pub prepared_transaction_offset: i64,
+    pub body: &'a [u8],
+    /// Text form, stored as it is unless the message is delayed.
+    pub properties: &'a [u8],
+    /// Above 0 the message waits in the schedule topic first. The property `DELAY` alone delays nothing.
+    pub delay_level: i32,
+}
+
+/// Where a message of the broker was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    pub queue_offset: i64,
+    pub physical_offset: i64,
+    /// Physical offset behind it: what must be flushed for it to be safe.
+    pub end_offset: i64,
+}
+
+/// Why a message of the broker was not stored.
+#[derive(Debug, Error)]
+pub enum PutError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl Broker {
+    /// Stores a message of the broker's own. Topic and queue must exist.
+    pub fn put_internal(&self, message: &InternalMessage<'_>) -> Result<Stored, PutError> {
+        let delay = self.delay(message.delay_level);
+        let (topic, queue_id) = match delay {
+            Some(delay) => (oxmq_protocol::topic::SCHEDULE_TOPIC, delay.queue_id()),
+            None => (message.topic, message.queue_id),
+        };
+        let tags_code = match delay {
+            Some(delay) => TagsCode::DelayLevel(delay.level),
+            None => {
+                let tags = properties::find(message.properties, property::TAGS);
+                TagsCode::Hash(tags.map_or(0, hash::tags_code))
+            }
+        };
+        let fields = RecordFields {
+            queue_id,
+            flag: message.flag,
+            sys_flag: message.sys_flag,
+            born_timestamp: message.born_timestamp,
+            born_host: message.born_host,
+            store_host: self.store_host,
+            reconsume_times: message.reconsume_times,
+            prepared_transaction_offset: message.prepared_transaction_offset,
+            topic: topic.as_bytes(),
+            body: message.body,
+        };
+        let mut batch = AppendBatch::default();
+        let queue = self.store.queue_or_create(topic, queue_id);
+        stage(&mut batch, queue, &fields, tags_code, 1, |out| match delay {
+            Some(delay) => {
+                copy_properties(out, message.properties, is_of_delay);
+                delay.write(out, message.topic, message.queue_id);
+            }
+            None => out.extend_from_slice(message.properties),
+        })?;
+        self.store.append(&mut batch)?;
+        let entry = &batch.entries[0];
+        Ok(Stored {
+            queue_offset: entry.queue_offset,
+            physical_offset: entry.physical_offset,
+            end_offset: batch.end_offset,
+        })
+    }
+
+    /// How a message with this delay level is delayed, if it is.
+    pub(crate) fn delay(&self, level: i32) -> Option<Delay> {
+        Delay::of_level(level, self.delay_level_max)
+    }
+}
+
+fn number(text: &[u8]) -> i32 {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(entries: &[(&str, &str)]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for (name, value) in entries {
+            properties::write(&mut out, name.as_bytes(), value.as_bytes());
+        }
+        out
+    }
+
+    #[test]
+    fn what_a_client_sends_is_stored_as_it_is() {
+        let all = text(&[("UNIQ_KEY", "K"), ("WAIT", "true"), ("TAGS", "a"), ("x", "y")]);
+        let seen = PropertyScan::of(&all);
+        assert!(seen.as_is && seen.wait_store && !seen.timer);
+        assert_eq!((seen.tags, seen.unique_key), (Some(&b"a"[..]), Some(&b"K"[..])));
+        let unterminated = &all[..all.len() - 1];
+        assert!(PropertyScan::of(unterminated).as_is);
+        let mut out = BytesMut::new();
+        copy_text(&mut out, unterminated);
+        assert_eq!(out, all);
+        assert!(PropertyScan::of(b"").as_is);
+    }
+
+    #[test]
+    fn broken_entries_and_the_brokers_own_are_not_taken_over() {
+        for bad in [
+            &b"x\x02"[..],
+            b"\x01v\x02",
+            b"\x02\x02",
+            b"a\x01b\x02\x02",
+            b"a\x01b\x02c",
+            b"\x02",
+        ] {
+            assert!(!PropertyScan::of(bad).as_is, "{bad:?}");
+        }
+        for name in ["POP_CK", "MSG_REGION", "TRACE_ON", "CLUSTER"] {
+            let sent = text(&[(name, "forged"), ("a", "b")]);
+            assert!(!PropertyScan::of(&sent).as_is, "{name}");
+            let mut out = BytesMut::new();
+            copy_properties(&mut out, &sent, is_stamped);
+            assert_eq!(out, text(&[("a", "b")]));
+        }
+    }
+
+    #[test]
+    fn properties_decide_how_a_message_is_treated() {
+        let seen = |entries| PropertyScan::of(Box::leak(Box::new(text(entries))));
+        assert!(!seen(&[("WAIT", "false")]).wait_store);
+        assert!(seen(&[("TRAN_MSG", "true")]).transaction);
+        assert_eq!(seen(&[("DELAY", "3")]).delay_level, 3);
+        assert_eq!(seen(&[("DELAY", "x")]).delay_level, 0);
+        assert!(seen(&[("TIMER_DELAY_SEC", "3")]).timer);
+        assert!(!seen(&[("TIMER_DELAY_SEC", "3"), ("TIMER_OUT_MS", "9")]).timer);
+        assert!(!seen(&[("KEYS", " ")]).has_keys);
+    }
+
+    #[test]
+    fn levels_end_at_the_last_one() {
+        assert_eq!(Delay::of_level(3, 18).map(Delay::queue_id), Some(2));
+        assert_eq!(Delay::of_level(99, 18).map(Delay::queue_id), Some(17));
+        assert_eq!(Delay::of_level(0, 18), None);
+        assert_eq!(Delay::of_level(-1, 18), None);
+        let mut out = BytesMut::new();
+        Delay { level: 4 }.write(&mut out, "orders", 2);
+        assert_eq!(
+            out,
+            text(&[("DELAY", "4"), ("REAL_TOPIC", "orders"), ("REAL_QID", "2")])
+        );
+    }
+}

@@ -1,0 +1,552 @@
+//! Sends (10, 310, 320): every check in the order of the original, and the encoding of what passes straight into the
+//! batch of the turn (spec: behaviour.md §3).
+//!
+//! Decides and encodes only. The worker appends the batch and writes the replies.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use oxmq_protocol::body::{TopicConfig, TopicFilterType};
+use oxmq_protocol::record::RecordFields;
+use oxmq_protocol::requests::{SendMessageHeader, SendMessageHeaderV2};
+use oxmq_protocol::scan::ScannedSend;
+use oxmq_protocol::topic::{self, NameError};
+use oxmq_protocol::version::V3_4_9;
+use oxmq_protocol::{FieldError, hash, perm, properties, property, sys_flag};
+use oxmq_store::{AppendBatch, AppendError, TagsCode};
+use thiserror::Error;
+
+use crate::broker::Broker;
+use crate::config::BrokerConfig;
+use crate::put::{self, Delay, PropertyScan};
+use crate::topic_cache::{TopicCache, TopicState};
+use crate::topics::CreateOnSend;
+
+/// Why a send is refused.
+#[derive(Debug, Error)]
+pub enum SendError {
+    #[error(transparent)]
+    Fields(#[from] FieldError),
+    #[error("an append has been holding the log for too long")]
+    Busy,
+    #[error("too many replies wait for the disk")]
+    Overload,
+    #[error("sends are accepted from {until} on")]
+    NotYet { until: String },
+    #[error("the broker {ip} is not writeable")]
+    BrokerNotWriteable { ip: String },
+    #[error("the topic name {topic} is refused: {error}")]
+    TopicName { topic: String, error: NameError },
+    #[error("clients may not send to {0}")]
+    TopicClosed(String),
+    #[error("topic {0} does not exist")]
+    TopicUnknown(String),
+    #[error("queue {queue_id} is beyond those of the topic")]
+    QueueId {
+        queue_id: i32,
+        topic: Arc<TopicConfig>,
+        producer: SocketAddr,
+    },
+    #[error("topic {0} has no queue to write to")]
+    NoWriteQueue(String),
+    #[error("group {0} does not exist")]
+    GroupUnknown(String),
+    #[error("the dead-letter topic {0} cannot be created")]
+    DeadLetterTopic(String),
+    #[error("a compaction topic needs message keys")]
+    KeyMissing,
+    #[error("transactions are refused by {ip}")]
+    Transaction { ip: String },
+    #[error("messages with a delivery time of their own are not supported")]
+    TimerDisabled,
+    #[error("body or properties are missing, malformed or too long")]
+    Illegal { body_bytes_max: usize },
+    #[error("a batch cannot go to a retry topic")]
+    BatchToRetryTopic,
+    #[error("a topic of {0} characters is too long for a batch")]
+    BatchTopicLength(usize),
+    #[error("a batch of {bytes} bytes is too long")]
+    BatchTooLarge { bytes: usize },
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// The header of a send, whichever way it was read.
+#[derive(Debug)]
+pub(crate) struct SendRequest<'a> {
+    pub(crate) topic: Cow<'a, str>,
+    pub(crate) default_topic: Cow<'a, str>,
+    pub(crate) default_topic_queue_nums: i32,
+    pub(crate) queue_id: i32,
+    pub(crate) sys_flag: i32,
+    pub(crate) born_timestamp: i64,
+    pub(crate) flag: i32,
+    pub(crate) properties: &'a [u8],
+    pub(crate) reconsume_times: i32,
+    pub(crate) unit_mode: bool,
+    pub(crate) max_reconsume_times: Option<i32>,
+    pub(crate) batch: bool,
+}
+
+/// Who sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Producer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) version: i32,
+}
+
+/// A send that lies encoded in the batch, and what its reply needs.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// Index of its first entry in the batch, and how many it has.
+    pub(crate) first_entry: usize,
+    pub(crate) entries: usize,
+    pub(crate) queue_id: i32,
+    /// Whether the reply waits for the disk with SYNC_FLUSH.
+    pub(crate) wait_store: bool,
+    /// Where its UNIQ_KEY stands in [`SendStage::keys`].
+    pub(crate) key: Range<usize>,
+}
+
+/// What sends of one turn are staged into.
+#[derive(Debug, Default)]
+pub(crate) struct SendStage {
+    pub(crate) batch: AppendBatch,
+    /// UNIQ_KEYs of the staged sends, one behind the other.
+    pub(crate) keys: Vec<u8>,
+}
+
+impl<'a> SendRequest<'a> {
+    /// `scratch` takes the properties when they are escaped in the header.
+    pub(crate) fn of_scanned(send: &ScannedSend<'a>, scratch: &'a mut BytesMut) -> SendRequest<'a> {
+        scratch.clear();
+        let properties = match send.properties {
+            None => &[],
+            Some(text) => match text.as_plain() {
+                Some(plain) => plain,
+                None => {
+                    text.unescape_into(scratch);
+                    &scratch[..]
+                }
+            },
+        };
+        SendRequest {
+            topic: send.topic.to_str(),
+            default_topic: send.default_topic.to_str(),
+            default_topic_queue_nums: send.default_topic_queue_nums,
+            queue_id: send.queue_id,
+            sys_flag: send.sys_flag,
+            born_timestamp: send.born_timestamp,
+            flag: send.flag,
+            properties,
+            reconsume_times: send.reconsume_times.unwrap_or(0),
+            unit_mode: send.unit_mode,
+            max_reconsume_times: send.max_reconsume_times,
+            batch: send.batch,
+        }
+    }
+
+    pub(crate) fn of_v1(header: &'a SendMessageHeader) -> SendRequest<'a> {
+        SendRequest {
+            topic: header.topic.as_str().into(),
+            default_topic: header.default_topic.as_str().into(),
+            default_topic_queue_nums: header.default_topic_queue_nums,
+            queue_id: header.queue_id,
+            sys_flag: header.sys_flag,
+            born_timestamp: header.born_timestamp,
+            flag: header.flag,
+            properties: header.properties.as_deref().unwrap_or_default().as_bytes(),
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+            unit_mode: header.unit_mode,
+            max_reconsume_times: header.max_reconsume_times,
+            batch: header.batch,
+        }
+    }
+
+    pub(crate) fn of_v2(header: &'a SendMessageHeaderV2) -> SendRequest<'a> {
+        SendRequest {
+            topic: header.topic.as_str().into(),
+            default_topic: header.default_topic.as_str().into(),
+            default_topic_queue_nums: header.default_topic_queue_nums,
+            queue_id: header.queue_id,
+            sys_flag: header.sys_flag,
+            born_timestamp: header.born_timestamp,
+            flag: header.flag,
+            properties: header.properties.as_deref().unwrap_or_default().as_bytes(),
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+            unit_mode: header.unit_mode,
+            max_reconsume_times: header.max_reconsume_times,
+            batch: header.batch,
+        }
+    }
+}
+
+impl SendStage {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batch.clear();
+        self.keys.clear();
+    }
+
+    /// Checks a send and encodes it into the batch. On an error the batch is as it was.
+    pub(crate) fn stage(
+        &mut self,
+        broker: &Broker,
+        topics: &TopicCache,
+        request: &SendRequest<'_>,
+        body: &[u8],
+        producer: Producer,
+    ) -> Result<Staged, SendError> {
+        let config = &*broker.config();
+        accepts_sends(config.start_accept_send_request_timestamp, broker)?;
+        let topic = match topics.get(broker, &request.topic) {
+            Some(topic) => topic,
+            None => create_topic(broker, topics, config, request)?,
+        };
+        if topic.config.order && !perm::is_writeable(config.broker_permission) {
+            let ip = config.broker_ip1.clone();
+            return Err(SendError::BrokerNotWriteable { ip });
+        }
+        if topic.is_closed_to_clients {
+            return Err(SendError::TopicClosed(topic.name().to_owned()));
+        }
+        let put = Put {
+            broker,
+            topics,
+            config,
+            topic: &topic,
+            queue_id: queue_of(&topic, request.queue_id, producer.addr)?,
+            sys_flag: match topic.config.topic_filter_type {
+                TopicFilterType::MultiTag => request.sys_flag | sys_flag::MULTI_TAGS,
+                TopicFilterType::SingleTag => request.sys_flag,
+            },
+            request,
+            producer,
+        };
+        match request.batch {
+            true => put.batch(self, body),
+            false => put.single(self, body),
+        }
+    }
+
+    fn remember_key(&mut self, key: &[u8]) -> Range<usize> {
+        let start = self.keys.len();
+        self.keys.extend_from_slice(key);
+        start..self.keys.len()
+    }
+}
+
+fn accepts_sends(from_ms: i64, broker: &Broker) -> Result<(), SendError> {
+    if from_ms <= 0 || broker.now_ms() >= from_ms {
+        return Ok(());
+    }
+    let until = jiff::Timestamp::from_millisecond(from_ms).unwrap_or_default();
+    let until = until.to_zoned(jiff::tz::TimeZone::system());
+    Err(SendError::NotYet {
+        until: until.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string(),
+    })
+}
+
+/// A topic that is not there: its name is checked before it may come into being.
+fn create_topic(
+    broker: &Broker,
+    topics: &TopicCache,
+    config: &BrokerConfig,
+    request: &SendRequest<'_>,
+) -> Result<Rc<TopicState>, SendError> {
+    let name = &*request.topic;
+    topic::validate_topic(name).map_err(|error| SendError::TopicName {
+        topic: name.to_owned(),
+        error,
+    })?;
+    if topic::is_closed_to_clients(name) {
+        return Err(SendError::TopicClosed(name.to_owned()));
+    }
+    let create = CreateOnSend {
+        topic: name,
+        default_topic: &request.default_topic,
+        default_topic_queue_nums: request.default_topic_queue_nums,
+        unit_mode: request.unit_mode,
+    };
+    let enabled = config.auto_create_topic_enable;
+    let created = broker.topics.create_on_send(&create, enabled, broker.now_ms());
+    let created = created.and_then(|_| topics.get(broker, name));
+    created.ok_or_else(|| SendError::TopicUnknown(name.to_owned()))
+}
+
+/// The queue that a send names; a negative one leaves the choice to the broker.
+fn queue_of(topic: &TopicState, queue_id: i32, producer: SocketAddr) -> Result<i32, SendError> {
+    let config = &topic.config;
+    if queue_id >= config.write_queue_nums.max(config.read_queue_nums) {
+        let topic = Arc::clone(config);
+        return Err(SendError::QueueId {
+            queue_id,
+            topic,
+            producer,
+        });
+    }
+    match queue_id {
+        0.. => Ok(queue_id),
+        _ if config.write_queue_nums > 0 => Ok(topic.any_write_queue()),
+        _ => Err(SendError::NoWriteQueue(topic.name().to_owned())),
+    }
+}
+
+/// A send whose topic and queue are settled.
+struct Put<'a> {
+    broker: &'a Broker,
+    topics: &'a TopicCache,
+    config: &'a BrokerConfig,
+    topic: &'a TopicState,
+    queue_id: i32,
+    sys_flag: i32,
+    request: &'a SendRequest<'a>,
+    producer: Producer,
+}
+
+impl Put<'_> {
+    fn single(&self, stage: &mut SendStage, body: &[u8]) -> Result<Staged, SendError> {
+        let request = self.request;
+        let seen = PropertyScan::of(request.properties);
+        let dead_letters = self.dead_letters()?;
+        if self.topic.is_compaction && !seen.has_keys {
+            return Err(SendError::KeyMissing);
+        }
+        // Half messages do not exist here yet: each is refused as `rejectTransactionMessage` would.
+        if seen.transaction && !(request.reconsume_times > 0 && seen.delay_level > 0) {
+            let ip = self.config.broker_ip1.clone();
+            return Err(SendError::Transaction { ip });
+        }
+        if body.is_empty()
+            || body.len() > self.config.max_message_size
+            || seen.inner_num
+            || self.sys_flag & sys_flag::INNER_BATCH != 0
+        {
+            return Err(self.illegal());
+        }
+        let delayable = put::enters_a_queue(self.sys_flag) && dead_letters.is_none();
+        let delay = if delayable {
+            self.broker.delay(seen.delay_level)
+        } else {
+            None
+        };
+        if delayable && delay.is_none() && seen.timer {
+            return Err(SendError::TimerDisabled);
+        }
+        let made_key;
+        let key = match seen.unique_key {
+            Some(key) => key,
+            None => {
+                made_key = self.broker.next_unique_id();
+                &made_key.0[..made_key.1]
+            }
+        };
+        let hash = TagsCode::Hash(seen.tags.map_or(0, hash::tags_code));
+        let (topic, queue, tags_code) = match (delay, &dead_letters) {
+            (Some(delay), _) => {
+                let queue = self
+                    .broker
+                    .store
+                    .queue_or_create(topic::SCHEDULE_TOPIC, delay.queue_id());
+                (topic::SCHEDULE_TOPIC, queue, TagsCode::DelayLevel(delay.level))
+            }
+            (None, Some(topic)) => (topic.name(), topic.queue(self.broker, 0), hash),
+            (None, None) => (self.topic.name(), self.topic.queue(self.broker, self.queue_id), hash),
+        };
+        let first_entry = stage.batch.entries.len();
+        put::stage(
+            &mut stage.batch,
+            Arc::clone(&queue),
+            &self.fields(topic, queue.queue_id(), body),
+            tags_code,
+            1,
+            |out| {
+                match delay {
+                    Some(delay) => self.write_delayed(out, delay),
+                    None if dead_letters.is_some() => {
+                        put::copy_properties(out, request.properties, |name| {
+                            put::is_stamped(name) || name == property::DELAY_TIME_LEVEL.as_bytes()
+                        });
+                        properties::write(out, property::DELAY_TIME_LEVEL.as_bytes(), b"-1");
+                    }
+                    None if seen.as_is => put::copy_text(out, request.properties),
+                    None => put::copy_properties(out, request.properties, put::is_stamped),
+                }
+                out.extend_from_slice(&self.broker.stamp);
+                if seen.unique_key.is_none() {
+                    properties::write(out, property::UNIQUE_CLIENT_MESSAGE_ID.as_bytes(), key);
+                }
+            },
+        )
+        .map_err(|_| self.illegal())?;
+        Ok(Staged {
+            first_entry,
+            entries: 1,
+            queue_id: self.queue_id,
+            wait_store: seen.wait_store,
+            key: stage.remember_key(key),
+        })
+    }
+
+    /// The properties of a message that is kept in the schedule topic until its time comes.
+    fn write_delayed(&self, out: &mut BytesMut, delay: Delay) {
+        put::copy_properties(out, self.request.properties, |name| {
+            put::is_stamped(name) || put::is_of_delay(name)
+        });
+        delay.write(out, self.topic.name(), self.queue_id);
+    }
+
+    fn batch(&self, stage: &mut SendStage, body: &[u8]) -> Result<Staged, SendError> {
+        let request = self.request;
+        let name = self.topic.name();
+        if name.len() > topic::TOPIC_LENGTH_MAX {
+            return Err(SendError::BatchTopicLength(name.len()));
+        }
+        if topic::is_retry(name) {
+            return Err(SendError::BatchToRetryTopic);
+        }
+        let seen = PropertyScan::of(request.properties);
+        if body.is_empty()
+            || seen.delay_level > 0
+            || seen.inner_num
+            || self.sys_flag & (sys_flag::TRANSACTION_MASK | sys_flag::INNER_BATCH) != 0
+        {
+            return Err(self.illegal());
+        }
+        if seen.timer {
+            return Err(SendError::TimerDisabled);
+        }
+        if body.len() > self.config.max_message_size {
+            return Err(SendError::BatchTooLarge { bytes: body.len() });
+        }
+        let first_entry = stage.batch.entries.len();
+        let first_byte = stage.batch.records.len();
+        let entries = match self.batch_items(stage, body) {
+            Some(entries) => entries,
+            None => {
+                stage.batch.entries.truncate(first_entry);
+                stage.batch.records.truncate(first_byte);
+                return Err(self.illegal());
+            }
+        };
+        stage.batch.entries[first_entry].group_len = entries as u32;
+        Ok(Staged {
+            first_entry,
+            entries,
+            queue_id: self.queue_id,
+            wait_store: seen.wait_store,
+            key: stage.remember_key(seen.unique_key.unwrap_or_default()),
+        })
+    }
+
+    /// Each item of a batch becomes a record of its own with its properties as they are (spec: storage.md §3.6). How
+    /// many there were; `None` if they are malformed.
+    fn batch_items(&self, stage: &mut SendStage, body: &[u8]) -> Option<usize> {
+        let name = self.topic.name();
+        let queue = self.topic.queue(self.broker, self.queue_id);
+        let mut rest = body;
+        let mut count = 0;
+        while !rest.is_empty() {
+            let item = BatchItem::split_off(&mut rest)?;
+            if item.body.is_empty() {
+                return None;
+            }
+            let tags = properties::find(item.properties, property::TAGS);
+            let fields = RecordFields {
+                flag: item.flag,
+                prepared_transaction_offset: 0,
+                ..self.fields(name, self.queue_id, item.body)
+            };
+            let tags_code = TagsCode::Hash(tags.map_or(0, hash::tags_code));
+            put::stage(&mut stage.batch, Arc::clone(&queue), &fields, tags_code, 0, |out| {
+                out.extend_from_slice(item.properties)
+            })
+            .ok()?;
+            count += 1;
+        }
+        Some(count)
+    }
+
+    fn fields<'b>(&self, topic: &'b str, queue_id: i32, body: &'b [u8]) -> RecordFields<'b> {
+        RecordFields {
+            queue_id,
+            flag: self.request.flag,
+            sys_flag: self.sys_flag,
+            born_timestamp: self.request.born_timestamp,
+            born_host: self.producer.addr,
+            store_host: self.broker.store_host,
+            reconsume_times: self.request.reconsume_times,
+            prepared_transaction_offset: 0,
+            topic: topic.as_bytes(),
+            body,
+        }
+    }
+
+    /// A message that was consumed in vain too often goes to the dead letters of its group, and so does one of a group
+    /// that consumes in order: it must not come back behind others (spec: behaviour.md §3.3).
+    fn dead_letters(&self) -> Result<Option<Rc<TopicState>>, SendError> {
+        let Some(group) = topic::group_of_retry(self.topic.name()) else {
+            return Ok(None);
+        };
+        // POP retry topics are named `%RETRY%group+topic`.
+        let group = group.split('+').next().unwrap_or(group);
+        let config = self.broker.group(group);
+        let config = config.ok_or_else(|| SendError::GroupUnknown(group.to_owned()))?;
+        let reconsume_times_max = match self.request.max_reconsume_times {
+            Some(max) if self.producer.version >= V3_4_9 => max,
+            _ => config.retry_max_times,
+        };
+        let now = self.broker.now_ms();
+        let in_order = || self.broker.queue_locks.holds_any(group, now);
+        if self.request.reconsume_times <= reconsume_times_max && !in_order() {
+            return Ok(None);
+        }
+        let dead_letters = self.broker.topics.ensure_dlq_topic(group, now);
+        let topic = self.topics.get(self.broker, &dead_letters.topic_name);
+        topic
+            .map(Some)
+            .ok_or_else(|| SendError::DeadLetterTopic(dead_letters.topic_name.clone()))
+    }
+
+    fn illegal(&self) -> SendError {
+        SendError::Illegal {
+            body_bytes_max: self.config.max_message_size,
+        }
+    }
+}
+
+/// One message of a batch body (spec: protocol.md §6.3).
+struct BatchItem<'a> {
+    flag: i32,
+    body: &'a [u8],
+    properties: &'a [u8],
+}
+
+impl<'a> BatchItem<'a> {
+    /// Cuts the first item off, or nothing when the lengths do not add up.
+    fn split_off(rest: &mut &'a [u8]) -> Option<BatchItem<'a>> {
+        let total = usize::try_from(i32::from_be_bytes(*rest.first_chunk()?)).ok()?;
+        let (item, behind) = rest.split_at_checked(total)?;
+        // Behind the size: magic and crc, which nobody reads.
+        let (flag, item) = item.get(12..)?.split_first_chunk::<4>()?;
+        let (body_bytes, item) = item.split_first_chunk::<4>()?;
+        let (body, item) = item.split_at_checked(usize::try_from(i32::from_be_bytes(*body_bytes)).ok()?)?;
+        let (properties_bytes, properties) = item.split_first_chunk::<2>()?;
+        if properties.len() != usize::try_from(i16::from_be_bytes(*properties_bytes)).ok()? {
+            return None;
+        }
+        *rest = behind;
+        Some(BatchItem {
+            flag: i32::from_be_bytes(*flag),
+            body,
+            properties,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! A worker's own view of the topics it meets: the configuration and the consume queues of each, looked up once and good
+//! until the table of topics changes.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use oxmq_protocol::body::TopicConfig;
+use oxmq_protocol::topic;
+use oxmq_store::ConsumeQueue;
+
+use crate::broker::Broker;
+
+/// Holds existing topics only, so their number bounds it.
+#[derive(Default)]
+pub(crate) struct TopicCache {
+    generation: Cell<u64>,
+    topics: RefCell<HashMap<Box<str>, Rc<TopicState>>>,
+}
+
+/// One topic as the send and pull paths need it.
+pub(crate) struct TopicState {
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) is_closed_to_clients: bool,
+    pub(crate) is_compaction: bool,
+    queues: RefCell<HashMap<i32, Arc<ConsumeQueue>>>,
+    next_queue: Cell<u32>,
+}
+
+impl TopicCache {
+    pub(crate) fn get(&self, broker: &Broker, name: &str) -> Option<Rc<TopicState>> {
+        let generation = broker.topics.generation();
+        let mut topics = self.topics.borrow_mut();
+        if self.generation.replace(generation) != generation {
+            topics.clear();
+        }
+        if let Some(topic) = topics.get(name) {
+            return Some(Rc::clone(topic));
+        }
+        let topic = Rc::new(TopicState::new(broker.topics.get(name)?));
+        topics.insert(name.into(), Rc::clone(&topic));
+        Some(topic)
+    }
+}
+
+impl TopicState {
+    fn new(config: Arc<TopicConfig>) -> TopicState {
+        TopicState {
+            is_closed_to_clients: topic::is_closed_to_clients(&config.topic_name),
+            is_compaction: config
+                .attributes
+                .get("cleanup.policy")
+                .is_some_and(|policy| policy == "COMPACTION"),
+            config,
+            queues: RefCell::default(),
+            next_queue: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.config.topic_name
+    }
+
+    /// One of the queues that may be written to, in turn. There must be one.
+    pub(crate) fn any_write_queue(&self) -> i32 {
+        let turn = self.next_queue.get();
+        self.next_queue.set(turn.wrapping_add(1));
+        (turn % self.config.write_queue_nums.max(1) as u32) as i32
+    }
+
+    pub(crate) fn queue(&self, broker: &Broker, queue_id: i32) -> Arc<ConsumeQueue> {
+        let mut queues = self.queues.borrow_mut();
+        let queue = queues
+            .entry(queue_id)
+            .or_insert_with(|| broker.store.queue_or_create(self.name(), queue_id));
+        Arc::clone(queue)
+    }
+}
