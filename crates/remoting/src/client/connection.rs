@@ -182,6 +182,8 @@ impl ClientConnection {
         write_half: OwnedWriteHalf,
         handler: Option<Arc<dyn RequestHandler>>,
     ) {
+        // Also when the runtime ends, while callers may live on in another.
+        let _close = CloseOnDrop(&self);
         let ended = tokio::select! {
             ended = self.read(read_half, handler) => ended,
             ended = self.write(write_half) => ended.map_err(|error| error.to_string()),
@@ -191,7 +193,6 @@ impl ClientConnection {
         if let Err(why) = ended {
             debug!(addr = %self.addr, why, "connection lost");
         }
-        self.close();
     }
 
     /// Ends when the connection is finishing and everything is written.
@@ -293,6 +294,14 @@ impl ClientConnection {
         CallError::Closed {
             addr: self.addr.to_string(),
         }
+    }
+}
+
+struct CloseOnDrop<'a>(&'a ClientConnection);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

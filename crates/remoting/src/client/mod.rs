@@ -125,16 +125,16 @@ impl RemotingClient {
         request: RemotingCommand,
         timeout: Duration,
     ) -> Result<RemotingCommand, CallError> {
-        let started = Instant::now();
-        let deadline = started + timeout;
+        let deadline = Instant::now() + timeout;
         let timed_out = || CallError::Timeout {
             addr: addr.to_owned(),
             millis: timeout.as_millis() as u64,
         };
         let connection = self.connection(addr, deadline).await?;
+        let sent = Instant::now();
         let called = timeout_at(deadline, connection.call(request)).await;
         called.unwrap_or_else(|_| {
-            connection.suspect(started);
+            connection.suspect(sent);
             Err(timed_out())
         })
     }

@@ -1,0 +1,198 @@
+//! A server to talk to, and a raw socket to misbehave with.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use oxmq_protocol::{Frame, RemotingCommand, RequestCode, SerializeType};
+use oxmq_remoting::{
+    CommandHandler, Connection, ConnectionHandle, Outcome, ServerConfig, ServerHandle, serve_commands,
+};
+use parking_lot::Mutex;
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) fn config() -> ServerConfig {
+    ServerConfig {
+        workers: 2,
+        ..ServerConfig::new("test", vec!["127.0.0.1:0".parse().unwrap()])
+    }
+}
+
+/// Answers by request code; remembers its connections.
+#[derive(Default)]
+pub(crate) struct TestHandler {
+    pub(crate) open: Mutex<Vec<ConnectionHandle>>,
+    pub(crate) closed: AtomicUsize,
+    pub(crate) handled: AtomicUsize,
+}
+
+/// Answered with its own body.
+pub(crate) const ECHO: RequestCode = RequestCode::SendMessage;
+/// Answered like `ECHO`, after as many milliseconds as `queueId` says.
+pub(crate) const ECHO_LATE: RequestCode = RequestCode::PullMessage;
+/// Never answered.
+pub(crate) const SILENT: RequestCode = RequestCode::HeartBeat;
+/// Answered with a body of as many bytes as `queueId` says.
+pub(crate) const LARGE: RequestCode = RequestCode::QueryMessage;
+/// A bug in the handler.
+pub(crate) const PANIC: RequestCode = RequestCode::UnlockBatchMq;
+
+impl CommandHandler for TestHandler {
+    fn handle(&self, _: &Rc<Connection>, code: RequestCode, command: RemotingCommand) -> Outcome {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        let number = || command.header.ext_fields.get("queueId").unwrap().parse().unwrap();
+        match code {
+            ECHO => Outcome::Reply(answer(command.body)),
+            ECHO_LATE => {
+                let wait = Duration::from_millis(number());
+                Outcome::later(async move {
+                    tokio::time::sleep(wait).await;
+                    answer(command.body)
+                })
+            }
+            LARGE => Outcome::Reply(answer(vec![7; number() as usize].into())),
+            SILENT => Outcome::Nothing,
+            PANIC => panic!("as the test wants it"),
+            _ => Outcome::Unsupported,
+        }
+    }
+
+    fn on_open(&self, connection: &Rc<Connection>) {
+        self.open.lock().push(connection.handle());
+    }
+
+    fn on_close(&self, _: &Rc<Connection>) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn answer(body: Bytes) -> RemotingCommand {
+    RemotingCommand::response(0, 0, None).with_body(body)
+}
+
+pub(crate) fn request(code: RequestCode, opaque: i32, body: &[u8]) -> RemotingCommand {
+    let mut command = RemotingCommand::default().with_body(body.to_vec());
+    command.header.code = code.code();
+    command.header.opaque = opaque;
+    command
+}
+
+pub(crate) fn request_with_number(code: RequestCode, opaque: i32, number: usize) -> RemotingCommand {
+    let mut command = request(code, opaque, b"numbered");
+    command.header.ext_fields.set("queueId", number.to_string());
+    command
+}
+
+pub(crate) fn encode(command: &RemotingCommand) -> BytesMut {
+    let mut out = BytesMut::new();
+    command.encode(SerializeType::Json, &mut out);
+    out
+}
+
+pub(crate) struct TestServer {
+    pub(crate) handle: Option<ServerHandle>,
+    pub(crate) handler: Arc<TestHandler>,
+    pub(crate) addr: SocketAddr,
+}
+
+impl TestServer {
+    pub(crate) fn start(config: ServerConfig) -> TestServer {
+        let handler = Arc::new(TestHandler::default());
+        let handle = serve_commands(config, Arc::clone(&handler)).unwrap();
+        TestServer {
+            addr: handle.local_addrs()[0],
+            handle: Some(handle),
+            handler,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> RawClient {
+        RawClient::connect(self.addr)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.handle.as_ref().unwrap().connections()
+    }
+
+    pub(crate) fn handled(&self) -> usize {
+        self.handler.handled.load(Ordering::SeqCst)
+    }
+
+    /// The server works for somebody else.
+    pub(crate) fn assert_serves(&self) {
+        let mut client = self.connect();
+        client.send(&request(ECHO, 4711, b"still there"));
+        let response = client.receive();
+        assert_eq!(
+            (response.header.opaque, &response.body[..]),
+            (4711, &b"still there"[..])
+        );
+    }
+}
+
+/// A blocking socket that speaks frames when asked to.
+pub(crate) struct RawClient {
+    pub(crate) socket: TcpStream,
+    input: BytesMut,
+}
+
+impl RawClient {
+    pub(crate) fn connect(addr: SocketAddr) -> RawClient {
+        let socket = TcpStream::connect(addr).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        RawClient {
+            socket,
+            input: BytesMut::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, command: &RemotingCommand) {
+        self.write(&encode(command));
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn receive(&mut self) -> RemotingCommand {
+        self.try_receive().expect("a response")
+    }
+
+    /// `None` when the server closes.
+    pub(crate) fn try_receive(&mut self) -> Option<RemotingCommand> {
+        loop {
+            if let Some((frame, taken)) = Frame::peek(&self.input).unwrap() {
+                let command = RemotingCommand::decode(frame).unwrap();
+                let _ = self.input.split_to(taken);
+                return Some(command);
+            }
+            let mut piece = [0; 64 * 1024];
+            match self.socket.read(&mut piece) {
+                Ok(0) => return None,
+                Ok(count) => self.input.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub(crate) fn assert_closed(&mut self) {
+        assert_eq!(self.try_receive(), None);
+    }
+}
+
+/// Polls a condition until it holds.
+pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
