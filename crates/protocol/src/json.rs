@@ -38,8 +38,3 @@ pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
 pub fn to_vec_standard<T: Serialize>(value: &T) -> Vec<u8> {
     writer::write(value, writer::Dialect::Standard)
 }
-
-/// Whether a value is what it is when absent; for members that Java leaves out then.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}

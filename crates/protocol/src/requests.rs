@@ -435,9 +435,11 @@ field_set! {
         add_topic_count: i32 = "addTopicCount",
     }
 
+    /// 4.x tools say `removeOffset` where 5.x ones say `cleanOffset`.
     pub struct DeleteSubscriptionGroupHeader {
         group_name: String = "groupName",
         clean_offset: bool = "cleanOffset",
+        remove_offset: Option<bool> = "removeOffset",
     }
 
     pub struct GetConsumeStatsHeader {

@@ -1,7 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DataVersion, QueueMap, bodies};
-use crate::json::is_default;
 
 /// Queue id → offset, per `topic@group`.
 pub type OffsetTable = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -11,10 +10,8 @@ bodies! {
     pub struct ConsumerOffsetSerializeWrapper {
         data_version: DataVersion,
         /// Derived from the table; nobody reads it.
-        #[serde(skip_serializing_if = "is_default")]
         group_topic_map: BTreeMap<String, BTreeSet<String>>,
         offset_table: OffsetTable,
-        #[serde(skip_serializing_if = "is_default")]
         pull_offset_table: OffsetTable,
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{DataVersion, TopicQueueMappingInfo, bodies};
-use crate::json::{is_default, text_enum};
+use crate::json::text_enum;
 use crate::perm;
 
 text_enum! {
@@ -64,7 +64,6 @@ bodies! {
         data_version: DataVersion,
         mapping_data_version: DataVersion,
         topic_config_table: BTreeMap<String, TopicConfig>,
-        #[serde(skip_serializing_if = "is_default")]
         topic_queue_mapping_detail_map: BTreeMap<String, serde_json::Value>,
         topic_queue_mapping_info_map: BTreeMap<String, TopicQueueMappingInfo>,
     }

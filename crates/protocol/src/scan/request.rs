@@ -2,6 +2,7 @@
 
 use super::text::RawText;
 use super::{ScannedRequest, Unscanned};
+use crate::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2};
 
 /// The fields of 10, and of 310 and 320 under their one-letter names.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -37,6 +38,52 @@ pub struct ScannedPull<'a> {
     pub expression_type: Option<RawText<'a>>,
     pub max_msg_bytes: Option<i32>,
     pub request_source: Option<i32>,
+}
+
+/// What [`crate::Header::decode`] reads takes the same way from here on as what was scanned.
+macro_rules! from_send_header {
+    ($($header:ty),*) => {$(
+        impl<'a> From<&'a $header> for ScannedSend<'a> {
+            fn from(header: &'a $header) -> ScannedSend<'a> {
+                ScannedSend {
+                    producer_group: header.producer_group.as_str().into(),
+                    topic: header.topic.as_str().into(),
+                    default_topic: header.default_topic.as_str().into(),
+                    default_topic_queue_nums: header.default_topic_queue_nums,
+                    queue_id: header.queue_id,
+                    sys_flag: header.sys_flag,
+                    born_timestamp: header.born_timestamp,
+                    flag: header.flag,
+                    properties: header.properties.as_deref().map(RawText::from),
+                    reconsume_times: header.reconsume_times,
+                    unit_mode: header.unit_mode,
+                    max_reconsume_times: header.max_reconsume_times,
+                    batch: header.batch,
+                }
+            }
+        }
+    )*};
+}
+from_send_header!(SendMessageHeader, SendMessageHeaderV2);
+
+impl<'a> From<&'a PullMessageHeader> for ScannedPull<'a> {
+    fn from(header: &'a PullMessageHeader) -> ScannedPull<'a> {
+        ScannedPull {
+            consumer_group: header.consumer_group.as_str().into(),
+            topic: header.topic.as_str().into(),
+            queue_id: header.queue_id,
+            queue_offset: header.queue_offset,
+            max_msg_nums: header.max_msg_nums,
+            sys_flag: header.sys_flag,
+            commit_offset: header.commit_offset,
+            suspend_timeout_millis: header.suspend_timeout_millis,
+            subscription: header.subscription.as_deref().map(RawText::from),
+            sub_version: header.sub_version,
+            expression_type: header.expression_type.as_deref().map(RawText::from),
+            max_msg_bytes: header.max_msg_bytes,
+            request_source: header.request_source,
+        }
+    }
 }
 
 /// Takes the fields of one kind of request.

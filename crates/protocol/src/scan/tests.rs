@@ -8,82 +8,8 @@ use crate::ext_fields::{ExtFields, FieldSet};
 use crate::header::Header;
 use crate::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2};
 
-fn text(raw: RawText<'_>) -> String {
-    let mut out = BytesMut::new();
-    raw.unescape_into(&mut out);
-    let text = String::from_utf8(out.to_vec()).unwrap();
-    assert_eq!(raw.to_str(), text);
-    assert!(raw == *text.as_str());
-    text
-}
-
-fn send_header(send: ScannedSend<'_>) -> SendMessageHeaderV2 {
-    SendMessageHeaderV2 {
-        producer_group: text(send.producer_group),
-        topic: text(send.topic),
-        default_topic: text(send.default_topic),
-        default_topic_queue_nums: send.default_topic_queue_nums,
-        queue_id: send.queue_id,
-        sys_flag: send.sys_flag,
-        born_timestamp: send.born_timestamp,
-        flag: send.flag,
-        properties: send.properties.map(text),
-        reconsume_times: send.reconsume_times,
-        unit_mode: send.unit_mode,
-        max_reconsume_times: send.max_reconsume_times,
-        batch: send.batch,
-        broker_name: None,
-    }
-}
-
-fn pull_header(pull: ScannedPull<'_>) -> PullMessageHeader {
-    PullMessageHeader {
-        consumer_group: text(pull.consumer_group),
-        topic: text(pull.topic),
-        queue_id: pull.queue_id,
-        queue_offset: pull.queue_offset,
-        max_msg_nums: pull.max_msg_nums,
-        sys_flag: pull.sys_flag,
-        commit_offset: pull.commit_offset,
-        suspend_timeout_millis: pull.suspend_timeout_millis,
-        subscription: pull.subscription.map(text),
-        sub_version: pull.sub_version,
-        expression_type: pull.expression_type.map(text),
-        max_msg_bytes: pull.max_msg_bytes,
-        request_source: pull.request_source,
-        broker_name: None,
-    }
-}
-
-/// The fields of 10 are those of 310 under other names.
-fn decoded_send(code: i32, fields: &ExtFields) -> SendMessageHeaderV2 {
-    if code != 10 {
-        return SendMessageHeaderV2 {
-            broker_name: None,
-            ..SendMessageHeaderV2::read(fields).unwrap()
-        };
-    }
-    let long = SendMessageHeader::read(fields).unwrap();
-    SendMessageHeaderV2 {
-        producer_group: long.producer_group,
-        topic: long.topic,
-        default_topic: long.default_topic,
-        default_topic_queue_nums: long.default_topic_queue_nums,
-        queue_id: long.queue_id,
-        sys_flag: long.sys_flag,
-        born_timestamp: long.born_timestamp,
-        flag: long.flag,
-        properties: long.properties,
-        reconsume_times: long.reconsume_times,
-        unit_mode: long.unit_mode,
-        max_reconsume_times: long.max_reconsume_times,
-        batch: long.batch,
-        broker_name: None,
-    }
-}
-
 /// Whether the scanner answered; if it did, the decoder agrees.
-pub(crate) fn agrees(serialize: SerializeType, bytes: &[u8]) -> bool {
+fn agrees(serialize: SerializeType, bytes: &[u8]) -> bool {
     let Ok(scanned) = scan(serialize, bytes) else {
         return false;
     };
@@ -104,17 +30,34 @@ pub(crate) fn agrees(serialize: SerializeType, bytes: &[u8]) -> bool {
             decoded.language
         )
     );
+    let fields = &decoded.ext_fields;
     match scanned.request {
-        ScannedRequest::Send(send) => assert_eq!(send_header(send), decoded_send(decoded.code, &decoded.ext_fields)),
+        ScannedRequest::Send(send) if decoded.code == 10 => {
+            assert_eq!(send, ScannedSend::from(&SendMessageHeader::read(fields).unwrap()));
+        }
+        ScannedRequest::Send(send) => {
+            assert_eq!(send, ScannedSend::from(&SendMessageHeaderV2::read(fields).unwrap()));
+        }
         ScannedRequest::Pull(pull) => {
-            let wanted = PullMessageHeader {
-                broker_name: None,
-                ..PullMessageHeader::read(&decoded.ext_fields).unwrap()
-            };
-            assert_eq!(pull_header(pull), wanted);
+            assert_eq!(pull, ScannedPull::from(&PullMessageHeader::read(fields).unwrap()));
         }
     }
     true
+}
+
+#[test]
+fn escapes_are_taken_off_the_text() {
+    let Ok(ScannedHeader {
+        request: ScannedRequest::Send(send),
+        ..
+    }) = scan(SerializeType::Json, SEND.as_bytes())
+    else {
+        panic!("a plain send is scanned");
+    };
+    let mut out = BytesMut::from(&b"before "[..]);
+    send.properties.unwrap().unescape_into(&mut out);
+    assert_eq!(&out[..], "before KEYS\u{1}k\\\"\u{2}TAGS\u{1}é".as_bytes());
+    assert!(send.topic == *"orders" && send.properties.unwrap() != *"orders");
 }
 
 const SEND: &str = r#"{"code":310,"extFields":{"a":"g","b":"orders","c":"TBW102","d":"4","e":"-1","f":"0","g":"1700000000000","h":"0","i":"KEYS\u0001k\\\"\u0002TAGS\u0001é","j":"0","k":"false","m":"false","n":"b0"},"flag":0,"language":"JAVA","opaque":31,"serializeTypeCurrentRPC":"JSON","version":513}"#;

@@ -8,7 +8,7 @@ use super::Unscanned;
 use crate::swar;
 
 /// Text of a header where it lies. In JSON it may hold escapes, which the scanner has checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct RawText<'a> {
     raw: &'a [u8],
     escaped: bool,
@@ -93,6 +93,22 @@ impl<'a> RawText<'a> {
         match self.escaped {
             true => Err(Unscanned),
             false => Ok(self.raw.eq_ignore_ascii_case(b"true") || self.raw == b"1"),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for RawText<'a> {
+    fn from(text: &'a str) -> RawText<'a> {
+        RawText::plain(text.as_bytes())
+    }
+}
+
+/// Equal when they mean the same, however it is written.
+impl PartialEq for RawText<'_> {
+    fn eq(&self, other: &RawText<'_>) -> bool {
+        match self.escaped || other.escaped {
+            false => self.raw == other.raw,
+            true => self.to_str() == other.to_str(),
         }
     }
 }
