@@ -1,1 +1,29 @@
-fn main() {}
+//! The executable: everything in one process, the roles alone, and the names that scripts of RocketMQ call.
+
+mod cli;
+mod logging;
+mod namesrv;
+mod settings_file;
+mod shutdown;
+mod signals;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    logging::init();
+    let (role, matches) = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(exit_code) => return exit_code,
+    };
+    let result = match role {
+        cli::Role::Namesrv => namesrv::run(&matches),
+        cli::Role::Shutdown => shutdown::run(&matches),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{}: {error:#}", cli::program_name());
+        ExitCode::FAILURE
+    })
+}

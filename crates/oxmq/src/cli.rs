@@ -1,0 +1,148 @@
+//! The command line. The name under which the executable is called decides as a subcommand would, so that links named
+//! `mqnamesrv`, `mqbroker` and `mqshutdown` serve existing scripts (spec: config.md §2).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Namesrv,
+    Shutdown,
+}
+
+/// Every subcommand with the name that stands for it alone.
+const ROLES: [(Role, &str, &str); 2] = [
+    (Role::Namesrv, "namesrv", "mqnamesrv"),
+    (Role::Shutdown, "shutdown", "mqshutdown"),
+];
+
+/// The role and its options, or what to end with: after help 0, after a mistake 1.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Role, ArgMatches), ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let called = args.first().map(file_name).unwrap_or_default();
+    if let Some((role, _, alias)) = ROLES.into_iter().find(|(_, _, alias)| *alias == called) {
+        let matches = matches_of(role_command(role, alias), args)?;
+        return Ok((role, matches));
+    }
+    let (name, matches) = matches_of(command(), args)?
+        .remove_subcommand()
+        .expect("a subcommand is required");
+    let (role, ..) = ROLES
+        .into_iter()
+        .find(|(_, role_name, _)| *role_name == name)
+        .expect("subcommands are roles");
+    Ok((role, matches))
+}
+
+/// What the executable was called, for messages.
+pub(crate) fn program_name() -> String {
+    std::env::args_os()
+        .next()
+        .map_or_else(|| "oxmq".into(), |name| file_name(&name))
+}
+
+fn file_name(path: &OsString) -> String {
+    Path::new(path)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn matches_of(command: Command, args: Vec<OsString>) -> Result<ArgMatches, ExitCode> {
+    let mut shown = command.clone();
+    command.try_get_matches_from(args).map_err(|error| {
+        // Nothing can be done when the terminal is gone.
+        let _ = error.print();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::FAILURE,
+            _ => {
+                eprintln!("\n{}", shown.render_help());
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn command() -> Command {
+    let roles = ROLES.into_iter().map(|(role, name, _)| role_command(role, name));
+    Command::new("oxmq")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Apache RocketMQ, rebuilt: name server and broker in one binary")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(roles)
+}
+
+fn role_command(role: Role, name: &'static str) -> Command {
+    let command = Command::new(name).disable_version_flag(true);
+    match role {
+        Role::Namesrv => command
+            .about("Run a name server")
+            .arg(config_file("Properties file of the name server"))
+            .arg(namesrv_addr(
+                "Accepted for compatibility; name servers do not know each other",
+            ))
+            .arg(print_config()),
+        Role::Shutdown => command
+            .about("Stop the brokers or name servers of this user that run this executable")
+            .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),
+    }
+}
+
+fn config_file(help: &'static str) -> Arg {
+    Arg::new("configFile")
+        .short('c')
+        .long("configFile")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help(help)
+}
+
+fn namesrv_addr(help: &'static str) -> Arg {
+    Arg::new("namesrvAddr")
+        .short('n')
+        .long("namesrvAddr")
+        .value_name("HOST:PORT;…")
+        .help(help)
+}
+
+fn print_config() -> Arg {
+    Arg::new("printConfigItem")
+        .short('p')
+        .long("printConfigItem")
+        .action(ArgAction::SetTrue)
+        .help("Print all settings and end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(line: &str) -> Result<Role, ExitCode> {
+        parse(line.split(' ').map(OsString::from)).map(|(role, _)| role)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_name_of_the_executable_chooses_the_role() {
+        assert_eq!(role("/opt/oxmq namesrv -c x"), Ok(Role::Namesrv));
+        assert_eq!(role("/opt/mqnamesrv -n 127.0.0.1:9876"), Ok(Role::Namesrv));
+        assert_eq!(role("mqshutdown broker"), Ok(Role::Shutdown));
+    }
+
+    #[test]
+    fn mistakes_end_with_one_and_help_with_zero() {
+        assert_eq!(role("mqnamesrv -x"), Err(ExitCode::FAILURE));
+        assert_eq!(role("mqshutdown everything"), Err(ExitCode::FAILURE));
+        assert_eq!(role("oxmq namesrv -h"), Err(ExitCode::SUCCESS));
+    }
+}
