@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oxmq_remoting::ServerConfig;
 use proptest::prelude::*;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::*;
 
@@ -52,14 +53,15 @@ fn an_announced_frame_costs_no_memory_before_it_comes() {
         ..config()
     });
     let before = anonymous_bytes();
-    let waiting: Vec<RawClient> = (0..1000)
+    let count = 1000.min(files_max() / 4);
+    let waiting: Vec<RawClient> = (0..count)
         .map(|_| {
             let mut client = server.connect();
             client.write(&[0x00, 0xff, 0xff, 0xf0, 0, 0, 0, 100, b'{']);
             client
         })
         .collect();
-    wait_for("all connections", || server.connections() == 1000);
+    wait_for("all connections", || server.connections() == count);
     server.assert_serves();
     let grown = anonymous_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more for {} promises", waiting.len());
@@ -150,7 +152,7 @@ fn connections_are_dealt_evenly_and_forgotten_when_closed() {
 fn thousands_of_idle_connections_cost_little() {
     let server = TestServer::start(config());
     let before = anonymous_bytes();
-    let idle: Vec<RawClient> = (0..4000)
+    let idle: Vec<RawClient> = (0..4000.min(files_max() / 4))
         .map(|_| {
             let mut client = server.connect();
             client.send(&request(ECHO, 1, &[0; 2000]));
@@ -199,6 +201,17 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
             frame
         }),
     ]
+}
+
+/// Raises the limit of open files as far as it goes.
+fn files_max() -> usize {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: hard,
+        maximum: hard,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    hard.map_or(usize::MAX, |files| files as usize)
 }
 
 fn anonymous_bytes() -> usize {

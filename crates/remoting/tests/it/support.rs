@@ -29,6 +29,9 @@ pub(crate) struct TestHandler {
     pub(crate) open: Mutex<Vec<ConnectionHandle>>,
     pub(crate) closed: AtomicUsize,
     pub(crate) handled: AtomicUsize,
+    late: Arc<AtomicUsize>,
+    /// The most late answers that were to come at one time.
+    pub(crate) late_max: AtomicUsize,
 }
 
 /// Answered with its own body.
@@ -50,8 +53,12 @@ impl CommandHandler for TestHandler {
             ECHO => Outcome::Reply(answer(command.body)),
             ECHO_LATE => {
                 let wait = Duration::from_millis(number());
+                let late = Arc::clone(&self.late);
+                let now = late.fetch_add(1, Ordering::SeqCst) + 1;
+                self.late_max.fetch_max(now, Ordering::SeqCst);
                 Outcome::later(async move {
                     tokio::time::sleep(wait).await;
+                    late.fetch_sub(1, Ordering::SeqCst);
                     answer(command.body)
                 })
             }

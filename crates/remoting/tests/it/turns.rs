@@ -15,14 +15,20 @@ use crate::support::*;
 /// Writes down the events of its worker. A frame whose body is "hold" holds the worker up.
 struct Recorder {
     events: Arc<Mutex<Vec<&'static str>>>,
-    released: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
+    opened: Arc<AtomicUsize>,
     staged: Cell<usize>,
 }
 
 impl Service for Recorder {
+    fn on_open(&self, _: &Rc<Connection>) {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn on_frame(&self, _: &Rc<Connection>, frame: Frame<'_>) -> Result<(), CloseReason> {
         if frame.body == b"hold" {
-            wait_for("the release", || self.released.load(Ordering::SeqCst));
+            self.held.store(true, Ordering::SeqCst);
+            wait_for("the release", || !self.held.load(Ordering::SeqCst));
         }
         self.staged.update(|staged| staged + 1);
         self.events.lock().push("frame");
@@ -40,15 +46,16 @@ impl Service for Recorder {
 fn connections_that_are_ready_together_share_one_turn_end() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let recorded = Arc::clone(&events);
-    let released = Arc::new(AtomicBool::new(false));
-    let release = Arc::clone(&released);
+    let (held, opened): (Arc<AtomicBool>, Arc<AtomicUsize>) = Default::default();
+    let (holding, counting) = (Arc::clone(&held), Arc::clone(&opened));
     let config = ServerConfig { workers: 1, ..config() };
     let server = serve(
         config,
         Arc::new(move |_| {
             Rc::new(Recorder {
                 events: Arc::clone(&recorded),
-                released: Arc::clone(&released),
+                held: Arc::clone(&holding),
+                opened: Arc::clone(&counting),
                 staged: Cell::new(0),
             })
         }),
@@ -57,15 +64,16 @@ fn connections_that_are_ready_together_share_one_turn_end() {
     let addr = server.local_addrs()[0];
     let mut first = RawClient::connect(addr);
     let mut others: Vec<RawClient> = (0..200).map(|_| RawClient::connect(addr)).collect();
-    wait_for("all connections", || server.connections() == 201);
+    wait_for("all connections", || opened.load(Ordering::SeqCst) == 201);
 
     // While the worker is held up, all others become ready: the next poll of the sockets finds them together.
     first.send(&request(ECHO, 0, b"hold"));
+    wait_for("the worker is held up", || held.load(Ordering::SeqCst));
     let frame = encode(&request(ECHO, 0, b""));
     for other in &mut others {
         other.socket.write_all(&frame).unwrap();
     }
-    release.store(true, Ordering::SeqCst);
+    held.store(false, Ordering::SeqCst);
     wait_for("the end", || events.lock().len() == 203);
     let mut expected = vec!["frame", "end"];
     expected.extend(["frame"; 200]);
