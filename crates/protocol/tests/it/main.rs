@@ -1,6 +1,9 @@
 //! The codecs against frames of the original and against a corpus of bad input.
+#![expect(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 mod bodies;
+mod corpus;
+mod fuzz_checks;
 mod golden;
 mod headers;
 mod messages;
