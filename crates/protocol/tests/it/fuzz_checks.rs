@@ -9,8 +9,10 @@ use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageH
 use oxmq_protocol::scan::{ScannedPull, ScannedRequest, ScannedSend, scan};
 use oxmq_protocol::{FieldSet, Frame, Header, SerializeType, batch, json, properties};
 
+type Check = fn(&[u8]);
+
 /// Every target by its name.
-pub(crate) const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub(crate) const TARGETS: [(&str, Check); 8] = [
     ("frame", frame),
     ("header_json", header_json),
     ("header_binary", header_binary),
