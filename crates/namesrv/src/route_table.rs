@@ -629,3 +629,6 @@ fn relabel_acting_master(broker: &mut BrokerData) {
         broker.broker_addrs.insert(MASTER_ID, addr);
     }
 }
+
+#[cfg(test)]
+mod tests;
