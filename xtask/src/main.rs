@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod crash;
 mod interop;
 mod servers;
 
@@ -14,10 +15,11 @@ fn main() -> anyhow::Result<()> {
     match command.as_str() {
         "check" => check::check(),
         "fix" => check::fix(),
+        "crash" => crash::run(&rest),
         "bench" => bench::run(&rest),
         "interop" => interop::run(&rest),
         _ => {
-            eprintln!("usage: cargo xtask check|fix|bench|interop [options]");
+            eprintln!("usage: cargo xtask check|fix|crash|bench|interop [options]");
             std::process::exit(2);
         }
     }

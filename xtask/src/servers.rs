@@ -127,14 +127,20 @@ impl Cluster {
 
     /// Starts the broker on the same data and waits until the name server routes to it.
     pub(crate) fn start_broker(&mut self) -> anyhow::Result<()> {
-        ensure!(self.broker.is_none(), "the broker is running already");
-        fs::write(self.options.dir.join("broker.conf"), self.broker_conf())?;
-        let child = self.spawn("broker", &self.options.broker, &["-n", &self.namesrv_addr()])?;
-        self.broker = Some(child);
+        self.spawn_broker()?;
         let (namesrv, broker) = (self.namesrv_addr(), self.broker_addr());
         self.wait_for("broker", || {
             accepts(&broker) && routes_to(&namesrv, &broker).unwrap_or(false)
         })
+    }
+
+    /// Starts the broker on the same data and does not wait for it.
+    pub(crate) fn spawn_broker(&mut self) -> anyhow::Result<()> {
+        ensure!(self.broker.is_none(), "the broker is running already");
+        fs::write(self.options.dir.join("broker.conf"), self.broker_conf())?;
+        let child = self.spawn("broker", &self.options.broker, &["-n", &self.namesrv_addr()])?;
+        self.broker = Some(child);
+        Ok(())
     }
 
     fn start_namesrv(&mut self) -> anyhow::Result<()> {

@@ -1,0 +1,233 @@
+//! `cargo xtask crash`: kills the broker under load, again and again, and checks that it kept its word.
+//!
+//! Each round sends until the broker dies of SIGKILL, starts it on what is left, and compares what it stores with what
+//! it acknowledged: every acknowledged message at its queue offset, once, unharmed, in the order of its producer; what
+//! was readable before is readable still; and the index finds it. Some restarts are killed as well, while the broker recovers.
+//!
+//! - `load`: producers and what was acknowledged to them
+//! - `check`: what the broker stores, read by pulling
+
+mod check;
+mod load;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use oxmq_protocol::requests::{CreateTopicHeader, QueueHeader, request};
+use oxmq_remoting::{ClientConfig, RemotingClient};
+use tokio::runtime::Runtime;
+
+use self::check::Stored;
+use self::load::Producers;
+use crate::servers::{self, Cluster, Options, Server, target_dir};
+
+const USAGE: &str = "\
+usage: cargo xtask crash [options]
+  --rounds N         kills in a row, for each flush mode (50)
+  --flush sync|async only this mode
+  --seed N           moments of the kills (1)
+  --port N           the name server's; the broker's is 10 above (23500)
+  --server oxmq|java whom to kill; java shows that the check itself is right
+  --binary FILE      the oxmq to kill (default: built with the release profile)";
+
+const TOPIC: &str = "CrashTest";
+const QUEUES: i32 = 4;
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the start of the process to its first answer.
+const RESTART_MAX: Duration = Duration::from_secs(1);
+/// Small files, so that a round crosses several.
+const COMMIT_LOG_FILE_BYTES: u32 = 8 * 1024 * 1024;
+const CONSUME_QUEUE_FILE_BYTES: u32 = 20 * 3000;
+/// Every so many rounds the recovery is killed too.
+const RECOVERY_KILL_EVERY: u32 = 5;
+
+struct Arguments {
+    rounds: u32,
+    modes: Vec<&'static str>,
+    seed: u64,
+    port: u16,
+    java: bool,
+    binary: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    let arguments = Arguments::parse(args)?;
+    let server = match &arguments.binary {
+        _ if arguments.java => Server::Java("5.5.0"),
+        Some(binary) => Server::Oxmq { binary: binary.clone() },
+        None => Server::Oxmq { binary: build_oxmq()? },
+    };
+    for mode in &arguments.modes {
+        crash(&arguments, &server, mode).with_context(|| format!("{mode}, seed {}", arguments.seed))?;
+    }
+    Ok(())
+}
+
+fn build_oxmq() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    servers::run(Command::new(cargo).args(["build", "--quiet", "--release", "--package", "oxmq"]))?;
+    Ok(target_dir().join("release/oxmq"))
+}
+
+fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<()> {
+    let dir = target_dir().join("crash").join(mode.to_lowercase());
+    let options = Options::new(server.clone(), arguments.port, dir)
+        .broker_property("flushDiskType", mode)
+        .broker_property("mappedFileSizeCommitLog", COMMIT_LOG_FILE_BYTES)
+        .broker_property("mappedFileSizeConsumeQueue", CONSUME_QUEUE_FILE_BYTES)
+        .broker_property("brokerFastFailureEnable", false)
+        // With several, the original stores the sends of one connection in any order.
+        .broker_property("sendMessageThreadPoolNums", 1)
+        // The disk may be rather full; that is not what is tested.
+        .broker_property("diskMaxUsedSpaceRatio", 99);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut cluster = Cluster::start(options)?;
+    let addr = cluster.broker_addr();
+    runtime.block_on(create_topic(&addr))?;
+    let mut moments = Moments(arguments.seed);
+    let mut producers = Producers::new(addr.clone());
+    let mut stored = Stored::new(addr.clone());
+    let mut restarts = Vec::new();
+    for round in 1..=arguments.rounds {
+        let before_kill = moments.next(Duration::from_millis(100), Duration::from_millis(600));
+        let acknowledged = runtime.block_on(async {
+            let load = producers.start();
+            tokio::time::sleep(before_kill).await;
+            ensure!(!load.has_ended(), "the load ended before the kill");
+            cluster.kill_broker()?;
+            load.acknowledged().await
+        })?;
+        if round % RECOVERY_KILL_EVERY == 0 && !arguments.java {
+            cluster.spawn_broker()?;
+            thread::sleep(moments.next(Duration::ZERO, Duration::from_millis(30)));
+            cluster.kill_broker()?;
+        }
+        restarts.push(restart(&mut cluster, &addr)?);
+        runtime
+            .block_on(stored.check(&acknowledged))
+            .with_context(|| format!("round {round}: data in {}", cluster.store_dir().display()))?;
+    }
+    runtime.block_on(stored.check_all_again())?;
+    cluster.stop_broker()?;
+    restarts.sort_unstable();
+    let slowest = *restarts.last().context("no rounds")?;
+    println!(
+        "{mode}: {} kills; {} messages acknowledged, {} stored, all of them right; serving {:.0?} after a restart \
+         (median; slowest {slowest:.0?})",
+        arguments.rounds,
+        stored.acknowledged,
+        stored.len(),
+        restarts[restarts.len() / 2],
+    );
+    ensure!(
+        slowest < RESTART_MAX || arguments.java,
+        "a restart took longer than {RESTART_MAX:?}"
+    );
+    Ok(())
+}
+
+/// Starts the broker; the time until it answers.
+fn restart(cluster: &mut Cluster, addr: &str) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    thread::scope(|scope| {
+        let first_answer = scope.spawn(|| -> anyhow::Result<Duration> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            wait_for_answer(&runtime, addr)?;
+            Ok(started.elapsed())
+        });
+        cluster.start_broker()?;
+        first_answer.join().expect("the prober does not panic")
+    })
+}
+
+fn wait_for_answer(runtime: &Runtime, addr: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let header = QueueHeader {
+        topic: TOPIC.to_owned(),
+        ..QueueHeader::default()
+    };
+    runtime.block_on(async {
+        let client = client();
+        while Instant::now() < deadline {
+            let answer = client
+                .call::<request::GetMaxOffset>(addr, &header, Bytes::new(), Duration::from_secs(1))
+                .await;
+            if answer.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        bail!("the broker does not answer")
+    })
+}
+
+async fn create_topic(addr: &str) -> anyhow::Result<()> {
+    let header = CreateTopicHeader {
+        topic: TOPIC.to_owned(),
+        default_topic: Some("TBW102".to_owned()),
+        read_queue_nums: QUEUES,
+        write_queue_nums: QUEUES,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG".to_owned(),
+        ..CreateTopicHeader::default()
+    };
+    client()
+        .call::<request::UpdateAndCreateTopic>(addr, &header, Bytes::new(), CALL_TIMEOUT)
+        .await?;
+    Ok(())
+}
+
+fn client() -> RemotingClient {
+    RemotingClient::new(ClientConfig::default(), None)
+}
+
+/// Reproducible moments for the kills.
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self, from: Duration, to: Duration) -> Duration {
+        // The splitmix64 step: any seed will do, also small ones.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let fraction = (mixed >> 40) as f64 / (1u64 << 24) as f64;
+        from + (to - from).mul_f64(fraction)
+    }
+}
+
+impl Arguments {
+    fn parse(args: &[String]) -> anyhow::Result<Arguments> {
+        let mut arguments = Arguments {
+            rounds: 50,
+            modes: vec!["SYNC_FLUSH", "ASYNC_FLUSH"],
+            seed: 1,
+            port: 23500,
+            java: false,
+            binary: None,
+        };
+        let mut args = args.iter();
+        while let Some(flag) = args.next() {
+            let value = args
+                .next()
+                .with_context(|| format!("{flag} without a value\n{USAGE}"))?;
+            match (flag.as_str(), value.as_str()) {
+                ("--rounds", rounds) => arguments.rounds = rounds.parse()?,
+                ("--flush", "sync") => arguments.modes = vec!["SYNC_FLUSH"],
+                ("--flush", "async") => arguments.modes = vec!["ASYNC_FLUSH"],
+                ("--seed", seed) => arguments.seed = seed.parse()?,
+                ("--port", port) => arguments.port = port.parse()?,
+                ("--server", "oxmq") => arguments.java = false,
+                ("--server", "java") => arguments.java = true,
+                ("--binary", binary) => arguments.binary = Some(std::fs::canonicalize(binary)?),
+                _ => bail!("{flag} {value}?\n{USAGE}"),
+            }
+        }
+        ensure!(arguments.rounds > 0, "--rounds 0 shows nothing");
+        Ok(arguments)
+    }
+}
