@@ -20,12 +20,17 @@ pub enum FieldError {
 
 /// A typed header: the fields of one request or response.
 pub trait FieldSet: Sized {
+    /// The fields on the wire, in the order they are declared.
+    const NAMES: &'static [&'static str];
+
     fn read(fields: &ExtFields) -> Result<Self, FieldError>;
     fn write(&self, fields: &mut ExtFields);
 }
 
 /// A request or response without fields.
 impl FieldSet for () {
+    const NAMES: &'static [&'static str] = &[];
+
     fn read(_: &ExtFields) -> Result<Self, FieldError> {
         Ok(())
     }
@@ -141,6 +146,8 @@ macro_rules! field_set {
         $vis struct $name { $( $(#[$field_meta])* pub $field: $ty, )* }
 
         impl $crate::FieldSet for $name {
+            const NAMES: &'static [&'static str] = &[ $( $wire, )* ];
+
             fn read(fields: &$crate::ExtFields) -> Result<Self, $crate::FieldError> {
                 Ok($name { $( $field: $crate::ext_fields::FieldValue::read($wire, fields.get($wire))?, )* })
             }

@@ -28,6 +28,13 @@ macro_rules! requests {
                     _ => None,
                 }
             }
+
+            /// The names of the fields of its header.
+            pub fn field_names(self) -> &'static [&'static str] {
+                match self {
+                    $( RequestCode::$name => <$header as FieldSet>::NAMES, )*
+                }
+            }
         }
 
         /// One marker per row, for calls that are generic over the request.

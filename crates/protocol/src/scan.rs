@@ -8,6 +8,7 @@
 mod binary;
 mod json;
 mod request;
+mod stops;
 mod text;
 
 use crate::frame::SerializeType;

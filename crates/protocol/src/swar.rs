@@ -14,40 +14,19 @@ const fn equal(word: u64, byte: u8) -> u64 {
     zeros(word ^ (LOW * byte as u64))
 }
 
-/// Bytes below `limit`, which is at most 0x80, marked as [`zeros`] does.
+/// The first `wanted`.
 #[inline]
-const fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(LOW * limit as u64) & !word & HIGH
-}
-
-#[inline]
-fn position(bytes: &[u8], word_test: impl Fn(u64) -> u64, byte_test: impl Fn(u8) -> bool) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let found = word_test(u64::from_le_bytes(*word));
+        let found = equal(u64::from_le_bytes(*word), wanted);
         if found != 0 {
             return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
     rest.iter()
-        .position(|byte| byte_test(*byte))
+        .position(|byte| *byte == wanted)
         .map(|at| bytes.len() - rest.len() + at)
-}
-
-/// The first `wanted`.
-#[inline]
-pub(crate) fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
-    position(bytes, |word| equal(word, wanted), |byte| byte == wanted)
-}
-
-/// Where plain JSON text stops: at a quote, a backslash, or a control character that must not be there.
-#[inline]
-pub(crate) fn find_json_text_stop(bytes: &[u8]) -> Option<usize> {
-    position(
-        bytes,
-        |word| equal(word, b'"') | equal(word, b'\\') | below(word, 0x20),
-        |byte| byte == b'"' || byte == b'\\' || byte < 0x20,
-    )
 }
 
 #[cfg(test)]
@@ -59,8 +38,6 @@ mod tests {
         #[test]
         fn words_find_what_bytes_find(bytes in proptest::collection::vec(any::<u8>(), 0..64), wanted: u8) {
             prop_assert_eq!(find(&bytes, wanted), bytes.iter().position(|byte| *byte == wanted));
-            let stop = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-            prop_assert_eq!(find_json_text_stop(&bytes), stop);
         }
     }
 }

@@ -1,18 +1,26 @@
 //! The JSON form of a header (spec: protocol.md §2.1).
 
 use super::request::{Gather, with_gatherer};
+use super::stops::Stops;
 use super::text::{RawText, escape_at};
 use super::{ScannedHeader, ScannedRequest, Unscanned};
-use crate::swar;
 use crate::version::Language;
 
 pub(super) fn scan(header: &[u8]) -> Result<ScannedHeader<'_>, Unscanned> {
     if std::str::from_utf8(header).is_err() {
         return Err(Unscanned);
     }
-    let mut cursor = Cursor { bytes: header, at: 0 };
+    let mut cursor = Cursor {
+        bytes: header,
+        at: 0,
+        stops: Stops::new(header),
+    };
     let mut members = Members::default();
-    cursor.object(|cursor, name| members.read(cursor, name))?;
+    cursor.expect(b'{')?;
+    let mut first = true;
+    while let Some(name) = cursor.member(&mut first)? {
+        members.read(&mut cursor, name)?;
+    }
     cursor.end()?;
     Ok(ScannedHeader {
         code: members.code.ok_or(Unscanned)?,
@@ -86,11 +94,14 @@ fn language(name: &[u8]) -> Language {
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Runs ahead of `at` from quote to quote. White space made of control characters is a stop as well, so a header
+    /// that is laid out over lines is not for us.
+    stops: Stops<'a>,
 }
 
 impl<'a> Cursor<'a> {
     /// The next byte that is not white space.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Result<u8, Unscanned> {
         loop {
             match *self.bytes.get(self.at).ok_or(Unscanned)? {
@@ -100,7 +111,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn expect(&mut self, wanted: u8) -> Result<(), Unscanned> {
         if self.peek()? != wanted {
             return Err(Unscanned);
@@ -117,54 +128,55 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads an object; `member` is called behind each colon and reads the value.
-    #[inline]
-    fn object(
-        &mut self,
-        mut member: impl FnMut(&mut Self, &'a [u8]) -> Result<(), Unscanned>,
-    ) -> Result<(), Unscanned> {
-        self.expect(b'{')?;
-        if self.peek()? == b'}' {
+    /// The name of the next member; the cursor is at its value then. Nothing behind the last one.
+    #[inline(always)]
+    fn member(&mut self, first: &mut bool) -> Result<Option<&'a [u8]>, Unscanned> {
+        let mark = self.peek()?;
+        if mark == b'}' {
             self.at += 1;
-            return Ok(());
+            return Ok(None);
         }
-        loop {
-            let name = self.text()?.as_plain().ok_or(Unscanned)?;
-            self.expect(b':')?;
-            member(self, name)?;
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(Unscanned),
-            }
+        if !*first {
+            self.expect(b',')?;
         }
+        *first = false;
+        let name = self.text()?.as_plain().ok_or(Unscanned)?;
+        self.expect(b':')?;
+        Ok(Some(name))
     }
 
-    #[inline]
+    #[inline(always)]
     fn fields<G: Gather<'a>>(&mut self) -> Result<ScannedRequest<'a>, Unscanned> {
         let mut gather = G::default();
-        self.object(|cursor, name| match cursor.scalar()? {
-            Some(value) => gather.set(name, value),
-            None => Ok(()),
-        })?;
+        self.expect(b'{')?;
+        let mut first = true;
+        while let Some(name) = self.member(&mut first)? {
+            if let Some(value) = self.scalar()? {
+                gather.set(name, value)?;
+            }
+        }
         gather.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(&mut self) -> Result<RawText<'a>, Unscanned> {
-        self.expect(b'"')?;
-        let start = self.at;
+        self.peek()?;
+        if self.stops.next()? != self.at || self.bytes[self.at] != b'"' {
+            return Err(Unscanned);
+        }
+        let start = self.at + 1;
         let mut escaped = false;
         loop {
-            self.at += swar::find_json_text_stop(&self.bytes[self.at..]).ok_or(Unscanned)?;
+            self.at = self.stops.next()?;
             match self.bytes[self.at] {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
-                    self.at += escape_at(&self.bytes[self.at..])?.1;
+                    let (_, bytes) = escape_at(&self.bytes[self.at..])?;
+                    if matches!(self.bytes[self.at + 1], b'"' | b'\\') {
+                        self.stops.next()?;
+                    }
+                    self.at += bytes;
                 }
                 _ => return Err(Unscanned),
             }
@@ -178,6 +190,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number as JSON writes whole ones.
+    #[inline(always)]
     fn whole(&mut self) -> Result<RawText<'a>, Unscanned> {
         self.peek()?;
         let start = self.at;
@@ -201,13 +214,13 @@ impl<'a> Cursor<'a> {
         Ok(number)
     }
 
-    #[inline]
+    #[inline(always)]
     fn int(&mut self) -> Result<i32, Unscanned> {
         self.whole()?.int()
     }
 
     /// Text, or a scalar that stands for it; nothing for `null`.
-    #[inline]
+    #[inline(always)]
     fn scalar(&mut self) -> Result<Option<RawText<'a>>, Unscanned> {
         match self.peek()? {
             b'"' => self.text().map(Some),

@@ -127,7 +127,7 @@ pub(super) struct GatherSend<'a, const SHORT: bool> {
 const SEND_REQUIRED: u32 = 0xFF;
 
 impl<'a, const SHORT: bool> Gather<'a> for GatherSend<'a, SHORT> {
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, name: &[u8], value: RawText<'a>) -> Result<(), Unscanned> {
         let letter = match SHORT {
             true => match name {
@@ -157,7 +157,7 @@ impl<'a, const SHORT: bool> Gather<'a> for GatherSend<'a, SHORT> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(self) -> Result<ScannedRequest<'a>, Unscanned> {
         match self.seen & SEND_REQUIRED == SEND_REQUIRED {
             true => Ok(ScannedRequest::Send(self.send)),
