@@ -105,6 +105,8 @@ pub(crate) struct Registered {
     pub(crate) ha_server_addr: Option<String>,
     pub(crate) master_addr: Option<String>,
     pub(crate) changes: Vec<MinBrokerIdChange>,
+    /// The broker was not known under this id before.
+    pub(crate) is_first: bool,
 }
 
 /// The registration is refused and changed nothing.
@@ -190,6 +192,7 @@ impl RouteTable {
             ha_server_addr,
             master_addr: master_addr.map(String::from),
             changes,
+            is_first,
         })
     }
 

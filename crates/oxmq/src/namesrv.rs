@@ -13,7 +13,7 @@ use crate::signals::StopSignals;
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let mut config = NamesrvConfig::default();
     if let Some(path) = matches.get_one::<PathBuf>("configFile") {
-        config.config_store_path = path.to_string_lossy().into_owned();
+        config.config_store_path = std::path::absolute(path)?.to_string_lossy().into_owned();
         settings_file::load(&mut config, path)?;
     }
     if matches.get_flag("printConfigItem") {
