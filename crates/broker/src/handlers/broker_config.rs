@@ -1,0 +1,49 @@
+//! UPDATE_BROKER_CONFIG (25) and GET_BROKER_CONFIG (26) (spec: protocol.md §3.5).
+
+use std::io;
+use std::path::Path;
+
+use oxmq_protocol::body::DataVersion;
+use oxmq_protocol::requests::GetBrokerConfigReply;
+use oxmq_protocol::settings::{Settings, UpdateError};
+use oxmq_protocol::{RemotingCommand, json, response_code as code};
+use oxmq_store::config_file;
+use oxmq_store::disk::RealDisk;
+
+use super::{Handled, saved, success, success_with};
+use crate::BrokerConfig;
+use crate::broker::Broker;
+use crate::response::Refusal;
+
+pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
+    let mut config = BrokerConfig::clone(&broker.config());
+    let black_list = config.config_black_list.clone();
+    let changed = config.update(&command.body, &black_list).map_err(|error| match error {
+        UpdateError::NotRemote(_) => Refusal::new(code::NO_PERMISSION, "Can not update config in black list."),
+        other => Refusal::new(code::SYSTEM_ERROR, other.to_string()),
+    })?;
+    saved(broker.change_config(config))?;
+    if changed.contains(&"brokerPermission") {
+        broker.topics.bump_version(broker.now_ms());
+    }
+    Ok(success())
+}
+
+pub(super) fn get(broker: &Broker, _: &RemotingCommand) -> Handled {
+    let version = json::to_vec(&DataVersion::at(broker.started_at));
+    let reply = GetBrokerConfigReply {
+        version: String::from_utf8_lossy(&version).into_owned(),
+    };
+    Ok(success_with(&reply).with_body(broker.config().text()))
+}
+
+impl Broker {
+    /// Writes the file that remote changes go to, if there is one, and then uses the settings.
+    fn change_config(&self, config: BrokerConfig) -> io::Result<()> {
+        if let Some(path) = &config.broker_config_path {
+            config_file::save(&RealDisk, Path::new(path), config.to_properties().as_bytes())?;
+        }
+        self.set_config(config);
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Every request besides sends and pulls, a file per request or tight family.
+//!
+//! A handler is a function from a command to a reply or a [`Refusal`]. What may touch the disk runs on another thread,
+//! so that no event loop waits for it; what asks a client first answers later.
+
+mod broker_config;
+mod cleanup;
+mod connections;
+mod consume_queue;
+mod consume_stats;
+mod consumer_offset;
+mod end_transaction;
+mod forward;
+mod group_admin;
+pub(crate) mod heartbeat;
+mod query_message;
+mod queue_lock;
+mod queue_offset;
+mod reset_offset;
+mod runtime_info;
+mod send_back;
+mod subscriptions;
+mod topic_admin;
+mod topic_stats;
+mod view_stats;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use oxmq_protocol::json;
+use oxmq_protocol::{FieldSet, RemotingCommand, RequestCode, response_code};
+use oxmq_remoting::Connection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::broker::Broker;
+use crate::response::Refusal;
+
+/// What a handler may use.
+pub struct RequestContext<'a> {
+    pub broker: &'a Arc<Broker>,
+    pub connection: &'a Rc<Connection>,
+}
+
+/// What becomes of a request.
+pub enum Outcome {
+    Reply(RemotingCommand),
+    Later(Pin<Box<dyn Future<Output = RemotingCommand>>>),
+    /// May wait for the disk: to be run on a thread where that does no harm.
+    Offload(Box<dyn FnOnce(&Broker) -> RemotingCommand + Send>),
+    /// Answered with code 3.
+    Unsupported,
+}
+
+/// A reply, or why there is none.
+pub(crate) type Handled = Result<RemotingCommand, Refusal>;
+
+/// A handler that needs nothing of the connection.
+type Handler = fn(&Broker, &RemotingCommand) -> Handled;
+
+/// Handles a request whose code stands in the request table.
+pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: RemotingCommand) -> Outcome {
+    use RequestCode as Code;
+    let broker = &**context.broker;
+    match code {
+        Code::HeartBeat => reply(&command, heartbeat::heart_beat(context, &command)),
+        Code::UnregisterClient => reply(&command, heartbeat::unregister(context, &command)),
+        Code::CheckClientConfig => reply(&command, heartbeat::check_client_config(broker, &command)),
+        Code::LockBatchMq => reply(&command, queue_lock::lock(broker, &command)),
+        Code::UnlockBatchMq => reply(&command, queue_lock::unlock(broker, &command)),
+
+        Code::QueryConsumerOffset => consumer_offset::query(broker, command),
+        Code::UpdateConsumerOffset => reply(&command, consumer_offset::update(broker, &command)),
+        Code::GetAllConsumerOffset => offload(command, consumer_offset::all),
+        Code::GetAllDelayOffset => reply(&command, consumer_offset::all_delays(broker, &command)),
+        Code::QueryCorrectionOffset => reply(&command, consumer_offset::correct(broker, &command)),
+        Code::CloneGroupOffset => reply(&command, consumer_offset::clone_group(broker, &command)),
+        Code::InvokeBrokerToResetOffset => offload(command, reset_offset::reset),
+
+        Code::GetMaxOffset => reply(&command, queue_offset::max(broker, &command)),
+        Code::GetMinOffset => reply(&command, queue_offset::min(broker, &command)),
+        Code::SearchOffsetByTimestamp => offload(command, queue_offset::by_time),
+        Code::GetEarliestMsgStoreTime => offload(command, queue_offset::earliest_time),
+        Code::QueryConsumeQueue => offload(command, consume_queue::query),
+
+        Code::QueryMessage => offload(command, query_message::query),
+        Code::ViewMessageById => offload(command, query_message::view),
+        Code::ConsumerSendMsgBack => offload(command, send_back::send_back),
+        Code::EndTransaction => reply(&command, end_transaction::end(&command)),
+
+        Code::UpdateAndCreateTopic => audited(context, command, topic_admin::update),
+        Code::UpdateAndCreateTopicList => audited(context, command, topic_admin::update_list),
+        Code::DeleteTopicInBroker => audited(context, command, topic_admin::delete),
+        Code::GetAllTopicConfig => offload(command, topic_admin::all),
+        Code::GetTopicConfig => reply(&command, topic_admin::get(broker, &command)),
+        Code::GetSystemTopicListFromBroker => reply(&command, topic_admin::system_topics(broker)),
+
+        Code::UpdateAndCreateSubscriptionGroup => audited(context, command, group_admin::update),
+        Code::UpdateAndCreateSubscriptionGroupList => audited(context, command, group_admin::update_list),
+        Code::DeleteSubscriptionGroup => audited(context, command, group_admin::delete),
+        Code::UpdateAndGetGroupForbidden => audited(context, command, group_admin::forbid),
+        Code::GetAllSubscriptionGroupConfig => offload(command, group_admin::all),
+        Code::GetSubscriptionGroupConfig => reply(&command, group_admin::get(broker, &command)),
+
+        Code::UpdateBrokerConfig => audited(context, command, broker_config::update),
+        Code::GetBrokerConfig => reply(&command, broker_config::get(broker, &command)),
+        Code::GetBrokerRuntimeInfo => offload(command, runtime_info::get),
+        Code::ViewBrokerStatsData => reply(&command, view_stats::view(broker, &command)),
+        Code::GetTopicStatsInfo => offload(command, topic_stats::get),
+        Code::GetConsumeStats => offload(command, consume_stats::of_group),
+        Code::GetBrokerConsumeStats => offload(command, consume_stats::of_broker),
+        Code::QueryConsumeTimeSpan => offload(command, consume_stats::time_span),
+        Code::CleanExpiredConsumeQueue => audited(context, command, cleanup::expired_consume_queues),
+        Code::CleanUnusedTopic => audited(context, command, cleanup::unused_topics),
+
+        Code::GetConsumerListByGroup => reply(&command, connections::consumer_ids(broker, &command)),
+        Code::GetConsumerConnectionList => reply(&command, connections::of_consumers(broker, &command)),
+        Code::GetProducerConnectionList => reply(&command, connections::of_producers(broker, &command)),
+        Code::GetAllProducerInfo => reply(&command, connections::all_producers(broker, &command)),
+        Code::QueryTopicConsumeByWho => reply(&command, subscriptions::groups_of_topic(broker, &command)),
+        Code::QueryTopicsByConsumer => reply(&command, subscriptions::topics_of_group(broker, &command)),
+        Code::QuerySubscriptionByConsumer => reply(&command, subscriptions::of_group(broker, &command)),
+
+        Code::GetConsumerRunningInfo => later(context, command, forward::running_info),
+        Code::ConsumeMessageDirectly => later(context, command, forward::consume_directly),
+        Code::InvokeBrokerToGetConsumerStatus => later(context, command, forward::consumer_status),
+        _ => Outcome::Unsupported,
+    }
+}
+
+fn reply(command: &RemotingCommand, handled: Handled) -> Outcome {
+    Outcome::Reply(settle(command.header.opaque, handled))
+}
+
+fn offload(command: RemotingCommand, handler: Handler) -> Outcome {
+    Outcome::Offload(Box::new(move |broker| {
+        let handled = handler(broker, &command);
+        settle(command.header.opaque, handled)
+    }))
+}
+
+/// An administrative change: off the event loop, because it is saved before it is answered, and with a line in the log.
+fn audited(context: &RequestContext<'_>, command: RemotingCommand, handler: Handler) -> Outcome {
+    let peer = context.connection.peer_addr();
+    Outcome::Offload(Box::new(move |broker| {
+        let handled = handler(broker, &command);
+        let fields: Vec<_> = command.header.ext_fields.iter().collect();
+        let refused = handled.as_ref().err().map(|refusal| refusal.remark.as_str());
+        tracing::info!(code = command.header.code, %peer, ?fields, ?refused, "administrative change");
+        settle(command.header.opaque, handled)
+    }))
+}
+
+fn later<F>(
+    context: &RequestContext<'_>,
+    command: RemotingCommand,
+    handler: impl FnOnce(Arc<Broker>, RemotingCommand) -> F,
+) -> Outcome
+where
+    F: Future<Output = Handled> + 'static,
+{
+    let opaque = command.header.opaque;
+    let handled = handler(Arc::clone(context.broker), command);
+    Outcome::Later(Box::pin(async move { settle(opaque, handled.await) }))
+}
+
+/// The response, whichever way it went, under the request's opaque.
+fn settle(opaque: i32, handled: Handled) -> RemotingCommand {
+    match handled {
+        Ok(mut response) => {
+            response.header.opaque = opaque;
+            response
+        }
+        Err(refusal) => refusal.into_command(opaque),
+    }
+}
+
+/// The typed fields of a request.
+fn fields<F: FieldSet>(command: &RemotingCommand) -> Result<F, Refusal> {
+    F::read(&command.header.ext_fields).map_err(|error| Refusal::from(&error))
+}
+
+/// The JSON body of a request.
+fn body<T: DeserializeOwned>(command: &RemotingCommand) -> Result<T, Refusal> {
+    json::from_slice(&command.body).map_err(|error| Refusal::new(response_code::SYSTEM_ERROR, error.to_string()))
+}
+
+fn success() -> RemotingCommand {
+    RemotingCommand::response(0, response_code::SUCCESS, None)
+}
+
+/// Success with the remark that the original forgets to clear in some handlers.
+fn success_unset() -> RemotingCommand {
+    let remark = "not set any response code".to_owned();
+    RemotingCommand::response(0, response_code::SUCCESS, Some(remark))
+}
+
+fn success_with(fields: &impl FieldSet) -> RemotingCommand {
+    success().with_fields(fields)
+}
+
+fn success_json(body: &impl Serialize) -> RemotingCommand {
+    success().with_body(json::to_vec(body))
+}
+
+/// A change that could not be saved is in memory but would be lost by a restart, which the caller has to know.
+fn saved(result: std::io::Result<()>) -> Result<(), Refusal> {
+    result.map_err(|error| {
+        tracing::error!(%error, "a change cannot be saved");
+        Refusal::new(
+            response_code::SYSTEM_ERROR,
+            format!("the change cannot be saved: {error}"),
+        )
+    })
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}

@@ -1,0 +1,144 @@
+//! Administration of topics: UPDATE_AND_CREATE_TOPIC (17) and its list form (18), GET_ALL_TOPIC_CONFIG (21),
+//! DELETE_TOPIC_IN_BROKER (215), GET_SYSTEM_TOPIC_LIST_FROM_BROKER (305), GET_TOPIC_CONFIG (351)
+//! (spec: behaviour.md §2.5, §2.6).
+
+use oxmq_protocol::body::{
+    DataVersion, TopicConfig, TopicConfigList, TopicConfigSerializeWrapper, TopicFilterType, TopicList,
+};
+use oxmq_protocol::requests::{CreateTopicHeader, GetAllTopicConfigReply, TopicHeader};
+use oxmq_protocol::{RemotingCommand, response_code as code, topic};
+
+use super::{Handled, body, fields, is_blank, saved, success, success_json, success_unset};
+use crate::broker::Broker;
+use crate::response::{Refusal, topic_name};
+use crate::topic_attributes;
+use crate::topics::QUEUE_NUMS_MAX;
+
+/// Permissions that an administrator may give.
+const PERM_END: i32 = 8;
+
+pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
+    let header: CreateTopicHeader = fields(command)?;
+    let topic_filter_type = TopicFilterType::from_name(&header.topic_filter_type).ok_or_else(|| {
+        let remark = format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
+        Refusal::new(code::SYSTEM_ERROR, remark)
+    })?;
+    let changes = topic_attributes::parse_changes(&header.attributes.unwrap_or_default());
+    let config = TopicConfig {
+        attributes: changes.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?,
+        order: header.order,
+        perm: header.perm,
+        read_queue_nums: header.read_queue_nums,
+        topic_filter_type,
+        topic_name: header.topic,
+        topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
+        write_queue_nums: header.write_queue_nums,
+    };
+    put(broker, vec![config])
+}
+
+pub(super) fn update_list(broker: &Broker, command: &RemotingCommand) -> Handled {
+    let request: TopicConfigList = body(command)?;
+    put(broker, request.topic_config_list)
+}
+
+fn put(broker: &Broker, configs: Vec<TopicConfig>) -> Handled {
+    for config in &configs {
+        check(broker, config)?;
+    }
+    let is_new = |config: &TopicConfig| broker.topics.get(&config.topic_name).as_deref() != Some(config);
+    let changed: Vec<TopicConfig> = configs.into_iter().filter(is_new).collect();
+    if !changed.is_empty() {
+        let updated = broker.topics.update(changed, broker.now_ms());
+        updated.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?;
+        saved(broker.topics.persist())?;
+    }
+    Ok(success_unset())
+}
+
+fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
+    let refuse = |remark: String| Err(Refusal::new(code::INVALID_PARAMETER, remark));
+    let name = config.topic_name.as_str();
+    if let Err(error) = topic::validate_topic(name) {
+        return refuse(topic_name(name, &error));
+    }
+    refuse_system_topic(broker, name)?;
+    if topic_attributes::asks_for_mixed(&config.attributes) && !broker.config().enable_mixed_message_type {
+        return refuse("MIXED message type is not supported.".into());
+    }
+    let queues = 0..=QUEUE_NUMS_MAX;
+    if !queues.contains(&config.read_queue_nums) || !queues.contains(&config.write_queue_nums) {
+        return refuse(format!("The topic[{name}] may have 0 to {QUEUE_NUMS_MAX} queues."));
+    }
+    if !(0..PERM_END).contains(&config.perm) {
+        return refuse(format!("The perm {} of topic[{name}] is invalid.", config.perm));
+    }
+    Ok(())
+}
+
+fn refuse_system_topic(broker: &Broker, name: &str) -> Result<(), Refusal> {
+    if broker.config().validate_system_topic_when_update_topic && broker.topics.is_system_topic(name) {
+        let remark = format!("The topic[{name}] is conflict with system topic.");
+        return Err(Refusal::new(code::INVALID_PARAMETER, remark));
+    }
+    Ok(())
+}
+
+pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
+    let header: TopicHeader = fields(command)?;
+    if is_blank(&header.topic) {
+        return Err(Refusal::new(code::INVALID_PARAMETER, "The specified topic is blank."));
+    }
+    refuse_system_topic(broker, &header.topic)?;
+    broker.remove_topic(&header.topic);
+    saved(broker.topics.persist())?;
+    saved(broker.consumer_offsets.persist())?;
+    Ok(success())
+}
+
+pub(super) fn all(broker: &Broker, _: &RemotingCommand) -> Handled {
+    let (data_version, topics) = broker.topics.snapshot();
+    let reply = GetAllTopicConfigReply {
+        total_topic_num: Some(topics.len() as i32),
+    };
+    let body = TopicConfigSerializeWrapper {
+        data_version,
+        mapping_data_version: DataVersion::at(broker.started_at),
+        topic_config_table: topics
+            .iter()
+            .map(|topic| (topic.topic_name.clone(), TopicConfig::clone(topic)))
+            .collect(),
+        ..TopicConfigSerializeWrapper::default()
+    };
+    Ok(success_json(&body).with_fields(&reply))
+}
+
+pub(super) fn get(broker: &Broker, command: &RemotingCommand) -> Handled {
+    let header: TopicHeader = fields(command)?;
+    match broker.topics.get(&header.topic) {
+        Some(config) => Ok(success_json(&*config)),
+        None => Err(Refusal::new(
+            code::TOPIC_NOT_EXIST,
+            format!("No topic in this broker. topic: {}", header.topic),
+        )),
+    }
+}
+
+pub(super) fn system_topics(broker: &Broker) -> Handled {
+    Ok(success_json(&TopicList {
+        broker_addr: None,
+        topic_list: broker.topics.system_topics().into_iter().collect(),
+    }))
+}
+
+impl Broker {
+    /// Forgets a topic, its queues and everybody's progress on it. Its records stay in the log until retention.
+    pub(crate) fn remove_topic(&self, topic: &str) {
+        self.topics.delete(topic, self.now_ms());
+        self.consumer_offsets.remove_topic(topic);
+        self.store.delete_topic(topic);
+        if self.config().auto_delete_unused_stats {
+            self.stats.remove_topic(topic);
+        }
+    }
+}
