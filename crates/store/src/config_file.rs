@@ -14,10 +14,8 @@ pub fn load<T>(disk: &dyn Disk, path: &Path, accept: impl Fn(&[u8]) -> Option<T>
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if !bytes.is_empty() {
-            if let Some(value) = accept(&bytes) {
-                return Ok(Some(value));
-            }
+        if let Some(value) = (!bytes.is_empty()).then(|| accept(&bytes)).flatten() {
+            return Ok(Some(value));
         }
         tracing::warn!(path = %candidate.display(), bytes = bytes.len(), "configuration file is not usable");
     }

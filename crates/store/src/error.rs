@@ -36,6 +36,8 @@ pub enum AppendError {
     DiskFull,
     #[error("records of {bytes} bytes do not fit into one file of {file_bytes}")]
     TooLarge { bytes: u64, file_bytes: u64 },
+    #[error("next commit log file: {0}")]
+    CreateFile(Arc<io::Error>),
     #[error(transparent)]
     Failed(#[from] StoreFailure),
 }
@@ -48,7 +50,7 @@ pub enum GetError {
     #[error("the store is shut down")]
     ShutDown,
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
 }
 
 #[derive(Debug, Error)]

@@ -8,14 +8,28 @@
 //! failed write or flush stops all further appends. Knows nothing of sockets, tokio, groups or topic configuration.
 
 pub mod append;
+mod background;
+mod block_cache;
+mod checkpoint;
+mod commit_log;
 pub mod config;
 pub mod config_file;
 mod consume_queue;
 pub mod disk;
+mod dispatch;
 pub mod error;
+mod index;
+mod index_file;
+pub mod log_scan;
 mod mapped_file;
+mod queue_files;
+mod queues;
 pub mod read;
+mod read_path;
+mod recovery;
+mod segments;
 mod store;
+mod tail;
 
 pub use append::{AppendBatch, AppendEntry, TagsCode};
 pub use config::{FlushDiskType, StoreConfig};

@@ -1,15 +1,28 @@
-//! The store as its users see it.
+//! The store as its users see it: opening, appending, figures, shutting down. Reading is in `read_path`.
 
+use std::io::{self, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
 use crate::append::AppendBatch;
-use crate::config::StoreConfig;
+use crate::background::{Dispatching, Engine, Wake};
+use crate::checkpoint::CheckpointFile;
+use crate::commit_log::CommitLog;
+use crate::config::{FlushDiskType, StoreConfig};
+use crate::config_file::create_dir_durably;
 use crate::consume_queue::ConsumeQueue;
 use crate::disk::Disk;
-use crate::error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
-use crate::read::{Boundary, GetLimits, GetMessages, QueryResult, Wait};
+use crate::error::{AppendError, OpenError, StoreFailure};
+use crate::index::Index;
+use crate::queue_files::QueueFiles;
+use crate::queues::Queues;
+use crate::recovery::Recovery;
+use crate::segments::{Segments, io_error};
 
 /// What the store tells its owner. Called on the appending thread or on the flush thread: do little, do not block.
 pub trait StoreListener: Send + Sync {
@@ -50,12 +63,55 @@ pub struct Figures {
     /// Used share of the partition, 0 to 1.
     pub commit_log_disk_ratio: f64,
     pub consume_queue_disk_ratio: f64,
-    pub dispatch_max_buffer_bytes: u64,
 }
 
 pub struct MessageStore {
-    config: StoreConfig,
+    pub(crate) engine: Arc<Engine>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    report: RecoveryReport,
+    pub(crate) counters: Counters,
+    pub(crate) is_shut_down: AtomicBool,
+    /// A consumer further behind than this reads from the disk, as far as limits are concerned.
+    pub(crate) memory_bytes: i64,
 }
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    start_timestamp: i64,
+    append_messages: AtomicU64,
+    append_bytes: AtomicU64,
+    append_failures: AtomicU64,
+    append_max_us: AtomicU64,
+    append_times: [AtomicU64; 13],
+    pub(crate) get_messages: AtomicU64,
+    pub(crate) get_found: AtomicU64,
+    pub(crate) get_missed: AtomicU64,
+}
+
+/// Upper ends, in milliseconds, of all classes of append times but the last.
+const APPEND_TIME_CLASSES_MS: [u64; 12] = [1, 10, 50, 100, 200, 500, 1_000, 2_000, 3_000, 4_000, 5_000, 10_000];
+
+/// What a broker with `storeType=defaultRocksDB` leaves, and what it is called.
+const FOREIGN_FILES: [(&str, &str); 5] = [
+    (
+        "consumequeue/CURRENT",
+        "RocksDB consume queues (storeType=defaultRocksDB)",
+    ),
+    ("config/rdb/CURRENT", "RocksDB configuration (configManagerVersion=v2)"),
+    (
+        "config/topics/CURRENT",
+        "RocksDB configuration (storeType=defaultRocksDB)",
+    ),
+    (
+        "config/subscriptionGroups/CURRENT",
+        "RocksDB configuration (storeType=defaultRocksDB)",
+    ),
+    (
+        "config/consumerOffsets/CURRENT",
+        "RocksDB configuration (storeType=defaultRocksDB)",
+    ),
+];
 
 impl MessageStore {
     /// Locks the directory, loads and recovers it, and starts the background threads.
@@ -64,133 +120,369 @@ impl MessageStore {
         disk: Arc<dyn Disk>,
         listener: Arc<dyn StoreListener>,
     ) -> Result<Arc<MessageStore>, OpenError> {
-        let _ = (config, disk, listener);
-        todo!()
+        let began = Instant::now();
+        let root = config.root.clone();
+        let at_root = |source| io_error(&root, source);
+        create_dir_durably(&*disk, &root).map_err(at_root)?;
+        let lock = take_lock(&*disk, &root.join("lock"))?;
+        refuse_foreign(&*disk, &root)?;
+        let clean = !disk.exists(&root.join("abort"));
+        // From here on the directory is in use, and a stop at any point has to be noticed.
+        write_abort(&*disk, &root).map_err(at_root)?;
+
+        let (file, checkpoint) = CheckpointFile::open(&*disk, &root.join("checkpoint")).map_err(at_root)?;
+        let segments = Segments::load(Arc::clone(&disk), &config, clean)?;
+        let queue_files = QueueFiles::new(
+            Arc::clone(&disk),
+            root.join("consumequeue"),
+            config.consume_queue_file_bytes,
+            config.open_files_max,
+        );
+        create_dir_durably(&*disk, queue_files.root()).map_err(at_root)?;
+        let queues = Queues::list(queue_files, segments.min()).map_err(at_root)?;
+        let recovery = Recovery {
+            segments: &segments,
+            queues: &queues,
+            checkpoint: &checkpoint,
+            clean,
+            delay_levels_ms: &config.delay_levels_ms,
+        };
+        let recovered = recovery.run().map_err(at_root)?;
+        let index_mark = checkpoint
+            .position
+            .filter(|_| recovered.proved)
+            .map(|position| position.index);
+        let index = Index::load(
+            Arc::clone(&disk),
+            &config,
+            clean,
+            index_mark,
+            checkpoint.index_msg_timestamp,
+        )
+        .map_err(at_root)?;
+        index.resume(recovered.scanned_from);
+
+        let log = CommitLog::new(&config, segments, recovered.end);
+        let start_timestamp = (config.clock)();
+        let memory_bytes = physical_memory_bytes() / 100 * config.access_message_in_memory_max_ratio as i64;
+        let background_threads = config.background_threads;
+        let engine = Arc::new(Engine {
+            config,
+            disk,
+            listener,
+            log,
+            queues,
+            index,
+            clean,
+            dispatching: Mutex::new(Dispatching {
+                file,
+                last: checkpoint,
+                written_out: recovered.end,
+            }),
+            wake_flush: Wake::default(),
+            wake_allocate: Wake::default(),
+            wake_dispatch: Wake::default(),
+            wake_index: Wake::default(),
+            stopping: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            queues_stuck: AtomicBool::new(false),
+            log_disk_ratio: AtomicU64::new(0),
+            queue_disk_ratio: AtomicU64::new(0),
+        });
+        engine.measure_disks();
+        if !recovered.untouched {
+            engine.dispatch_step(true);
+        }
+        let threads = if background_threads {
+            engine.start_threads().map_err(at_root)?
+        } else {
+            engine.index.rebuild(clean);
+            Vec::new()
+        };
+        let report = RecoveryReport {
+            clean,
+            scanned_from: recovered.scanned_from,
+            end: recovered.end.offset,
+            records: recovered.records,
+            elapsed_ms: began.elapsed().as_millis() as u64,
+        };
+        tracing::info!(?report, root = %root.display(), "message store opened");
+        Ok(Arc::new(MessageStore {
+            engine,
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+            report,
+            counters: Counters {
+                start_timestamp,
+                ..Counters::default()
+            },
+            is_shut_down: AtomicBool::new(false),
+            memory_bytes,
+        }))
     }
 
     pub fn config(&self) -> &StoreConfig {
-        &self.config
+        &self.engine.config
     }
 
     pub fn recovery_report(&self) -> &RecoveryReport {
-        todo!()
+        &self.report
     }
 
     pub fn queue(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
-        let _ = (topic, queue_id);
-        todo!()
+        self.engine.queues.get(topic, queue_id)
     }
 
     /// The topic name must have been checked: it becomes a directory.
     pub fn queue_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
-        let _ = (topic, queue_id);
-        todo!()
+        self.engine.queues.get_or_create(topic, queue_id)
     }
 
     /// The queues of a topic by queue id.
     pub fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
-        let _ = topic;
-        todo!()
+        self.engine.queues.queues_of(topic)
     }
 
     /// Topics that have a consume queue.
     pub fn topics(&self) -> Vec<Arc<str>> {
-        todo!()
+        self.engine.queues.topics()
     }
 
     /// Appends all records or none: one lock hold, one positioned write (two where a file ends).
     pub fn append(&self, batch: &mut AppendBatch) -> Result<(), AppendError> {
-        let _ = batch;
-        todo!()
-    }
-
-    /// Appends whole records from queue offset `from` on to `out`. `filter` sees the tags code of each entry.
-    pub fn get_messages(
-        &self,
-        queue: &ConsumeQueue,
-        from: i64,
-        limits: &GetLimits,
-        filter: &mut dyn FnMut(i64) -> bool,
-        wait: Wait,
-        out: &mut BytesMut,
-    ) -> Result<GetMessages, GetError> {
-        let _ = (queue, from, limits, filter, wait, out);
-        todo!()
-    }
-
-    /// The record that starts at this physical offset, or `None` if no record does.
-    pub fn read_record(&self, physical_offset: i64) -> Result<Option<Bytes>, ReadError> {
-        let _ = physical_offset;
-        todo!()
-    }
-
-    pub fn store_timestamp_at(&self, queue: &ConsumeQueue, queue_offset: i64) -> Option<i64> {
-        let _ = (queue, queue_offset);
-        todo!()
-    }
-
-    pub fn offset_by_time(&self, queue: &ConsumeQueue, timestamp: i64, boundary: Boundary) -> i64 {
-        let _ = (queue, timestamp, boundary);
-        todo!()
-    }
-
-    /// Records with this key (a KEYS piece or a unique id) stored between `begin` and `end`, through the index files.
-    pub fn query(&self, topic: &str, key: &str, max_num: usize, begin: i64, end: i64) -> QueryResult {
-        let _ = (topic, key, max_num, begin, end);
-        todo!()
+        let engine = &*self.engine;
+        if engine.disk_full.load(Ordering::Relaxed) || engine.queues_stuck.load(Ordering::Relaxed) {
+            self.counters.append_failures.fetch_add(1, Ordering::Relaxed);
+            return Err(AppendError::DiskFull);
+        }
+        let began = Instant::now();
+        let bytes = batch.records.len() as u64;
+        let appended = engine.log.append(batch).inspect_err(|error| {
+            self.counters.append_failures.fetch_add(1, Ordering::Relaxed);
+            if let AppendError::Failed(failure) = error {
+                engine.listener.failed(failure);
+            }
+        })?;
+        engine.announce(&appended.arrivals);
+        match engine.config.flush_disk_type {
+            FlushDiskType::Sync => engine.wake_flush.notify(),
+            FlushDiskType::Async => engine.wake_index.notify(),
+        }
+        if appended.prepare_next {
+            engine.wake_allocate.notify();
+        }
+        if appended.dispatch_soon {
+            engine.wake_dispatch.notify();
+        }
+        self.counters.appended(batch.entries.len() as u64, bytes, began);
+        Ok(())
     }
 
     /// Physical offset after the last record written.
     pub fn written(&self) -> i64 {
-        todo!()
+        self.engine.log.written()
     }
 
     /// Everything before this physical offset is on disk.
     pub fn flushed(&self) -> i64 {
-        todo!()
+        self.engine.log.flushed()
     }
 
     /// What consumers may read and promises cover: `written` under ASYNC_FLUSH, `flushed` under SYNC_FLUSH.
     pub fn confirmed(&self) -> i64 {
-        todo!()
+        self.engine.log.confirmed()
     }
 
     pub fn min_physical_offset(&self) -> i64 {
-        todo!()
+        self.engine.log.segments().min()
     }
 
-    /// Confirmed bytes whose consume-queue or index entries are still missing.
+    /// Confirmed bytes that the index has not taken in. Consume-queue entries are there as soon as their records are.
     pub fn dispatch_behind_bytes(&self) -> i64 {
-        todo!()
+        if !self.engine.index.is_enabled() {
+            return 0;
+        }
+        (self.confirmed() - self.engine.index.position()).max(0)
     }
 
     /// `Ok` while appends are accepted, otherwise why they are not.
     pub fn writeable(&self) -> Result<(), AppendError> {
-        todo!()
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Err(AppendError::ShutDown);
+        }
+        if let Some(failure) = self.engine.log.failure() {
+            return Err(failure.clone().into());
+        }
+        if self.engine.disk_full.load(Ordering::Relaxed) || self.engine.queues_stuck.load(Ordering::Relaxed) {
+            return Err(AppendError::DiskFull);
+        }
+        Ok(())
     }
 
-    /// Free or occupied: how long the present append has been holding the log, 0 when idle (spec: storage.md §10.3).
+    /// How long the present append has been holding the log, 0 when none is (spec: storage.md §10.3).
     pub fn append_in_progress_ms(&self) -> u64 {
-        todo!()
+        match self.engine.log.append_began_ms() {
+            0 => 0,
+            began => ((self.engine.config.clock)() - began).max(0) as u64,
+        }
     }
 
     pub fn figures(&self) -> Figures {
-        todo!()
+        let counters = &self.counters;
+        let ratio = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Figures {
+            start_timestamp: counters.start_timestamp,
+            append_messages: count(&counters.append_messages),
+            append_bytes: count(&counters.append_bytes),
+            append_failures: count(&counters.append_failures),
+            append_max_us: count(&counters.append_max_us),
+            get_messages: count(&counters.get_messages),
+            get_found: count(&counters.get_found),
+            get_missed: count(&counters.get_missed),
+            append_times: std::array::from_fn(|class| count(&counters.append_times[class])),
+            commit_log_disk_ratio: ratio(&self.engine.log_disk_ratio),
+            consume_queue_disk_ratio: ratio(&self.engine.queue_disk_ratio),
+        }
     }
 
-    /// Removes the consume queues of a topic. Its records stay in the log until retention.
+    /// Removes the consume queues of a topic. Its records stay in the log until retention; the recovery position moves
+    /// behind them first, so that no later start brings the queues back.
     pub fn delete_topic(&self, topic: &str) {
-        let _ = topic;
-        todo!()
+        let queues = {
+            let _no_write_out = self.engine.dispatching.lock();
+            let queues = self.engine.queues.remove_topic(topic);
+            let files = self.engine.queues.files();
+            for queue in &queues {
+                if let Err(error) = files.remove(queue)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(topic, queue_id = queue.queue_id(), %error, "consume queue is not removed");
+                }
+            }
+            queues
+        };
+        if queues.is_empty() {
+            return;
+        }
+        if let Err(error) = self.engine.queues.files().remove_topic(topic)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(topic, %error, "topic directory is not removed");
+        }
+        self.engine.flush_step();
+        self.engine.dispatch_step(true);
     }
 
     /// What the background threads would do now, on the calling thread. Only without background threads.
     pub fn run_background_work(&self) {
-        todo!()
+        let engine = &*self.engine;
+        if engine.next_file_is_due() {
+            engine.allocate_step();
+        }
+        if !engine.flush_step() {
+            return;
+        }
+        if engine.index_step(&mut Vec::new())
+            && let Err(error) = engine.index.sync()
+        {
+            tracing::error!(%error, "index file cannot be made durable");
+        }
+        engine.dispatch_step(true);
     }
 
     /// Flushes everything, writes the checkpoint and removes `abort` if nothing is left behind. Idempotent.
     pub fn shutdown(&self) {
-        todo!()
+        if self.is_shut_down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.engine.log.close();
+        self.stop_threads();
+        match self.finish() {
+            Ok(true) => tracing::info!(end = self.written(), "message store closed"),
+            Ok(false) => tracing::warn!("message store closed with work left: the next start recovers"),
+            Err(error) => tracing::error!(%error, "message store closed with an error: the next start recovers"),
+        }
+        self.lock.lock().take();
     }
+
+    fn finish(&self) -> io::Result<bool> {
+        let engine = &*self.engine;
+        engine.stopping.store(false, Ordering::SeqCst);
+        let indexed = engine.index_step(&mut Vec::new());
+        if !engine.flush_step() || !engine.index_step(&mut Vec::new()) || !indexed {
+            return Ok(false);
+        }
+        engine.index.sync()?;
+        if !engine.dispatch_step(true) {
+            return Ok(false);
+        }
+        engine.log.segments().discard_prepared()?;
+        let root = &engine.config.root;
+        engine.disk.remove_file(&root.join("abort"))?;
+        engine.disk.sync_dir(root)?;
+        Ok(true)
+    }
+
+    fn stop_threads(&self) {
+        self.engine.stop();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+impl Drop for MessageStore {
+    /// Without [`MessageStore::shutdown`] this is a killed process, except that threads are not left behind.
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+impl Counters {
+    fn appended(&self, messages: u64, bytes: u64, began: Instant) {
+        let elapsed = began.elapsed();
+        let class = APPEND_TIME_CLASSES_MS.partition_point(|end| u128::from(*end) <= elapsed.as_millis());
+        self.append_times[class].fetch_add(messages, Ordering::Relaxed);
+        self.append_messages.fetch_add(messages, Ordering::Relaxed);
+        self.append_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let micros = elapsed.as_micros() as u64;
+        if micros > self.append_max_us.load(Ordering::Relaxed) {
+            self.append_max_us.fetch_max(micros, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The lock that keeps a second broker, ours or Java, away. Its text is Java's.
+fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
+    match disk.lock(path) {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::Locked {
+            path: path.to_path_buf(),
+        }),
+        Err(error) => Err(io_error(path, error)),
+    }
+}
+
+fn refuse_foreign(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+    for (file, feature) in FOREIGN_FILES {
+        let path = root.join(file);
+        if disk.exists(&path) {
+            return Err(OpenError::Unsupported { path, feature });
+        }
+    }
+    Ok(())
+}
+
+fn write_abort(disk: &dyn Disk, root: &Path) -> io::Result<()> {
+    let file = disk.create(&root.join("abort"))?;
+    file.write_all_at(&[IoSlice::new(std::process::id().to_string().as_bytes())], 0)?;
+    disk.sync_dir(root)
+}
+
+fn physical_memory_bytes() -> i64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as i64).saturating_mul(i64::from(info.mem_unit))
 }

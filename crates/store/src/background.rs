@@ -1,0 +1,369 @@
+//! What goes on behind the appends: flush, next file, consume queues and checkpoint, index. One named thread each;
+//! every thread repeats one step of [`Engine`], and a simulation calls the steps itself.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::checkpoint::{Checkpoint, CheckpointFile, RecoveryPosition};
+use crate::commit_log::{Arrivals, CommitLog, Mark};
+use crate::config::{FlushDiskType, StoreConfig};
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::queues::Queues;
+use crate::recovery::write_out;
+use crate::store::StoreListener;
+
+/// Pause of the index thread while records keep coming.
+const INDEX_PAUSE: Duration = Duration::from_millis(10);
+/// Forcing the index to disk costs a scattered write of its slots.
+const INDEX_SYNC_INTERVAL: Duration = Duration::from_secs(10);
+const DISK_USAGE_INTERVAL: Duration = Duration::from_secs(10);
+/// Pause after a failed step, which is then repeated.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Engine {
+    pub(crate) config: StoreConfig,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) listener: Arc<dyn StoreListener>,
+    pub(crate) log: CommitLog,
+    pub(crate) queues: Queues,
+    pub(crate) index: Index,
+    /// The index has to be made fit for use before its first step, and for that must know if the last stop was clean.
+    pub(crate) clean: bool,
+    pub(crate) dispatching: Mutex<Dispatching>,
+    pub(crate) wake_flush: Wake,
+    pub(crate) wake_allocate: Wake,
+    pub(crate) wake_dispatch: Wake,
+    pub(crate) wake_index: Wake,
+    pub(crate) stopping: AtomicBool,
+    /// Appends are refused: the partition is nearly full, or consume queues cannot be written.
+    pub(crate) disk_full: AtomicBool,
+    pub(crate) queues_stuck: AtomicBool,
+    /// Used share of the two partitions, as the bits of a float.
+    pub(crate) log_disk_ratio: AtomicU64,
+    pub(crate) queue_disk_ratio: AtomicU64,
+}
+
+pub(crate) struct Dispatching {
+    pub(crate) file: CheckpointFile,
+    pub(crate) last: Checkpoint,
+    /// The entries of all records before this are in the queues' files.
+    pub(crate) written_out: Mark,
+}
+
+/// Wakes one thread, at the cost of a load while that thread is awake.
+#[derive(Default)]
+pub(crate) struct Wake {
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Wake {
+    pub(crate) fn notify(&self) {
+        // Pairs with the fence in `sleep`: either this sees the thread asleep, or the thread sees what was done before.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Sleeps until notified or for this long, unless there is work already.
+    fn sleep(&self, at_most: Duration, has_work: impl FnOnce() -> bool) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !has_work() {
+            thread::park_timeout(at_most);
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    pub(crate) fn start_threads(self: &Arc<Self>) -> io::Result<Vec<JoinHandle<()>>> {
+        let roles: [(&str, fn(&Engine)); 4] = [
+            ("store-flush", Engine::run_flush),
+            ("store-allocate", Engine::run_allocate),
+            ("store-dispatch", Engine::run_dispatch),
+            ("store-index", Engine::run_index),
+        ];
+        let spawn = |(name, run): (&str, fn(&Engine))| {
+            let engine = Arc::clone(self);
+            thread::Builder::new().name(name.to_owned()).spawn(move || run(&engine))
+        };
+        roles.into_iter().map(spawn).collect()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for wake in [
+            &self.wake_flush,
+            &self.wake_allocate,
+            &self.wake_dispatch,
+            &self.wake_index,
+        ] {
+            wake.unpark();
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn announce(&self, arrivals: &Arrivals) {
+        if !arrivals.is_empty() {
+            self.listener.arrived(arrivals);
+        }
+    }
+
+    /// Forces the log to disk and tells everyone who waits for that.
+    pub(crate) fn flush_step(&self) -> bool {
+        match self.log.flush() {
+            Ok(Some((flushed, arrivals))) => {
+                self.announce(&arrivals);
+                self.listener.flushed(flushed);
+                self.wake_index.notify();
+                true
+            }
+            Ok(None) => true,
+            Err(failure) => {
+                self.listener.failed(&failure);
+                false
+            }
+        }
+    }
+
+    fn run_flush(&self) {
+        self.wake_flush.thread.get_or_init(thread::current);
+        let mut last_flush = Instant::now();
+        while !self.is_stopping() {
+            let behind = self.log.written() - self.log.flushed();
+            let due = match self.config.flush_disk_type {
+                FlushDiskType::Sync => behind > 0,
+                FlushDiskType::Async => {
+                    let thorough = Duration::from_millis(self.config.flush_thorough_interval_ms);
+                    behind >= (self.config.flush_least_pages * 4096) as i64 || last_flush.elapsed() >= thorough
+                }
+            };
+            if due {
+                if !self.flush_step() {
+                    return;
+                }
+                last_flush = Instant::now();
+            }
+            match self.config.flush_disk_type {
+                FlushDiskType::Sync => self.wake_flush.sleep(IDLE_PAUSE, || {
+                    self.log.written() > self.log.flushed() || self.is_stopping()
+                }),
+                FlushDiskType::Async if !self.is_stopping() => {
+                    thread::park_timeout(Duration::from_millis(self.config.flush_interval_ms));
+                }
+                FlushDiskType::Async => {}
+            }
+        }
+    }
+
+    /// Creates the next commit log file once the last one is well in use.
+    pub(crate) fn allocate_step(&self) -> bool {
+        let prepared = self.log.segments().prepare_next();
+        if let Err(error) = &prepared {
+            tracing::warn!(%error, "the next commit log file cannot be created ahead");
+        }
+        prepared.is_ok()
+    }
+
+    fn run_allocate(&self) {
+        self.wake_allocate.thread.get_or_init(thread::current);
+        while !self.is_stopping() {
+            let mut pause = IDLE_PAUSE;
+            if self.next_file_is_due() && !self.allocate_step() {
+                pause = RETRY_PAUSE;
+            }
+            self.wake_allocate.sleep(pause, || {
+                self.is_stopping() || (pause == IDLE_PAUSE && self.next_file_is_due())
+            });
+        }
+    }
+
+    pub(crate) fn next_file_is_due(&self) -> bool {
+        let segments = self.log.segments();
+        segments.last().is_some_and(|last| {
+            self.log.written() - last.base > segments.file_bytes() / 4 && !segments.is_prepared(last.end)
+        })
+    }
+
+    /// Writes pending entries to the queues' files. With `checkpoint`, makes them durable and moves the recovery position.
+    /// False when something has to be repeated.
+    pub(crate) fn dispatch_step(&self, checkpoint: bool) -> bool {
+        let mut dispatching = self.dispatching.lock();
+        let (dirty, mark) = self.log.take_dirty();
+        let mut complete = true;
+        for queue in dirty {
+            queue.clear_dirty();
+            if queue.is_deleted() {
+                continue;
+            }
+            if let Err(error) = write_out(self.queues.files(), &queue) {
+                if complete {
+                    tracing::error!(topic = %queue.topic(), queue_id = queue.queue_id(), %error, "consume queue write failed");
+                }
+                self.log.add_dirty(&queue);
+                complete = false;
+            }
+        }
+        self.queues_stuck.store(!complete, Ordering::Relaxed);
+        if !complete {
+            return false;
+        }
+        dispatching.written_out = mark;
+        if checkpoint && let Err(error) = self.checkpoint(&mut dispatching) {
+            tracing::error!(%error, "checkpoint failed");
+            return false;
+        }
+        true
+    }
+
+    fn checkpoint(&self, dispatching: &mut Dispatching) -> io::Result<()> {
+        self.queues.files().sync()?;
+        let flushed = self.log.flushed_mark();
+        let safe = if flushed.offset < dispatching.written_out.offset {
+            flushed
+        } else {
+            dispatching.written_out
+        };
+        let mut index = self.index.durable();
+        if let Some(previous) = dispatching.last.position.filter(|_| index.position > flushed.offset) {
+            // The index is ahead of the flush: a power cut could leave it pointing beyond the log.
+            index = previous.index;
+        }
+        let checkpoint = Checkpoint {
+            physic_msg_timestamp: flushed.store_timestamp.max(dispatching.last.physic_msg_timestamp),
+            logics_msg_timestamp: safe.store_timestamp.max(dispatching.last.logics_msg_timestamp),
+            index_msg_timestamp: index.end_timestamp,
+            position: Some(RecoveryPosition {
+                offset: safe.offset,
+                last_record: safe.last_record,
+                index,
+            }),
+            ..dispatching.last
+        };
+        if checkpoint != dispatching.last {
+            dispatching.file.write(&checkpoint)?;
+            dispatching.last = checkpoint;
+        }
+        Ok(())
+    }
+
+    fn run_dispatch(&self) {
+        self.wake_dispatch.thread.get_or_init(thread::current);
+        let interval = Duration::from_millis(self.config.dispatch_interval_ms.max(1));
+        let checkpoint_interval = Duration::from_millis(self.config.checkpoint_interval_ms);
+        let mut last_checkpoint = Instant::now();
+        let mut last_usage = Instant::now();
+        while !self.is_stopping() {
+            self.wake_dispatch.sleep(interval, || self.is_stopping());
+            let due = last_checkpoint.elapsed() >= checkpoint_interval;
+            if !self.dispatch_step(due) && !self.is_stopping() {
+                thread::park_timeout(RETRY_PAUSE);
+            }
+            if due {
+                last_checkpoint = Instant::now();
+            }
+            if last_usage.elapsed() >= DISK_USAGE_INTERVAL {
+                self.measure_disks();
+                last_usage = Instant::now();
+            }
+        }
+    }
+
+    /// Notes how full the partitions are, and refuses appends above the warning level (spec: storage.md §12.1).
+    pub(crate) fn measure_disks(&self) {
+        let least_used = self
+            .config
+            .commit_log_dirs
+            .iter()
+            .filter_map(|dir| self.ratio(dir))
+            .reduce(f64::min);
+        let queue_ratio = self.ratio(self.queues.files().root());
+        self.log_disk_ratio
+            .store(least_used.unwrap_or(-1.0).to_bits(), Ordering::Relaxed);
+        self.queue_disk_ratio
+            .store(queue_ratio.unwrap_or(-1.0).to_bits(), Ordering::Relaxed);
+        let worst = least_used.unwrap_or(0.0).max(queue_ratio.unwrap_or(0.0));
+        let full = worst * 100.0 > self.config.disk_space_warning_level_ratio as f64;
+        if self.disk_full.swap(full, Ordering::Relaxed) != full {
+            tracing::warn!(used_ratio = worst, full, "disk space crossed the warning level");
+        }
+    }
+
+    fn ratio(&self, dir: &std::path::Path) -> Option<f64> {
+        let usage = self.disk.usage(dir).ok()?;
+        let total = usage.used_bytes + usage.available_bytes;
+        (total > 0).then(|| usage.used_bytes as f64 / total as f64)
+    }
+
+    /// Takes in what was confirmed since the last step. False when it has to be repeated after a pause.
+    pub(crate) fn index_step(&self, buffer: &mut Vec<u8>) -> bool {
+        loop {
+            match self.index.step(&self.log, buffer) {
+                Ok(true) if !self.is_stopping() => {}
+                Ok(_) => return true,
+                Err(error) => {
+                    tracing::error!(%error, "index file cannot be extended");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn run_index(&self) {
+        self.wake_index.thread.get_or_init(thread::current);
+        if !self.index.is_enabled() {
+            return;
+        }
+        self.index.rebuild(self.clean);
+        let mut buffer = Vec::new();
+        let mut last_sync = Instant::now();
+        let mut synced = self.index.position();
+        while !self.is_stopping() {
+            let before = self.index.position();
+            if !self.index_step(&mut buffer) {
+                thread::park_timeout(RETRY_PAUSE);
+                continue;
+            }
+            let position = self.index.position();
+            if position == before {
+                buffer = Vec::new();
+            }
+            if position > synced && last_sync.elapsed() >= INDEX_SYNC_INTERVAL {
+                if let Err(error) = self.index.sync() {
+                    tracing::error!(%error, "index file cannot be made durable");
+                }
+                last_sync = Instant::now();
+                synced = position;
+            }
+            if position > before && !self.is_stopping() {
+                thread::park_timeout(INDEX_PAUSE);
+            } else {
+                let pause = if position > synced {
+                    INDEX_SYNC_INTERVAL
+                } else {
+                    IDLE_PAUSE
+                };
+                self.wake_index
+                    .sleep(pause, || self.log.confirmed() > position || self.is_stopping());
+            }
+        }
+    }
+}

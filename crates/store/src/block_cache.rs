@@ -1,0 +1,117 @@
+//! Older parts of the commit log in memory, in blocks that all queues share: records of several queues lie interleaved,
+//! and a consumer group that drains them side by side needs each block once per queue.
+
+use std::io;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::read::Wait;
+use crate::segments::Segment;
+
+pub(crate) const BLOCK_BYTES: usize = 128 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct BlockCache {
+    state: Mutex<State>,
+    blocks_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blocks: HashMap<i64, (Arc<Block>, u64)>,
+    clock: u64,
+}
+
+/// Bytes of the log from `start` on; less than a whole block at the end of what was written or cached by the kernel.
+#[derive(Debug)]
+pub(crate) struct Block {
+    start: i64,
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Block {
+    /// What the block holds from this position on, at most `len` bytes.
+    pub(crate) fn get(&self, physical_offset: i64, len: usize) -> Option<&[u8]> {
+        let at = usize::try_from(physical_offset - self.start).ok()?;
+        let end = at.checked_add(len)?.min(self.len);
+        self.bytes.get(at..end).filter(|found| !found.is_empty())
+    }
+}
+
+impl BlockCache {
+    pub(crate) fn new(bytes_max: usize) -> BlockCache {
+        BlockCache {
+            state: Mutex::default(),
+            blocks_max: (bytes_max / BLOCK_BYTES).max(2),
+        }
+    }
+
+    /// The block around this position, holding at least `[physical_offset, needed_end)` as far as one block can.
+    pub(crate) fn get(
+        &self,
+        segment: &Segment,
+        physical_offset: i64,
+        needed_end: i64,
+        readable_end: i64,
+        wait: Wait,
+    ) -> io::Result<Arc<Block>> {
+        let within = physical_offset - segment.base;
+        let start = physical_offset - within % BLOCK_BYTES as i64;
+        let end = (start + BLOCK_BYTES as i64).min(segment.end).min(readable_end);
+        let needed = (needed_end.min(end) - start) as usize;
+        if let Some(block) = self.cached(start).filter(|block| block.len >= needed) {
+            return Ok(block);
+        }
+        let mut bytes = self.spare_buffer();
+        let wanted = &mut bytes[..(end - start) as usize];
+        let at = (start - segment.base) as u64;
+        let mut len = match segment.file.try_read_at(wanted, at) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            other => other?,
+        };
+        if len < needed {
+            if wait == Wait::Never {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            len = segment.file.read_at(wanted, at)?;
+        }
+        if len < needed {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let block = Arc::new(Block { start, bytes, len });
+        let mut state = self.state.lock();
+        state.clock += 1;
+        let used = state.clock;
+        state.blocks.insert(start, (Arc::clone(&block), used));
+        Ok(block)
+    }
+
+    fn cached(&self, start: i64) -> Option<Arc<Block>> {
+        let mut state = self.state.lock();
+        state.clock += 1;
+        let clock = state.clock;
+        let (block, used) = state.blocks.get_mut(&start)?;
+        *used = clock;
+        Some(Arc::clone(block))
+    }
+
+    /// A buffer for one more block: once the cache is full, that of the block unused for longest.
+    fn spare_buffer(&self) -> Vec<u8> {
+        let mut state = self.state.lock();
+        if state.blocks.len() >= self.blocks_max {
+            let oldest = state
+                .blocks
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(start, _)| *start);
+            let evicted = oldest.and_then(|start| state.blocks.remove(&start));
+            if let Some(block) = evicted.and_then(|(block, _)| Arc::try_unwrap(block).ok()) {
+                return block.bytes;
+            }
+        }
+        vec![0; BLOCK_BYTES]
+    }
+}

@@ -1,0 +1,301 @@
+//! All index files and their growth: a follower of the log that is told nothing and looks for itself.
+//!
+//! ```text
+//! durable ≤ position ≤ confirmed
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use oxmq_protocol::record::RecordRef;
+use parking_lot::{Mutex, RwLock};
+
+use crate::commit_log::CommitLog;
+use crate::config::StoreConfig;
+use crate::config_file::create_dir_durably;
+use crate::disk::{Advice, Disk};
+use crate::dispatch;
+use crate::index_file::{IndexFile, IndexShape, key_hash};
+
+/// Bytes of the log that one step takes in.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+pub(crate) struct Index {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    shape: IndexShape,
+    enabled: bool,
+    clock: crate::config::Clock,
+    files: RwLock<Vec<Arc<IndexFile>>>,
+    /// The log before this is in the files.
+    position: AtomicI64,
+    durable: Mutex<IndexMark>,
+}
+
+/// How far the index is on disk: enough to rebuild the newest file from there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct IndexMark {
+    pub(crate) position: i64,
+    /// Name of the newest file, 0 when there is none.
+    pub(crate) file: i64,
+    pub(crate) count: i32,
+    pub(crate) end_timestamp: i64,
+}
+
+impl Index {
+    /// Opens the files. `durable` is what the checkpoint knows; after an unclean stop what goes beyond is dropped.
+    /// Without such knowledge files younger than `index_timestamp` are, as in Java.
+    pub(crate) fn load(
+        disk: Arc<dyn Disk>,
+        config: &StoreConfig,
+        clean: bool,
+        durable: Option<IndexMark>,
+        index_timestamp: i64,
+    ) -> io::Result<Index> {
+        let index = Index {
+            disk,
+            dir: config.root.join("index"),
+            shape: IndexShape {
+                slots: config.index_slots,
+                entries: config.index_entries,
+            },
+            enabled: config.index_enabled,
+            clock: Arc::clone(&config.clock),
+            files: RwLock::default(),
+            position: AtomicI64::new(0),
+            durable: Mutex::default(),
+        };
+        if !index.enabled {
+            return Ok(index);
+        }
+        create_dir_durably(&*index.disk, &index.dir)?;
+        let mut files = Vec::new();
+        for entry in index.disk.list(&index.dir)? {
+            let name = entry.name.parse::<i64>().ok().filter(|_| !entry.is_dir);
+            let Some(name) = name.filter(|_| entry.name.len() == NAME_DIGITS) else {
+                continue;
+            };
+            let path = index.dir.join(&entry.name);
+            let wanted = !(durable.is_some_and(|durable| !clean && name > durable.file));
+            if entry.len != index.shape.file_bytes() || !wanted {
+                tracing::warn!(path = %path.display(), bytes = entry.len, "index file is dropped");
+                index.disk.remove_file(&path)?;
+                continue;
+            }
+            files.push(index.open(name, path)?);
+        }
+        if !clean && durable.is_none() {
+            for file in files.extract_if(.., |file| file.header().end_timestamp > index_timestamp) {
+                index.disk.remove_file(&file.path)?;
+            }
+        }
+        *index.files.write() = files;
+        *index.durable.lock() = durable.unwrap_or_default();
+        Ok(index)
+    }
+
+    /// Sets where the index goes on: behind what is known to be durable, otherwise at `from`.
+    pub(crate) fn resume(&self, from: i64) {
+        let mut durable = self.durable.lock();
+        let newest = self.files.read().last().map_or(0, |file| file.name);
+        if durable.position == 0 || newest != durable.file {
+            *durable = IndexMark {
+                position: from,
+                ..IndexMark::default()
+            };
+        }
+        self.position.store(durable.position, Ordering::Release);
+    }
+
+    /// To be called before the first step. After an unclean stop only the durable entries of the newest file are whole.
+    pub(crate) fn rebuild(&self, clean: bool) {
+        let durable = self.durable();
+        let newest = self.files.read().last().cloned();
+        if let Some(file) = newest.filter(|file| !clean && file.name == durable.file) {
+            file.rebuild(durable.count);
+        }
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub(crate) fn position(&self) -> i64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn durable(&self) -> IndexMark {
+        *self.durable.lock()
+    }
+
+    /// Takes in the next part of the log. True when there may be more.
+    pub(crate) fn step(&self, log: &CommitLog, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let from = self.position();
+        let confirmed = log.confirmed();
+        if !self.enabled || from >= confirmed {
+            return Ok(false);
+        }
+        let mut building = Building {
+            index: self,
+            file: self.files.read().last().cloned(),
+            text: String::new(),
+            already: self.last_update().1,
+            failure: None,
+        };
+        let reached = log.records(from, confirmed, STEP_BYTES, buffer, |record| building.add(record))?;
+        if let Some(file) = &building.file {
+            file.write_header();
+        }
+        if let Some((at, error)) = building.failure {
+            self.position.store(at, Ordering::Release);
+            return Err(error);
+        }
+        self.position.store(reached, Ordering::Release);
+        Ok(reached > from && reached < confirmed)
+    }
+
+    /// Makes durable what `step` took in.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let position = self.position();
+        let Some(newest) = self.files.read().last().cloned() else {
+            self.durable.lock().position = position;
+            return Ok(());
+        };
+        newest.sync()?;
+        let header = newest.header();
+        *self.durable.lock() = IndexMark {
+            position,
+            file: newest.name,
+            count: header.count,
+            end_timestamp: header.end_timestamp,
+        };
+        Ok(())
+    }
+
+    /// Physical offsets of records with this key, at most `max_num`, from the newest files.
+    pub(crate) fn find(&self, topic: &str, key: &str, max_num: usize, begin: i64, end: i64) -> Vec<i64> {
+        let hash = key_hash(&format!("{topic}#{key}"));
+        let files = self.files.read().clone();
+        let mut found = Vec::new();
+        for file in files.iter().rev() {
+            if file.overlaps(begin, end) {
+                file.find(hash, begin, end, max_num, &mut found);
+            }
+            if file.header().begin_timestamp < begin || found.len() >= max_num {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Store timestamp and physical offset of the newest entry.
+    pub(crate) fn last_update(&self) -> (i64, i64) {
+        let files = self.files.read();
+        files.last().map_or((0, 0), |file| {
+            let header = file.header();
+            (header.end_timestamp, header.end_physical_offset)
+        })
+    }
+
+    fn open(&self, name: i64, path: PathBuf) -> io::Result<Arc<IndexFile>> {
+        let map = self.disk.map(&path)?;
+        Ok(Arc::new(IndexFile::new(name, path, self.shape, map)))
+    }
+
+    /// The next file, reserved before it is mapped: a full disk is an error here and no signal later.
+    fn create(&self) -> io::Result<Arc<IndexFile>> {
+        if let Some(full) = self.files.read().last() {
+            full.write_header();
+            full.sync()?;
+        }
+        let newest = self.files.read().last().map_or(0, |file| file.name);
+        let name = name_at((self.clock)()).max(newest + 1);
+        let path = self.dir.join(format!("{name:0NAME_DIGITS$}"));
+        let file = self.disk.create(&path)?;
+        if let Err(error) = reserve(&*file, self.shape.file_bytes()) {
+            // Of the wrong size it would be dropped at the next start.
+            let _ = self.disk.remove_file(&path);
+            return Err(error);
+        }
+        self.disk.sync_dir(Path::new(&self.dir))?;
+        let file = self.open(name, path)?;
+        self.files.write().push(Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+fn reserve(file: &dyn crate::disk::DiskFile, bytes: u64) -> io::Result<()> {
+    file.allocate(bytes)?;
+    file.advise(Advice::Random);
+    file.sync_data()
+}
+
+/// `yyyyMMddHHmmssSSS` in local time.
+const NAME_DIGITS: usize = 17;
+
+fn name_at(now_ms: i64) -> i64 {
+    let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let now = now.to_zoned(TimeZone::system());
+    let date = (i64::from(now.year()) * 100 + i64::from(now.month())) * 100 + i64::from(now.day());
+    let time = (i64::from(now.hour()) * 100 + i64::from(now.minute())) * 100 + i64::from(now.second());
+    (date * 1_000_000 + time) * 1_000 + i64::from(now.millisecond())
+}
+
+/// Adds records to the newest file, and to a new one when that is full.
+struct Building<'a> {
+    index: &'a Index,
+    file: Option<Arc<IndexFile>>,
+    text: String,
+    /// Records before this are in the files already.
+    already: i64,
+    /// The record that could not be added, and why.
+    failure: Option<(i64, io::Error)>,
+}
+
+impl Building<'_> {
+    fn add(&mut self, record: &RecordRef<'_>) {
+        let Ok(topic) = std::str::from_utf8(record.topic()) else {
+            return;
+        };
+        if record.physical_offset() < self.already {
+            return;
+        }
+        dispatch::keys(record, |key| {
+            self.text.clear();
+            self.text.push_str(topic);
+            self.text.push('#');
+            self.text.push_str(&String::from_utf8_lossy(key));
+            let hash = key_hash(&self.text);
+            self.put(hash, record.physical_offset(), record.store_timestamp());
+        });
+    }
+
+    fn put(&mut self, hash: i32, physical_offset: i64, store_timestamp: i64) {
+        let full = self.file.as_ref().is_none_or(|file| file.is_full());
+        if full && self.failure.is_none() {
+            match self.index.create() {
+                Ok(file) => self.file = Some(file),
+                Err(error) => self.failure = Some((physical_offset, error)),
+            }
+        }
+        if let (Some(file), None) = (&self.file, &self.failure) {
+            file.put(hash, physical_offset, store_timestamp);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_local_times_of_17_digits() {
+        let name = name_at(1_767_225_600_123).to_string();
+        assert_eq!(name.len(), NAME_DIGITS);
+        assert!(name.ends_with("00123"), "{name}");
+    }
+}

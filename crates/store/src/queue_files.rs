@@ -1,0 +1,397 @@
+//! The files of all consume queues: `consumequeue/<topic>/<queueId>/<20 digits>`, sparse and of one size.
+//!
+//! Only the dispatch thread (or recovery, before it exists) writes; anybody reads. A bounded number of files is
+//! kept open, whatever the number of queues.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+
+use crate::config_file::create_dir_durably;
+use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
+use crate::disk::{Disk, DiskFile};
+use crate::read::Wait;
+use crate::segments::{offset_name, parse_offset_name};
+
+/// Above this many unsynced files one sync of the file system is cheaper than one of each.
+const UNSYNCED_FILES_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct QueueFiles {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    file_bytes: u64,
+    open: Mutex<OpenFiles>,
+    unsynced: Mutex<Unsynced>,
+}
+
+/// A file of a queue: the queue's serial and the byte position where the file starts.
+type FileKey = (u64, u64);
+
+#[derive(Debug)]
+struct OpenFiles {
+    files: HashMap<FileKey, (Arc<dyn DiskFile>, u64)>,
+    files_max: usize,
+    clock: u64,
+}
+
+#[derive(Debug, Default)]
+struct Unsynced {
+    files: HashMap<FileKey, Arc<dyn DiskFile>>,
+    dirs: HashSet<PathBuf>,
+    /// There were too many to remember.
+    everything: bool,
+}
+
+/// What the files of one queue hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The first entry whose record may still exist.
+    pub(crate) min_offset: i64,
+    pub(crate) end_offset: i64,
+}
+
+impl QueueFiles {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf, file_bytes: u64, open_files_max: usize) -> QueueFiles {
+        QueueFiles {
+            disk,
+            root,
+            file_bytes,
+            open: Mutex::new(OpenFiles {
+                files: HashMap::new(),
+                files_max: open_files_max.max(1),
+                clock: 0,
+            }),
+            unsynced: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Topics and queue ids that have a directory.
+    pub(crate) fn list(&self) -> io::Result<Vec<(String, Vec<i32>)>> {
+        let mut topics = Vec::new();
+        for topic in self.dirs_in(&self.root)? {
+            let queue_ids = self.dirs_in(&self.root.join(&topic))?;
+            let queue_ids = queue_ids.iter().filter_map(|name| name.parse().ok()).collect();
+            topics.push((topic, queue_ids));
+        }
+        Ok(topics)
+    }
+
+    fn dirs_in(&self, dir: &Path) -> io::Result<Vec<String>> {
+        match self.disk.list(dir) {
+            Ok(entries) => Ok(entries
+                .into_iter()
+                .filter(|entry| entry.is_dir)
+                .map(|entry| entry.name)
+                .collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn dir(&self, topic: &str, queue_id: i32) -> PathBuf {
+        self.root.join(topic).join(queue_id.to_string())
+    }
+
+    /// Finds where the entries of a queue end: at the first that `belongs` refuses. With `cut`, what follows is
+    /// removed, so that it cannot be taken for data later.
+    pub(crate) fn load(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        cut: bool,
+        log_min: i64,
+        belongs: &mut dyn FnMut(i64, &Entry) -> bool,
+    ) -> io::Result<Extent> {
+        let dir = self.dir(topic, queue_id);
+        let mut bases = self.file_bases(&dir, cut)?;
+        let Some(&first) = bases.first() else {
+            return Ok(Extent {
+                min_offset: 0,
+                end_offset: 0,
+            });
+        };
+        // A file whose name was lost ends the queue.
+        let whole = bases
+            .iter()
+            .enumerate()
+            .take_while(|(index, base)| **base == first + *index as u64 * self.file_bytes)
+            .count();
+        let stray = bases.split_off(whole);
+        let per_file = (self.file_bytes / ENTRY_BYTES as u64) as i64;
+        let first_offset = first as i64 / ENTRY_BYTES as i64;
+        let mut probe = Probe::new(self, &dir);
+        let mut low = first_offset;
+        let mut high = first_offset + whole as i64 * per_file;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = probe.entry(middle)?;
+            if entry.is_present() && (entry.is_filler() || belongs(middle, &entry)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let end_offset = low;
+        let (mut low, mut high) = (first_offset, end_offset);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = probe.entry(middle)?;
+            if entry.is_filler() || entry.physical_offset < log_min {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let min_offset = low;
+        if cut {
+            self.cut(&dir, &bases, &stray, end_offset)?;
+        }
+        Ok(Extent { min_offset, end_offset })
+    }
+
+    /// The last entry of a queue, as its files stand.
+    pub(crate) fn last_entry(&self, topic: &str, queue_id: i32) -> io::Result<Option<Entry>> {
+        let extent = self.load(topic, queue_id, false, 0, &mut |_, _| true)?;
+        if extent.end_offset <= extent.min_offset {
+            return Ok(None);
+        }
+        let dir = self.dir(topic, queue_id);
+        Probe::new(self, &dir).entry(extent.end_offset - 1).map(Some)
+    }
+
+    /// Start positions of the files, ascending. A short file lost its length in a crash and gets it back.
+    fn file_bases(&self, dir: &Path, repair: bool) -> io::Result<Vec<u64>> {
+        let entries = match self.disk.list(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut bases = Vec::new();
+        for entry in entries {
+            let Some(base) = parse_offset_name(&entry.name).filter(|_| !entry.is_dir) else {
+                continue;
+            };
+            if entry.len != self.file_bytes {
+                let path = dir.join(&entry.name);
+                if entry.len > self.file_bytes || !(repair || entry.len == 0) {
+                    let message = format!(
+                        "{}: {} bytes, configured are {}",
+                        path.display(),
+                        entry.len,
+                        self.file_bytes
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+                self.disk.open(&path)?.set_len(self.file_bytes)?;
+            }
+            bases.push(base as u64);
+        }
+        bases.sort_unstable();
+        Ok(bases)
+    }
+
+    fn cut(&self, dir: &Path, bases: &[u64], stray: &[u64], end_offset: i64) -> io::Result<()> {
+        let end = end_offset as u64 * ENTRY_BYTES as u64;
+        for base in stray.iter().chain(bases.iter().filter(|base| **base >= end)).rev() {
+            self.disk.remove_file(&dir.join(offset_name(*base as i64)))?;
+        }
+        if let Some(last) = bases.iter().rev().find(|base| **base < end) {
+            let file = self.disk.open(&dir.join(offset_name(*last as i64)))?;
+            if end < last + self.file_bytes {
+                file.set_len(end - last)?;
+                file.set_len(self.file_bytes)?;
+            }
+            file.sync_data()?;
+        }
+        self.disk.sync_dir(dir)
+    }
+
+    /// Entries from `queue_offset` on, as many as fit the buffer and lie in one file. 0 if the file does not exist.
+    pub(crate) fn read(
+        &self,
+        queue: &ConsumeQueue,
+        queue_offset: i64,
+        buffer: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<usize> {
+        let position = queue_offset as u64 * ENTRY_BYTES as u64;
+        let base = position - position % self.file_bytes;
+        let file = match self.file(queue, base) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let len = (buffer.len() as u64).min(base + self.file_bytes - position) as usize;
+        let buffer = &mut buffer[..len];
+        let read = match wait {
+            Wait::Never => file.try_read_at(buffer, position - base)?,
+            Wait::Allowed => file.read_at(buffer, position - base)?,
+        };
+        Ok(read - read % ENTRY_BYTES)
+    }
+
+    /// First offset of the file after the one that holds `queue_offset`.
+    pub(crate) fn next_file_offset(&self, queue_offset: i64) -> i64 {
+        let per_file = (self.file_bytes / ENTRY_BYTES as u64) as i64;
+        (queue_offset / per_file + 1) * per_file
+    }
+
+    /// Writes entries behind those that are there, creating files as needed.
+    pub(crate) fn write(&self, queue: &ConsumeQueue, first_offset: i64, mut entries: &[u8]) -> io::Result<()> {
+        let mut position = first_offset as u64 * ENTRY_BYTES as u64;
+        while !entries.is_empty() {
+            let base = position - position % self.file_bytes;
+            let room = (base + self.file_bytes - position) as usize;
+            let (now, rest) = entries.split_at(entries.len().min(room));
+            let file = match self.file(queue, base) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(queue, base, position - base)?,
+                other => other?,
+            };
+            file.write_all_at(&[IoSlice::new(now)], position - base)?;
+            self.remember_unsynced((queue.serial, base), file);
+            position += now.len() as u64;
+            entries = rest;
+        }
+        Ok(())
+    }
+
+    fn file(&self, queue: &ConsumeQueue, base: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let key = (queue.serial, base);
+        if let Some(file) = self.open.lock().get(key) {
+            return Ok(file);
+        }
+        let path = self.dir(queue.topic(), queue.queue_id()).join(offset_name(base as i64));
+        let file = self.disk.open(&path)?;
+        self.open.lock().insert(key, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// A new file, with fillers before its first entry.
+    fn create(&self, queue: &ConsumeQueue, base: u64, filler_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let dir = self.dir(queue.topic(), queue.queue_id());
+        if !self.disk.exists(&dir) {
+            create_dir_durably(&*self.disk, &dir)?;
+        }
+        let file = self.disk.create(&dir.join(offset_name(base as i64)))?;
+        file.set_len(self.file_bytes)?;
+        if filler_bytes > 0 {
+            let fillers = Entry::FILLER.encode().repeat(filler_bytes as usize / ENTRY_BYTES);
+            file.write_all_at(&[IoSlice::new(&fillers)], 0)?;
+        }
+        self.unsynced.lock().dirs.insert(dir);
+        self.open.lock().insert((queue.serial, base), Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn remember_unsynced(&self, key: FileKey, file: Arc<dyn DiskFile>) {
+        let mut unsynced = self.unsynced.lock();
+        if unsynced.everything {
+            return;
+        }
+        unsynced.files.insert(key, file);
+        if unsynced.files.len() > UNSYNCED_FILES_MAX {
+            unsynced.files.clear();
+            unsynced.dirs.clear();
+            unsynced.everything = true;
+        }
+    }
+
+    /// Makes durable what was written before the call.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let unsynced = std::mem::take(&mut *self.unsynced.lock());
+        let done = self.sync_these(&unsynced);
+        if done.is_err() {
+            self.unsynced.lock().everything = true;
+        }
+        done
+    }
+
+    fn sync_these(&self, unsynced: &Unsynced) -> io::Result<()> {
+        if unsynced.everything {
+            return self.disk.sync_all_below(&self.root);
+        }
+        for file in unsynced.files.values() {
+            file.sync_data()?;
+        }
+        for dir in &unsynced.dirs {
+            match self.disk.sync_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a queue.
+    pub(crate) fn remove(&self, queue: &ConsumeQueue) -> io::Result<()> {
+        self.open.lock().files.retain(|key, _| key.0 != queue.serial);
+        self.unsynced.lock().files.retain(|key, _| key.0 != queue.serial);
+        let dir = self.dir(queue.topic(), queue.queue_id());
+        for entry in self.disk.list(&dir)? {
+            self.disk.remove_file(&dir.join(entry.name))?;
+        }
+        self.disk.remove_dir(&dir)
+    }
+
+    /// Removes the directory of a topic whose queues are gone.
+    pub(crate) fn remove_topic(&self, topic: &str) -> io::Result<()> {
+        self.disk.remove_dir(&self.root.join(topic))?;
+        self.disk.sync_dir(&self.root)
+    }
+}
+
+/// Reads single entries of one queue that is not in use yet.
+struct Probe<'a> {
+    files: &'a QueueFiles,
+    dir: &'a Path,
+    open: Option<(u64, Arc<dyn DiskFile>)>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(files: &'a QueueFiles, dir: &'a Path) -> Probe<'a> {
+        Probe { files, dir, open: None }
+    }
+
+    fn entry(&mut self, queue_offset: i64) -> io::Result<Entry> {
+        let position = queue_offset as u64 * ENTRY_BYTES as u64;
+        let base = position - position % self.files.file_bytes;
+        let file = match self.open.take() {
+            Some((open, file)) if open == base => file,
+            _ => self.files.disk.open(&self.dir.join(offset_name(base as i64)))?,
+        };
+        let mut bytes = [0; ENTRY_BYTES];
+        file.read_at(&mut bytes, position - base)?;
+        self.open = Some((base, file));
+        Ok(Entry::decode(&bytes))
+    }
+}
+
+impl OpenFiles {
+    fn get(&mut self, key: FileKey) -> Option<Arc<dyn DiskFile>> {
+        self.clock += 1;
+        let (file, used) = self.files.get_mut(&key)?;
+        *used = self.clock;
+        Some(Arc::clone(file))
+    }
+
+    fn insert(&mut self, key: FileKey, file: Arc<dyn DiskFile>) {
+        if self.files.len() >= self.files_max {
+            let oldest = self
+                .files
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(key, _)| *key);
+            oldest.and_then(|key| self.files.remove(&key));
+        }
+        self.clock += 1;
+        self.files.insert(key, (file, self.clock));
+    }
+}

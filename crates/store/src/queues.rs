@@ -1,0 +1,174 @@
+//! The table of consume queues. A queue is loaded from its files when somebody asks for it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+use crate::consume_queue::{ConsumeQueue, Entry};
+use crate::queue_files::QueueFiles;
+
+#[derive(Debug)]
+pub(crate) struct Queues {
+    files: QueueFiles,
+    topics: RwLock<HashMap<Arc<str>, HashMap<i32, Slot>>>,
+    serials: AtomicU64,
+    /// Start of the commit log: entries of older records do not count.
+    log_min: AtomicI64,
+}
+
+#[derive(Debug)]
+enum Slot {
+    InFiles,
+    Loaded(Arc<ConsumeQueue>),
+}
+
+impl Queues {
+    /// Learns which queues exist, without opening any.
+    pub(crate) fn list(files: QueueFiles, log_min: i64) -> io::Result<Queues> {
+        let topics = files
+            .list()?
+            .into_iter()
+            .map(|(topic, queue_ids)| {
+                let slots = queue_ids.into_iter().map(|queue_id| (queue_id, Slot::InFiles));
+                (Arc::from(topic), slots.collect())
+            })
+            .collect();
+        Ok(Queues {
+            files,
+            topics: RwLock::new(topics),
+            serials: AtomicU64::new(0),
+            log_min: AtomicI64::new(log_min),
+        })
+    }
+
+    pub(crate) fn files(&self) -> &QueueFiles {
+        &self.files
+    }
+
+    pub(crate) fn topics(&self) -> Vec<Arc<str>> {
+        self.topics.read().keys().cloned().collect()
+    }
+
+    /// Every queue that exists, loaded or not.
+    pub(crate) fn ids(&self) -> Vec<(Arc<str>, i32)> {
+        let topics = self.topics.read();
+        let ids = topics
+            .iter()
+            .flat_map(|(topic, queues)| queues.keys().map(|queue_id| (Arc::clone(topic), *queue_id)));
+        ids.collect()
+    }
+
+    pub(crate) fn loaded(&self) -> Vec<Arc<ConsumeQueue>> {
+        let topics = self.topics.read();
+        let slots = topics.values().flat_map(HashMap::values);
+        slots
+            .filter_map(|slot| match slot {
+                Slot::Loaded(queue) => Some(Arc::clone(queue)),
+                Slot::InFiles => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        let mut queue_ids: Vec<i32> = match self.topics.read().get(topic) {
+            Some(queues) => queues.keys().copied().collect(),
+            None => return Vec::new(),
+        };
+        queue_ids.sort_unstable();
+        queue_ids
+            .into_iter()
+            .filter_map(|queue_id| self.get(topic, queue_id))
+            .collect()
+    }
+
+    pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
+        if let Slot::Loaded(queue) = self.topics.read().get(topic)?.get(&queue_id)? {
+            return Some(Arc::clone(queue));
+        }
+        Some(self.load_listed(topic, queue_id))
+    }
+
+    pub(crate) fn get_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+        if let Some(queue) = self.get(topic, queue_id) {
+            return queue;
+        }
+        let mut topics = self.topics.write();
+        let name = match topics.get_key_value(topic) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(topic),
+        };
+        let slots = topics.entry(Arc::clone(&name)).or_default();
+        if let Some(Slot::Loaded(queue)) = slots.get(&queue_id) {
+            return Arc::clone(queue);
+        }
+        let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), 0, 0));
+        slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
+        queue
+    }
+
+    /// Loads a queue at recovery: entries that `belongs` refuses are cut off.
+    pub(crate) fn load_cut(
+        &self,
+        topic: &Arc<str>,
+        queue_id: i32,
+        log_min: i64,
+        belongs: &mut dyn FnMut(i64, &Entry) -> bool,
+    ) -> io::Result<Arc<ConsumeQueue>> {
+        let extent = self.files.load(topic, queue_id, true, log_min, belongs)?;
+        let queue = Arc::new(ConsumeQueue::new(
+            Arc::clone(topic),
+            queue_id,
+            self.serial(),
+            extent.min_offset,
+            extent.end_offset,
+        ));
+        let mut topics = self.topics.write();
+        let slots = topics.entry(Arc::clone(topic)).or_default();
+        slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
+        Ok(queue)
+    }
+
+    /// After a clean stop the files hold exactly the entries of the log. The lock is held while they are looked at: two
+    /// objects for one queue would assign the same offsets twice.
+    fn load_listed(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+        let mut topics = self.topics.write();
+        let (name, slots) = match topics.get_key_value(topic) {
+            Some((name, _)) => (Arc::clone(name), topics.get_mut(topic)),
+            None => (Arc::from(topic), None),
+        };
+        if let Some(Slot::Loaded(queue)) = slots.as_ref().and_then(|slots| slots.get(&queue_id)) {
+            return Arc::clone(queue);
+        }
+        let log_min = self.log_min.load(Ordering::Relaxed);
+        let extent = self.files.load(topic, queue_id, false, log_min, &mut |_, _| true);
+        let (min_offset, end_offset) = match extent {
+            Ok(extent) => (extent.min_offset, extent.end_offset),
+            Err(error) => {
+                tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
+                (0, 0)
+            }
+        };
+        let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), min_offset, end_offset));
+        if let Some(slots) = slots {
+            slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
+        }
+        queue
+    }
+
+    /// Forgets a topic and returns its queues, loaded.
+    pub(crate) fn remove_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        let queues = self.queues_of(topic);
+        for queue in &queues {
+            queue.mark_deleted();
+        }
+        self.topics.write().remove(topic);
+        queues
+    }
+
+    fn serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+}

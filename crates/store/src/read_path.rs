@@ -1,0 +1,288 @@
+//! Reading: messages of a queue, single records, search by time and by key.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use oxmq_protocol::record::RecordRef;
+
+use crate::commit_log::Cursor;
+use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
+use crate::error::{GetError, ReadError};
+use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, QueryResult, Wait};
+use crate::store::MessageStore;
+
+/// Entries looked at before a filter that rejects everything gives up (spec: storage.md §13.2).
+const ENTRIES_SCANNED_MIN: i64 = 800;
+
+/// Entries copied from the queue at once.
+const ENTRIES_READ: usize = 64;
+
+/// `maxMsgsNumBatch`.
+const QUERY_MESSAGES_MAX: usize = 64;
+
+impl MessageStore {
+    /// Appends whole records from queue offset `from` on to `out`. `filter` sees the tags code of each entry.
+    pub fn get_messages(
+        &self,
+        queue: &ConsumeQueue,
+        from: i64,
+        limits: &GetLimits,
+        filter: &mut dyn FnMut(i64) -> bool,
+        wait: Wait,
+        out: &mut BytesMut,
+    ) -> Result<GetMessages, GetError> {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Err(GetError::ShutDown);
+        }
+        let (min_offset, max_offset) = (queue.min_offset(), queue.max_offset());
+        let mut got = GetMessages {
+            status: GetStatus::NoMessageInQueue,
+            next_begin_offset: 0,
+            min_offset,
+            max_offset,
+            count: 0,
+            bytes: 0,
+            suggest_pulling_from_slave: false,
+            last_store_timestamp: 0,
+        };
+        let (status, next_begin_offset) = match from {
+            _ if max_offset == 0 => (GetStatus::NoMessageInQueue, 0),
+            _ if from < min_offset => (GetStatus::OffsetTooSmall, min_offset),
+            _ if from == max_offset => (GetStatus::OffsetOverflowOne, from),
+            _ if from > max_offset => (GetStatus::OffsetOverflowBadly, max_offset),
+            _ => (GetStatus::NoMatchedMessage, from),
+        };
+        got.status = status;
+        got.next_begin_offset = next_begin_offset;
+        if status == GetStatus::NoMatchedMessage {
+            let before = out.len();
+            if let Err(error) = self.collect(queue, limits, filter, wait, out, &mut got) {
+                out.truncate(before);
+                return Err(error);
+            }
+        }
+        let counters = &self.counters;
+        counters.get_messages.fetch_add(got.count as u64, Ordering::Relaxed);
+        let outcome = if got.count > 0 {
+            &counters.get_found
+        } else {
+            &counters.get_missed
+        };
+        outcome.fetch_add(1, Ordering::Relaxed);
+        Ok(got)
+    }
+
+    fn collect(
+        &self,
+        queue: &ConsumeQueue,
+        limits: &GetLimits,
+        filter: &mut dyn FnMut(i64) -> bool,
+        wait: Wait,
+        out: &mut BytesMut,
+        got: &mut GetMessages,
+    ) -> Result<(), GetError> {
+        let from = got.next_begin_offset;
+        let scan_end = from
+            .saturating_add(ENTRIES_SCANNED_MIN.max(limits.count as i64))
+            .min(got.max_offset);
+        let written = self.written();
+        let mut cursor = Cursor::Nowhere;
+        let mut entries = [0; ENTRIES_READ * ENTRY_BYTES];
+        let mut last_physical_offset = written;
+        'scan: while got.next_begin_offset < scan_end {
+            let wanted = (scan_end - got.next_begin_offset).min(ENTRIES_READ as i64) as usize;
+            let wanted = wanted.min(limits.count.max(1));
+            let read = self.read_entries(queue, got.next_begin_offset, &mut entries[..wanted * ENTRY_BYTES], wait)?;
+            if read == 0 {
+                if got.next_begin_offset == from {
+                    got.status = GetStatus::OffsetFoundNull;
+                    got.next_begin_offset = self.engine.queues.files().next_file_offset(from);
+                }
+                break;
+            }
+            for entry in entries[..read].as_chunks::<ENTRY_BYTES>().0 {
+                let entry = Entry::decode(entry);
+                let is_in_memory = written - entry.physical_offset <= self.memory_bytes;
+                if self.is_full(got, &entry, limits, is_in_memory) {
+                    break 'scan;
+                }
+                got.next_begin_offset += 1;
+                if entry.is_filler() || !entry.is_present() {
+                    got.missing();
+                    continue;
+                }
+                if !filter(entry.tags_code) {
+                    if got.count == 0 {
+                        got.status = GetStatus::NoMatchedMessage;
+                    }
+                    continue;
+                }
+                match self.copy_record(&mut cursor, &entry, wait, out) {
+                    Ok(Some(store_timestamp)) => {
+                        got.status = GetStatus::Found;
+                        got.count += 1;
+                        got.bytes += entry.size as usize;
+                        got.last_store_timestamp = store_timestamp;
+                        last_physical_offset = entry.physical_offset;
+                    }
+                    Ok(None) => got.missing(),
+                    // What was collected so far is an answer.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && got.count > 0 => {
+                        got.next_begin_offset -= 1;
+                        break 'scan;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        got.suggest_pulling_from_slave = written - last_physical_offset > self.memory_bytes;
+        Ok(())
+    }
+
+    fn is_full(&self, got: &GetMessages, entry: &Entry, limits: &GetLimits, is_in_memory: bool) -> bool {
+        if got.count == 0 {
+            return false;
+        }
+        let config = self.config();
+        let bytes = got.bytes + entry.size.max(0) as usize;
+        let (bytes_max, count_max) = if is_in_memory {
+            (config.transfer_bytes_in_memory_max, config.transfer_count_in_memory_max)
+        } else {
+            (config.transfer_bytes_on_disk_max, config.transfer_count_on_disk_max)
+        };
+        got.count >= limits.count || bytes > limits.bytes || bytes > bytes_max || got.count >= count_max
+    }
+
+    /// Entries from `queue_offset` on, from memory or from one file. Returns bytes.
+    fn read_entries(
+        &self,
+        queue: &ConsumeQueue,
+        queue_offset: i64,
+        buffer: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<usize> {
+        match queue.read_pending(queue_offset, buffer) {
+            Some(read) => Ok(read),
+            None => self.engine.queues.files().read(queue, queue_offset, buffer, wait),
+        }
+    }
+
+    /// Appends the entry's record to `out` and returns its store timestamp; `None` when it is not there or damaged.
+    fn copy_record(
+        &self,
+        cursor: &mut Cursor,
+        entry: &Entry,
+        wait: Wait,
+        out: &mut BytesMut,
+    ) -> io::Result<Option<i64>> {
+        let before = out.len();
+        let size = entry.size as usize;
+        if !self.engine.log.read(cursor, entry.physical_offset, size, wait, out)? {
+            return Ok(None);
+        }
+        let checked = RecordRef::parse(&out[before..]).and_then(|record| record.verify_crc().map(|()| record));
+        match checked {
+            Ok(record) if record.total_size() == size && record.physical_offset() == entry.physical_offset => {
+                Ok(Some(record.store_timestamp()))
+            }
+            other => {
+                tracing::error!(
+                    physical_offset = entry.physical_offset,
+                    size,
+                    problem = ?other.err(),
+                    "damaged record is not served"
+                );
+                out.truncate(before);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The record that starts at this physical offset, or `None` if no record does.
+    pub fn read_record(&self, physical_offset: i64) -> Result<Option<Bytes>, ReadError> {
+        if physical_offset >= self.confirmed() {
+            return Ok(None);
+        }
+        Ok(self.engine.log.record_at(physical_offset)?.map(BytesMut::freeze))
+    }
+
+    pub fn store_timestamp_at(&self, queue: &ConsumeQueue, queue_offset: i64) -> Option<i64> {
+        if queue_offset < queue.min_offset() || queue_offset >= queue.max_offset() {
+            return None;
+        }
+        let mut bytes = [0; ENTRY_BYTES];
+        let read = self.read_entries(queue, queue_offset, &mut bytes, Wait::Allowed).ok()?;
+        let entry = Entry::decode(&bytes);
+        if read < ENTRY_BYTES || !entry.is_present() || entry.is_filler() {
+            return None;
+        }
+        let record = self.engine.log.record_at(entry.physical_offset).ok()??;
+        RecordRef::parse(&record).ok().map(|record| record.store_timestamp())
+    }
+
+    /// The queue offset that belongs to a time (spec: storage.md §14). Timestamps rise with offsets.
+    pub fn offset_by_time(&self, queue: &ConsumeQueue, timestamp: i64, boundary: Boundary) -> i64 {
+        let (min_offset, max_offset) = (queue.min_offset(), queue.max_offset());
+        let (mut low, mut high) = (min_offset, max_offset);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // A record that is gone is older than any that is there.
+            let found = self.store_timestamp_at(queue, middle).unwrap_or(i64::MIN);
+            let is_before = match boundary {
+                Boundary::Lower => found < timestamp,
+                Boundary::Upper => found <= timestamp,
+            };
+            if is_before {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        match boundary {
+            Boundary::Lower => low,
+            Boundary::Upper => (low - 1).max(min_offset),
+        }
+    }
+
+    /// Records with this key (a KEYS piece or a unique id) stored between `begin` and `end`, through the index files.
+    pub fn query(&self, topic: &str, key: &str, max_num: usize, begin: i64, end: i64) -> QueryResult {
+        let (last_update_timestamp, last_update_physical_offset) = self.engine.index.last_update();
+        let mut result = QueryResult {
+            records: Vec::new(),
+            last_update_timestamp,
+            last_update_physical_offset,
+        };
+        let mut found = self
+            .engine
+            .index
+            .find(topic, key, max_num.min(QUERY_MESSAGES_MAX), begin, end);
+        found.sort_unstable();
+        found.dedup();
+        for physical_offset in found {
+            match self.read_record(physical_offset) {
+                Ok(record) => result.records.extend(record),
+                Err(error) => tracing::warn!(physical_offset, %error, "queried record cannot be read"),
+            }
+        }
+        result
+    }
+}
+
+impl GetMessages {
+    /// An entry whose record cannot be had.
+    fn missing(&mut self) {
+        if self.count == 0 {
+            self.status = GetStatus::MessageWasRemoving;
+        }
+    }
+}
+
+impl From<io::Error> for GetError {
+    fn from(error: io::Error) -> GetError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => GetError::WouldBlock,
+            _ => GetError::Io(error),
+        }
+    }
+}

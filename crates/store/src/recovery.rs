@@ -1,0 +1,306 @@
+//! Finding the end of the log after a stop, and making the consume queues agree with it (spec: storage.md §9).
+//!
+//! One rule serves every case: there is a position before which log and consume queues are known to be whole; entries of
+//! later records are dropped, and the log is replayed from there to its last whole record. After a clean stop of ours the
+//! position is the end of the log and nothing is read. Java's rules find a position where ours is missing or older,
+//! because a Java broker was here.
+
+use std::io;
+use std::sync::Arc;
+
+use oxmq_protocol::record::RecordRef;
+
+use crate::checkpoint::Checkpoint;
+use crate::commit_log::{Mark, read_record, scan_segment};
+use crate::consume_queue::{ConsumeQueue, Entry};
+use crate::dispatch;
+use crate::queue_files::QueueFiles;
+use crate::queues::Queues;
+use crate::segments::{Segment, Segments};
+
+/// Entries that stand for records the log lost in the middle of a queue; more are not believed.
+const GAP_ENTRIES_MAX: i64 = 1_000_000;
+
+/// Pending bytes of one queue that are written out during the replay.
+const WRITE_OUT_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovered {
+    pub(crate) end: Mark,
+    pub(crate) scanned_from: i64,
+    pub(crate) records: u64,
+    /// Nothing had to be looked at.
+    pub(crate) untouched: bool,
+    /// The checkpoint's position, and so its index mark, belongs to this log.
+    pub(crate) proved: bool,
+}
+
+pub(crate) struct Recovery<'a> {
+    pub(crate) segments: &'a Segments,
+    pub(crate) queues: &'a Queues,
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) clean: bool,
+    pub(crate) delay_levels_ms: &'a [u64],
+}
+
+impl Recovery<'_> {
+    pub(crate) fn run(&self) -> io::Result<Recovered> {
+        let proved = self.proved_position()?;
+        if let Some(end) = proved.filter(|_| self.clean) {
+            if !self.has_record_at(end.offset)? {
+                return Ok(Recovered {
+                    end,
+                    scanned_from: end.offset,
+                    records: 0,
+                    untouched: true,
+                    proved: true,
+                });
+            }
+        }
+        let java = if self.clean {
+            self.normal_start()?
+        } else {
+            self.abnormal_start()?
+        };
+        let start = match proved {
+            Some(proved) if proved.offset >= java => proved,
+            _ => Mark {
+                offset: java,
+                last_record: -1,
+                store_timestamp: 0,
+            },
+        };
+        self.cut_queues(start.offset)?;
+        let (end, records) = self.replay(start)?;
+        self.end_log_at(start.offset, end.offset)?;
+        for queue in self.queues.loaded() {
+            write_out(self.queues.files(), &queue)?;
+        }
+        self.queues.files().sync()?;
+        Ok(Recovered {
+            end,
+            scanned_from: start.offset,
+            records,
+            untouched: false,
+            proved: proved.is_some(),
+        })
+    }
+
+    /// Our checkpoint's position, if the record before it is there and ends there.
+    fn proved_position(&self) -> io::Result<Option<Mark>> {
+        let Some(position) = self.checkpoint.position else {
+            return Ok(None);
+        };
+        let mut mark = Mark {
+            offset: position.offset,
+            last_record: position.last_record,
+            store_timestamp: 0,
+        };
+        if position.last_record < 0 {
+            return Ok((position.offset == self.segments.min()).then_some(mark));
+        }
+        let Some(segment) = self.segments.at(position.last_record) else {
+            return Ok(None);
+        };
+        let Some(bytes) = read_record(&segment, position.last_record, segment.end)? else {
+            return Ok(None);
+        };
+        let Ok(record) = RecordRef::parse(&bytes) else {
+            return Ok(None);
+        };
+        mark.store_timestamp = record.store_timestamp();
+        let end = position.last_record + record.total_size() as i64;
+        Ok((end == position.offset).then_some(mark))
+    }
+
+    /// Is there a record at the position, or in the file after the one that ends there?
+    fn has_record_at(&self, position: i64) -> io::Result<bool> {
+        let Some(segment) = self.segments.at(position) else {
+            return Ok(false);
+        };
+        let mut found = false;
+        let reached = scan_segment(&segment, position, position + 1, &mut Vec::new(), &mut |_| found = true)?;
+        if found || reached < segment.end {
+            return Ok(found);
+        }
+        // A blank: the log goes on in the next file, if that was used.
+        match self.segments.at(segment.end) {
+            Some(next) => Ok(first_record(&next)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Java after a clean stop: the last file that starts before the end of some consume queue.
+    fn normal_start(&self) -> io::Result<i64> {
+        let mut greatest_end = 0;
+        for (topic, queue_id) in self.queues.ids() {
+            if let Some(entry) = self.queues.files().last_entry(&topic, queue_id)? {
+                greatest_end = greatest_end.max(entry.end());
+            }
+        }
+        self.last_file(|offset, _| offset <= greatest_end)
+    }
+
+    /// Java after an unclean stop: the last file whose first record is older than the checkpoint.
+    fn abnormal_start(&self) -> io::Result<i64> {
+        let trusted = self.checkpoint.min_timestamp();
+        self.last_file(|_, store_timestamp| store_timestamp <= trusted)
+    }
+
+    /// Start of the last file whose first record passes, otherwise of the first file, which is not tested.
+    fn last_file(&self, passes: impl Fn(i64, i64) -> bool) -> io::Result<i64> {
+        for segment in self.segments.all().iter().skip(1).rev() {
+            if let Some((offset, store_timestamp)) = first_record(segment)?
+                && store_timestamp != 0
+                && passes(offset, store_timestamp)
+            {
+                return Ok(segment.base);
+            }
+        }
+        Ok(self.segments.min())
+    }
+
+    /// Loads every queue and drops entries that are not those of records before `start`. An entry is compared with its
+    /// record: a power cut may have left entries of a log that was never written.
+    fn cut_queues(&self, start: i64) -> io::Result<()> {
+        let log_min = self.segments.min();
+        for (topic, queue_id) in self.queues.ids() {
+            let mut failure = None;
+            let mut belongs = |queue_offset: i64, entry: &Entry| {
+                if entry.end() > start {
+                    return false;
+                }
+                if entry.physical_offset < log_min {
+                    return true;
+                }
+                match self.is_entry_of(&topic, queue_id, queue_offset, entry) {
+                    Ok(is_entry) => is_entry,
+                    Err(error) => {
+                        failure = Some(error);
+                        false
+                    }
+                }
+            };
+            let loaded = self.queues.load_cut(&topic, queue_id, log_min, &mut belongs);
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            loaded?;
+        }
+        Ok(())
+    }
+
+    fn is_entry_of(&self, topic: &str, queue_id: i32, queue_offset: i64, entry: &Entry) -> io::Result<bool> {
+        let Some(segment) = self.segments.at(entry.physical_offset) else {
+            return Ok(false);
+        };
+        let Some(bytes) = read_record(&segment, entry.physical_offset, segment.end)? else {
+            return Ok(false);
+        };
+        Ok(RecordRef::parse(&bytes).is_ok_and(|record| {
+            record.queue_offset() == queue_offset
+                && record.queue_id() == queue_id
+                && record.topic() == topic.as_bytes()
+                && record.total_size() as i64 == i64::from(entry.size)
+        }))
+    }
+
+    /// Reads the log from `start` to its last whole record and enters each into its queue.
+    fn replay(&self, start: Mark) -> io::Result<(Mark, u64)> {
+        let mut end = start;
+        let mut records = 0;
+        let mut failure = None;
+        let mut buffer = Vec::new();
+        while let Some(segment) = self.segments.at(end.offset) {
+            let reached = scan_segment(&segment, end.offset, segment.end, &mut buffer, &mut |record| {
+                records += 1;
+                end.last_record = record.physical_offset();
+                end.store_timestamp = end.store_timestamp.max(record.store_timestamp());
+                if let Err(error) = self.enter(record) {
+                    failure.get_or_insert(error);
+                }
+            })?;
+            if let Some(error) = failure.take() {
+                return Err(error);
+            }
+            end.offset = reached;
+            if reached < segment.end {
+                break;
+            }
+        }
+        Ok((end, records))
+    }
+
+    fn enter(&self, record: &RecordRef<'_>) -> io::Result<()> {
+        let Some(topic) = std::str::from_utf8(record.topic())
+            .ok()
+            .filter(|_| dispatch::is_in_queue(record))
+        else {
+            return Ok(());
+        };
+        let queue = self.queues.get_or_create(topic, record.queue_id());
+        let (next, queue_offset) = (queue.next_offset(), record.queue_offset());
+        if queue_offset < next {
+            return Ok(());
+        }
+        let mut gap = queue_offset - next;
+        if gap > 0 && queue.min_offset() == next {
+            queue.start_at(queue_offset);
+            gap = 0;
+        }
+        if gap > GAP_ENTRIES_MAX {
+            tracing::error!(
+                topic,
+                queue_id = queue.queue_id(),
+                queue_offset,
+                next,
+                "record is far beyond its queue"
+            );
+            return Ok(());
+        }
+        let entry = Entry {
+            physical_offset: record.physical_offset(),
+            size: record.total_size() as i32,
+            tags_code: dispatch::tags_code(record).resolve(record.store_timestamp(), self.delay_levels_ms),
+        };
+        let fillers = std::iter::repeat_n(Entry::FILLER, gap as usize);
+        let pending = queue.push(fillers.chain([entry]));
+        queue.set_next_offset(queue_offset + 1);
+        queue.publish(queue_offset + 1);
+        if pending >= WRITE_OUT_BYTES {
+            write_out(self.queues.files(), &queue)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `end` the end for every reader to come: nothing lies behind it, and what lies before it is durable.
+    fn end_log_at(&self, start: i64, end: i64) -> io::Result<()> {
+        self.segments.truncate(end)?;
+        if let Some(last) = self.segments.at(end) {
+            last.file
+                .zero_range((end - last.base) as u64, (last.end - end) as u64)?;
+        }
+        for segment in self.segments.within(start, end.max(start + 1)) {
+            segment.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the pending entries of a queue to its files.
+pub(crate) fn write_out(files: &QueueFiles, queue: &Arc<ConsumeQueue>) -> io::Result<()> {
+    let (first_offset, entries) = queue.pending();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    files.write(queue, first_offset, &entries)?;
+    queue.written_out(entries.len());
+    Ok(())
+}
+
+/// Physical offset and store timestamp of the record a file begins with.
+fn first_record(segment: &Segment) -> io::Result<Option<(i64, i64)>> {
+    let bytes = read_record(segment, segment.base, segment.end)?;
+    let record = bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok());
+    Ok(record.map(|record| (record.physical_offset(), record.store_timestamp())))
+}

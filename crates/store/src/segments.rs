@@ -1,0 +1,221 @@
+//! The files of the commit log: names, sizes, creation ahead of need (spec: storage.md §2, §10.2).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::StoreConfig;
+use crate::config_file::create_dir_durably;
+use crate::disk::{Disk, DiskFile};
+use crate::error::OpenError;
+
+/// One commit log file, of full size from its first moment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: i64,
+    pub(crate) end: i64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segments {
+    disk: Arc<dyn Disk>,
+    dirs: Vec<PathBuf>,
+    file_bytes: i64,
+    /// Ascending and without gaps.
+    list: RwLock<Vec<Arc<Segment>>>,
+    /// The file after the last one, created before it is needed. Held while one is being created, so that an append that
+    /// needs it waits for that one instead of creating another.
+    prepared: Mutex<Option<Arc<Segment>>>,
+}
+
+/// A file name of 20 digits (spec: storage.md §2.1).
+pub(crate) fn offset_name(offset: i64) -> String {
+    format!("{offset:020}")
+}
+
+pub(crate) fn parse_offset_name(name: &str) -> Option<i64> {
+    let all_digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
+    all_digits.then(|| name.parse().ok()).flatten()
+}
+
+impl Segments {
+    /// Opens what is there. A last file that is empty or, after an unclean stop, short holds nothing: a file gets its
+    /// size before its first record. Any other length was not written with this configuration.
+    pub(crate) fn load(disk: Arc<dyn Disk>, config: &StoreConfig, clean: bool) -> Result<Segments, OpenError> {
+        let mut dirs = config.commit_log_dirs.clone();
+        dirs.sort();
+        let mut found = Vec::new();
+        for dir in &dirs {
+            create_dir_durably(&*disk, dir).map_err(|source| io_error(dir, source))?;
+            for entry in disk.list(dir).map_err(|source| io_error(dir, source))? {
+                if let (false, Some(base)) = (entry.is_dir, parse_offset_name(&entry.name)) {
+                    found.push((base, entry.len, dir.join(&entry.name)));
+                }
+            }
+        }
+        found.sort();
+        let expected = config.commit_log_file_bytes;
+        let mut list: Vec<Arc<Segment>> = Vec::new();
+        let count = found.len();
+        for (number, (base, len, path)) in found.into_iter().enumerate() {
+            if len != expected {
+                let unused = number + 1 == count && (len == 0 || (!clean && len < expected));
+                if !unused {
+                    return Err(OpenError::WrongFileSize {
+                        path,
+                        actual: len,
+                        expected,
+                    });
+                }
+                disk.remove_file(&path).map_err(|source| io_error(&path, source))?;
+                continue;
+            }
+            if let Some(previous) = list.last() {
+                if previous.end != base {
+                    tracing::error!(path = %path.display(), expected = previous.end, "commit log files leave a gap");
+                }
+            }
+            let file = disk.open(&path).map_err(|source| io_error(&path, source))?;
+            list.push(Arc::new(Segment {
+                base,
+                end: base + expected as i64,
+                path,
+                file,
+            }));
+        }
+        Ok(Segments {
+            disk,
+            dirs,
+            file_bytes: expected as i64,
+            list: RwLock::new(list),
+            prepared: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn file_bytes(&self) -> i64 {
+        self.file_bytes
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.list.read().clone()
+    }
+
+    pub(crate) fn last(&self) -> Option<Arc<Segment>> {
+        self.list.read().last().cloned()
+    }
+
+    /// Start of the oldest file.
+    pub(crate) fn min(&self) -> i64 {
+        self.list.read().first().map_or(0, |first| first.base)
+    }
+
+    /// The file that holds this position.
+    pub(crate) fn at(&self, physical_offset: i64) -> Option<Arc<Segment>> {
+        let list = self.list.read();
+        let index = list.partition_point(|segment| segment.end <= physical_offset);
+        list.get(index)
+            .filter(|segment| segment.base <= physical_offset)
+            .cloned()
+    }
+
+    /// The files with positions in this range.
+    pub(crate) fn within(&self, from: i64, to: i64) -> Vec<Arc<Segment>> {
+        let list = self.list.read();
+        list.iter()
+            .filter(|segment| segment.end > from && segment.base < to)
+            .cloned()
+            .collect()
+    }
+
+    /// The file that starts at `base`, prepared or created now. It joins the list with [`Segments::push`].
+    pub(crate) fn take_next(&self, base: i64) -> io::Result<Arc<Segment>> {
+        let mut prepared = self.prepared.lock();
+        match prepared.take() {
+            Some(segment) if segment.base == base => Ok(segment),
+            _ => self.create(base),
+        }
+    }
+
+    /// Hands a file back that was taken and not used.
+    pub(crate) fn put_back(&self, segment: Arc<Segment>) {
+        *self.prepared.lock() = Some(segment);
+    }
+
+    pub(crate) fn push(&self, segment: Arc<Segment>) {
+        self.list.write().push(segment);
+    }
+
+    /// Creates the file after the last one, unless that was done already.
+    pub(crate) fn prepare_next(&self) -> io::Result<()> {
+        let mut prepared = self.prepared.lock();
+        let base = self.last().map_or(0, |last| last.end);
+        if prepared.as_ref().is_none_or(|segment| segment.base != base) {
+            *prepared = Some(self.create(base)?);
+        }
+        Ok(())
+    }
+
+    /// Is the file that starts at `base` there already? A file being created counts.
+    pub(crate) fn is_prepared(&self, base: i64) -> bool {
+        let prepared = self.prepared.try_lock();
+        prepared.is_none_or(|prepared| prepared.as_ref().is_some_and(|segment| segment.base == base))
+    }
+
+    /// Removes the prepared file, so that a clean directory ends with a file in use.
+    pub(crate) fn discard_prepared(&self) -> io::Result<()> {
+        match self.prepared.lock().take() {
+            Some(segment) => self.remove(&segment),
+            None => Ok(()),
+        }
+    }
+
+    /// Drops the files that start at or after `end`, newest first.
+    pub(crate) fn truncate(&self, end: i64) -> io::Result<()> {
+        let mut list = self.list.write();
+        while let Some(last) = list.last().filter(|last| last.base >= end) {
+            self.remove(last)?;
+            list.pop();
+        }
+        Ok(())
+    }
+
+    fn remove(&self, segment: &Segment) -> io::Result<()> {
+        self.disk.remove_file(&segment.path)?;
+        self.disk.sync_dir(segment.path.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// A new file, full size and durable in name and length before anything is written to it.
+    fn create(&self, base: i64) -> io::Result<Arc<Segment>> {
+        let number = (base / self.file_bytes) as usize;
+        let dir = &self.dirs[number % self.dirs.len()];
+        let path = dir.join(offset_name(base));
+        let file = self.disk.create(&path)?;
+        let ready = file
+            .allocate(self.file_bytes as u64)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| self.disk.sync_dir(dir));
+        if let Err(error) = ready {
+            // A file of another size would keep a Java broker from starting. If removing fails too, the next start sees
+            // a short last file and removes it.
+            let _ = self.disk.remove_file(&path);
+            return Err(error);
+        }
+        Ok(Arc::new(Segment {
+            base,
+            end: base + self.file_bytes,
+            path,
+            file,
+        }))
+    }
+}
+
+pub(crate) fn io_error(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_path_buf(),
+        source,
+    }
+}
