@@ -1,26 +1,43 @@
 //! A broker as a whole: what its parts share, how it starts and how it stops.
 //!
-//! Start: store (which recovers), tables, system topics, listeners, background thread. Stop, in reverse: no more
-//! connections, what is in flight is answered and parked pulls with it, name servers are told, tables are saved, the
-//! store is flushed and closed.
+//! Start: store (which recovers), tables, listeners, background thread. Stop: no more connections, what is in flight is
+//! answered and waiting pulls with it, name servers are told, tables are saved, the store is flushed and closed.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use oxmq_protocol::body::SubscriptionGroupConfig;
+use oxmq_protocol::delay_level::{self, DelayLevelError};
 use oxmq_protocol::message_id::UniqueIds;
-use oxmq_remoting::ConnectionHandle;
-use oxmq_store::MessageStore;
+use oxmq_protocol::{properties, property};
+use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, serve};
+use oxmq_store::disk::{Disk, RealDisk};
+use oxmq_store::{MessageStore, OpenError, StoreConfig};
+use thiserror::Error;
+use tokio::sync::watch;
 
+use crate::background::Background;
 use crate::clients::{Consumers, Producers};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
+use crate::config_file::ConfigFile;
 use crate::consumer_offsets::ConsumerOffsets;
 use crate::groups::{AutoCreate, Groups};
+use crate::mailbox::{Mailboxes, WORKERS_MAX};
 use crate::queue_locks::QueueLocks;
+use crate::read_threads::ReadQueue;
+use crate::registration::Registration;
+use crate::schedule::{self, Schedule};
 use crate::stats::Stats;
 use crate::topics::Topics;
+use crate::worker::{Worker, WorkerSeed};
+
+/// How long replies that are under way may take when the broker stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// What all threads of a broker share. Lives in an `Arc`.
 pub struct Broker {
@@ -32,18 +49,139 @@ pub struct Broker {
     pub producers: Producers<ConnectionHandle>,
     pub consumers: Consumers<ConnectionHandle>,
     pub queue_locks: QueueLocks,
+    pub schedule: Schedule,
     pub stats: Stats,
     /// `brokerIP1:listenPort`, as every message carries it.
     pub store_host: SocketAddr,
     /// When this broker was started, in milliseconds since the epoch.
     pub started_at: i64,
+    /// What an acknowledgement promises, as it was at the start.
+    pub flush_disk_type: FlushDiskType,
     /// Properties that every message of a client gets, as text.
     pub(crate) stamp: Vec<u8>,
     pub(crate) delay_level_max: u8,
+    pub(crate) registration: Registration,
+    mailboxes: Arc<Mailboxes>,
     unique_ids: UniqueIds,
 }
 
+/// Why a broker does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("brokerRole=SLAVE is not supported yet")]
+    Slave,
+    #[error("messageDelayLevel: {0}")]
+    DelayLevels(#[from] DelayLevelError),
+    #[error("brokerIP1: {host} has no address")]
+    Host { host: String },
+    #[error("bindAddress: {host} has no address")]
+    BindAddress { host: String },
+    #[error("no free port: {0}")]
+    Port(#[source] io::Error),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("{path}: {source}")]
+    Table { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A running broker. [`BrokerHandle::shutdown`] stops it in order; dropping it does the same.
+pub struct BrokerHandle {
+    broker: Arc<Broker>,
+    server: Option<ServerHandle>,
+    background: Option<Background>,
+    threads: Vec<JoinHandle<()>>,
+}
+
 impl Broker {
+    /// Starts a broker on its own threads; it serves when this returns. Port 0 means any that is free.
+    pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
+        Broker::start_on(config, Arc::new(RealDisk))
+    }
+
+    fn start_on(mut config: BrokerConfig, disk: Arc<dyn Disk>) -> Result<BrokerHandle, StartError> {
+        if config.broker_role == BrokerRole::Slave {
+            return Err(StartError::Slave);
+        }
+        if config.listen_port == 0 {
+            config.listen_port = free_port(&config.bind_address).map_err(StartError::Port)?;
+        }
+        let server_config = server_config(&config)?;
+        let mailboxes = Arc::new(Mailboxes::new(server_config.workers));
+        let broker = Arc::new(Broker::open(config, &disk, Arc::clone(&mailboxes))?);
+        broker.registration.follow(&broker.topics);
+
+        let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
+        threads.push(schedule::spawn(&broker).map_err(StartError::Thread)?);
+        let seed = WorkerSeed {
+            broker: Arc::clone(&broker),
+            mailboxes,
+            read_queue,
+            main_port: broker.config().listen_port,
+        };
+        let server = serve(
+            server_config,
+            Arc::new(move |context| Worker::start(seed.clone(), context)),
+        );
+        let mut handle = BrokerHandle {
+            broker: Arc::clone(&broker),
+            server: None,
+            background: None,
+            threads,
+        };
+        handle.server = Some(server?);
+        handle.background = Some(Background::start(&broker).map_err(StartError::Thread)?);
+        Ok(handle)
+    }
+
+    fn open(config: BrokerConfig, disk: &Arc<dyn Disk>, mailboxes: Arc<Mailboxes>) -> Result<Broker, StartError> {
+        let delays_ms = delay_level::parse(&config.message_delay_level)?;
+        let store_host = (config.broker_ip1.as_str(), config.listen_port);
+        let store_host = first_address(store_host).ok_or_else(|| StartError::Host {
+            host: config.broker_ip1.clone(),
+        })?;
+        let store_config = store_config(&config, delays_ms.clone());
+        let store = MessageStore::open(store_config, Arc::clone(disk), Arc::clone(&mailboxes) as _)?;
+
+        let folder = Path::new(&config.store_path_root_dir).join("config");
+        let file = |name: &str| ConfigFile::new(disk, folder.join(name));
+        let table = |name: &str| {
+            let path = folder.join(name);
+            move |source| StartError::Table { path, source }
+        };
+        let topics = Topics::open(file("topics.json"), &config).map_err(table("topics.json"))?;
+        let groups = Groups::open(file("subscriptionGroup.json")).map_err(table("subscriptionGroup.json"))?;
+        let consumer_offsets =
+            ConsumerOffsets::open(file("consumerOffset.json"), config.consumer_offset_update_version_step)
+                .map_err(table("consumerOffset.json"))?;
+        let version_step = config.delay_offset_update_version_step;
+        let schedule = Schedule::open(file("delayOffset.json"), &delays_ms, version_step, &store)
+            .map_err(table("delayOffset.json"))?;
+        Ok(Broker {
+            store,
+            topics,
+            groups,
+            consumer_offsets,
+            producers: Producers::default(),
+            consumers: Consumers::default(),
+            queue_locks: QueueLocks::new(),
+            schedule,
+            stats: Stats::new(&config.broker_cluster_name),
+            store_host,
+            started_at: now_ms(),
+            flush_disk_type: config.flush_disk_type,
+            stamp: stamp(&config),
+            delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
+            registration: Registration::default(),
+            mailboxes,
+            unique_ids: unique_ids(store_host.ip()),
+            config: ArcSwap::from_pointee(config),
+        })
+    }
+
     /// The settings as they are now.
     pub fn config(&self) -> Guard<Arc<BrokerConfig>> {
         self.config.load()
@@ -54,10 +192,14 @@ impl Broker {
         self.config.store(Arc::new(config));
     }
 
+    /// Registers with all name servers now instead of at the next period.
+    pub fn register_now(&self) {
+        self.registration.request();
+    }
+
     /// Milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.map_or(0, |elapsed| elapsed.as_millis() as i64)
+        now_ms()
     }
 
     /// The group, created if it may come into being by being used.
@@ -73,8 +215,162 @@ impl Broker {
         self.groups.get_or_create(group, auto, self.now_ms())
     }
 
+    /// Follows the position before which everything is on disk.
+    pub fn watch_flushed(&self) -> watch::Receiver<i64> {
+        self.mailboxes.watch_flushed()
+    }
+
+    /// Writes all tables that changed. Every one is tried; the first error comes back.
+    pub fn save_tables(&self) -> io::Result<()> {
+        let saved = [
+            self.topics.persist(),
+            self.groups.persist(),
+            self.consumer_offsets.persist(),
+            self.schedule.persist(&self.store),
+        ];
+        saved.into_iter().collect()
+    }
+
     /// A new UNIQ_KEY: its digits and how many they are.
     pub(crate) fn next_unique_id(&self) -> ([u8; 56], usize) {
         self.unique_ids.next_digits(self.now_ms())
     }
+}
+
+impl BrokerHandle {
+    /// The address of the main port.
+    pub fn local_addr(&self) -> SocketAddr {
+        let server = self
+            .server
+            .as_ref()
+            .expect("the server runs until shutdown takes the handle");
+        server.local_addrs()[0]
+    }
+
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Stops in order. Blocks until everything is on disk.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown(SHUTDOWN_GRACE);
+        }
+        if let Some(background) = self.background.take() {
+            background.stop();
+        }
+        self.broker.schedule.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the broker had panicked");
+            }
+        }
+        self.broker.store.shutdown();
+        if let Err(error) = self.broker.save_tables() {
+            tracing::error!(%error, "a table cannot be saved");
+        }
+    }
+}
+
+impl Drop for BrokerHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {
+    let address = |port| {
+        first_address((config.bind_address.as_str(), port)).ok_or_else(|| StartError::BindAddress {
+            host: config.bind_address.clone(),
+        })
+    };
+    let mut listen = vec![address(config.listen_port)?];
+    if let Some(port) = config.fast_port() {
+        listen.push(address(port)?);
+    }
+    let mut server = ServerConfig::new("broker", listen);
+    if config.workers > 0 {
+        server.workers = config.workers;
+    }
+    server.workers = server.workers.clamp(1, WORKERS_MAX);
+    server.idle_timeout_ms = config.server_channel_max_idle_time_seconds * 1000;
+    Ok(server)
+}
+
+fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig {
+    let mut store = StoreConfig::new(&config.store_path_root_dir);
+    let folders = config
+        .store_path_commit_log
+        .iter()
+        .flat_map(|folders| folders.split(','));
+    let mut folders: Vec<_> = folders.map(|folder| PathBuf::from(folder.trim())).collect();
+    folders.sort();
+    if !folders.is_empty() {
+        store.commit_log_dirs = folders;
+    }
+    store.commit_log_file_bytes = config.mapped_file_size_commit_log;
+    store.consume_queue_file_bytes = config.mapped_file_size_consume_queue.next_multiple_of(20);
+    store.flush_disk_type = match config.flush_disk_type {
+        FlushDiskType::AsyncFlush => oxmq_store::FlushDiskType::Async,
+        FlushDiskType::SyncFlush => oxmq_store::FlushDiskType::Sync,
+    };
+    store.flush_interval_ms = config.flush_interval_commit_log_ms;
+    store.sync_flush_timeout_ms = config.sync_flush_timeout_ms;
+    store.checkpoint_interval_ms = config.flush_interval_consume_queue_ms;
+    store.index_enabled = config.message_index_enable;
+    store.index_slots = config.max_hash_slot_num;
+    store.index_entries = config.max_index_num;
+    store.delay_levels_ms = delay_levels_ms;
+    store.message_bytes_max = config.max_message_size;
+    store.transfer_bytes_in_memory_max = config.max_transfer_bytes_on_message_in_memory;
+    store.transfer_count_in_memory_max = config.max_transfer_count_on_message_in_memory;
+    store.transfer_bytes_on_disk_max = config.max_transfer_bytes_on_message_in_disk;
+    store.transfer_count_on_disk_max = config.max_transfer_count_on_message_in_disk;
+    store.access_message_in_memory_max_ratio = config.access_message_in_memory_max_ratio.into();
+    store.disk_space_warning_level_ratio = config.disk_space_warning_level_ratio.into();
+    store
+}
+
+/// What the broker adds to the properties of every message.
+fn stamp(config: &BrokerConfig) -> Vec<u8> {
+    let trace_on = if config.trace_on { "true" } else { "false" };
+    let mut text = bytes::BytesMut::new();
+    for (name, value) in [
+        (property::MSG_REGION, config.region_id.as_str()),
+        (property::TRACE_SWITCH, trace_on),
+        (property::CLUSTER, &config.broker_cluster_name),
+    ] {
+        properties::write(&mut text, name.as_bytes(), value.as_bytes());
+    }
+    text.to_vec()
+}
+
+fn unique_ids(ip: IpAddr) -> UniqueIds {
+    let started = now_ms();
+    let offset = jiff::Zoned::now().offset().seconds();
+    UniqueIds::new(ip, std::process::id(), started as u32, i64::from(offset) * 1000)
+}
+
+fn first_address(host: impl ToSocketAddrs) -> Option<SocketAddr> {
+    host.to_socket_addrs().ok()?.next()
+}
+
+/// A free port whose fast port is free as well. Somebody may take it before we do, which binding will tell.
+fn free_port(host: &str) -> io::Result<u16> {
+    loop {
+        let main = TcpListener::bind((host, 0))?;
+        let port = main.local_addr()?.port();
+        if port > 2 && TcpListener::bind((host, port - 2)).is_ok() {
+            return Ok(port);
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

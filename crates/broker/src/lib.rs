@@ -3,23 +3,34 @@
 //! [`Broker`] is the shared state. Each worker thread runs one [`worker`] service: it reads frames, stages sends into
 //! one batch per turn, serves pulls and hands everything else to the request handlers.
 
+mod background;
 mod broker;
 pub mod clients;
 pub mod config;
 mod config_file;
 pub mod consumer_offsets;
+mod flush_queue;
 pub mod groups;
+pub mod handlers;
+mod long_polling;
+mod mailbox;
 mod pull;
 mod put;
 pub mod queue_locks;
+mod read_threads;
+mod registration;
+mod reply;
 mod response;
+pub mod schedule;
 mod send;
+mod send_back;
 pub mod stats;
 pub mod topic_attributes;
 mod topic_cache;
 pub mod topics;
+mod worker;
 
-pub use broker::Broker;
+pub use broker::{Broker, BrokerHandle, StartError};
 pub use config::{BrokerConfig, BrokerRole, FlushDiskType};
 pub use config_file::ConfigFile;
 pub use put::{InternalMessage, PutError, Stored};

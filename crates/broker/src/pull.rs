@@ -314,6 +314,10 @@ impl Filter {
         }
     }
 
+    pub(crate) fn is_all(&self) -> bool {
+        *self == Filter::All
+    }
+
     pub(crate) fn accepts(&self, tags_code: i64) -> bool {
         match self {
             Filter::All => true,
@@ -323,6 +327,11 @@ impl Filter {
 }
 
 impl Pull {
+    /// Whether it is held instead of getting this reply.
+    pub(crate) fn may_wait(&self, reply: &PullReply) -> bool {
+        reply.code == code::PULL_NOT_FOUND && self.suspend_ms.is_some()
+    }
+
     /// What the outcome of the read means for the consumer.
     pub(crate) fn reply(&self, got: &GetMessages, slave_read_enable: bool) -> PullReply {
         let suggest_which_broker_id = match slave_read_enable {

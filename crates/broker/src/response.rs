@@ -152,6 +152,10 @@ impl From<&AppendError> for Refusal {
                      full, messages are put to the slave, message store has been shut down, etc. [{error}]"
                 ),
             ),
+            AppendError::CreateFile(_) => Refusal::new(
+                code::SYSTEM_ERROR,
+                "create mapped file failed, server is busy or broken.",
+            ),
             AppendError::TooLarge { .. } => Refusal::new(code::MESSAGE_ILLEGAL, error.to_string()),
         }
     }
@@ -231,7 +235,7 @@ impl From<&PullError> for Refusal {
 }
 
 /// Why a topic name is refused, in the words of the original.
-pub fn topic_name(topic: &str, error: &NameError) -> String {
+pub(crate) fn topic_name(topic: &str, error: &NameError) -> String {
     match error {
         NameError::Blank => "The specified topic is blank.".into(),
         NameError::Characters(_) => {

@@ -102,9 +102,8 @@ pub(crate) struct Producer {
 /// A send that lies encoded in the batch, and what its reply needs.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    /// Index of its first entry in the batch, and how many it has.
-    pub(crate) first_entry: usize,
-    pub(crate) entries: usize,
+    /// Its entries in the batch.
+    pub(crate) entries: Range<usize>,
     pub(crate) queue_id: i32,
     /// Whether the reply waits for the disk with SYNC_FLUSH.
     pub(crate) wait_store: bool,
@@ -195,7 +194,7 @@ impl SendStage {
         self.keys.clear();
     }
 
-    /// Checks a send and encodes it into the batch. On an error the batch is as it was.
+    /// Checks a send and encodes it into the batch; its topic comes back with it. On an error the batch is as it was.
     pub(crate) fn stage(
         &mut self,
         broker: &Broker,
@@ -203,7 +202,7 @@ impl SendStage {
         request: &SendRequest<'_>,
         body: &[u8],
         producer: Producer,
-    ) -> Result<Staged, SendError> {
+    ) -> Result<(Rc<TopicState>, Staged), SendError> {
         let config = &*broker.config();
         accepts_sends(config.start_accept_send_request_timestamp, broker)?;
         let topic = match topics.get(broker, &request.topic) {
@@ -230,10 +229,11 @@ impl SendStage {
             request,
             producer,
         };
-        match request.batch {
-            true => put.batch(self, body),
-            false => put.single(self, body),
-        }
+        let staged = match request.batch {
+            true => put.batch(self, body)?,
+            false => put.single(self, body)?,
+        };
+        Ok((topic, staged))
     }
 
     fn remember_key(&mut self, key: &[u8]) -> Range<usize> {
@@ -387,8 +387,7 @@ impl Put<'_> {
         )
         .map_err(|_| self.illegal())?;
         Ok(Staged {
-            first_entry,
-            entries: 1,
+            entries: first_entry..first_entry + 1,
             queue_id: self.queue_id,
             wait_store: seen.wait_store,
             key: stage.remember_key(key),
@@ -438,8 +437,7 @@ impl Put<'_> {
         };
         stage.batch.entries[first_entry].group_len = entries as u32;
         Ok(Staged {
-            first_entry,
-            entries,
+            entries: first_entry..first_entry + entries,
             queue_id: self.queue_id,
             wait_store: seen.wait_store,
             key: stage.remember_key(seen.unique_key.unwrap_or_default()),

@@ -11,7 +11,7 @@ const FIRST_DELAY_LEVEL: i32 = 3;
 
 /// Where a message goes that was not consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// `%RETRY%group`, after this delay.
     Retry { delay_level: i32 },
     /// `%DLQ%group`
@@ -19,7 +19,7 @@ pub enum Destination {
 }
 
 /// A negative level asks for the dead letters, 0 for a delay that grows with each attempt.
-pub fn destination(reconsume_times: i32, delay_level: i32, max_reconsume_times: i32) -> Destination {
+pub(crate) fn destination(reconsume_times: i32, delay_level: i32, max_reconsume_times: i32) -> Destination {
     if reconsume_times >= max_reconsume_times || delay_level < 0 {
         return Destination::DeadLetters;
     }
@@ -31,7 +31,7 @@ pub fn destination(reconsume_times: i32, delay_level: i32, max_reconsume_times: 
 }
 
 /// The group's limit, unless the client is recent enough to have its own.
-pub fn max_reconsume_times(of_group: i32, of_client: Option<i32>, client_version: i32) -> i32 {
+pub(crate) fn max_reconsume_times(of_group: i32, of_client: Option<i32>, client_version: i32) -> i32 {
     match of_client {
         Some(times) if client_version >= version::V3_4_9 => times,
         _ => of_group,
@@ -39,13 +39,13 @@ pub fn max_reconsume_times(of_group: i32, of_client: Option<i32>, client_version
 }
 
 /// The topic that the message was sent to first.
-pub fn first_topic<'a>(record: &RecordRef<'a>) -> &'a [u8] {
+pub(crate) fn first_topic<'a>(record: &RecordRef<'a>) -> &'a [u8] {
     properties::find(record.properties(), property::RETRY_TOPIC).unwrap_or_else(|| record.topic())
 }
 
 /// The properties of the message that goes back: those it has, the topic it was sent to first, and the id under which it
 /// was stored first. Nobody waits for it to be flushed, as with the original.
-pub fn properties_back(record: &RecordRef<'_>, offset_message_id: &str, destination: Destination) -> BytesMut {
+pub(crate) fn properties_back(record: &RecordRef<'_>, offset_message_id: &str, destination: Destination) -> BytesMut {
     let text = record.properties();
     let mut out = BytesMut::with_capacity(text.len() + 128);
     for (name, value) in properties::iter(text) {

@@ -11,6 +11,7 @@ use oxmq_protocol::topic;
 use oxmq_store::ConsumeQueue;
 
 use crate::broker::Broker;
+use crate::stats::TopicStats;
 
 /// Holds existing topics only, so their number bounds it.
 #[derive(Default)]
@@ -24,6 +25,7 @@ pub(crate) struct TopicState {
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) is_closed_to_clients: bool,
     pub(crate) is_compaction: bool,
+    pub(crate) stats: Arc<TopicStats>,
     queues: RefCell<HashMap<i32, Arc<ConsumeQueue>>>,
     next_queue: Cell<u32>,
 }
@@ -38,20 +40,21 @@ impl TopicCache {
         if let Some(topic) = topics.get(name) {
             return Some(Rc::clone(topic));
         }
-        let topic = Rc::new(TopicState::new(broker.topics.get(name)?));
+        let topic = Rc::new(TopicState::new(broker, broker.topics.get(name)?));
         topics.insert(name.into(), Rc::clone(&topic));
         Some(topic)
     }
 }
 
 impl TopicState {
-    fn new(config: Arc<TopicConfig>) -> TopicState {
+    fn new(broker: &Broker, config: Arc<TopicConfig>) -> TopicState {
         TopicState {
             is_closed_to_clients: topic::is_closed_to_clients(&config.topic_name),
             is_compaction: config
                 .attributes
                 .get("cleanup.policy")
                 .is_some_and(|policy| policy == "COMPACTION"),
+            stats: broker.stats.topic(&config.topic_name),
             config,
             queues: RefCell::default(),
             next_queue: Cell::new(0),

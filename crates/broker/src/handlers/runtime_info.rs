@@ -127,7 +127,9 @@ fn storage(broker: &Broker, table: &mut Table) {
     set(table, "dispatchBehindBytes", store.dispatch_behind_bytes());
     set(table, "pageCacheLockTimeMills", store.append_in_progress_ms());
     set(table, "earliestMessageTimeStamp", earliest_message(broker));
-    set(table, "commitLogMinOffset", store.min_physical_offset());
+    // Without a file there is no first offset.
+    let min_offset = if store.written() == 0 { -1 } else { store.min_physical_offset() };
+    set(table, "commitLogMinOffset", min_offset);
     set(table, "commitLogMaxOffset", store.written());
     set(table, "remainTransientStoreBufferNumbs", i32::MAX);
     set(

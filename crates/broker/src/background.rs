@@ -1,0 +1,100 @@
+//! The thread for everything that happens by the clock: saving tables, forgetting dead clients, counting, and keeping
+//! name servers informed ([`crate::registration`]).
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::broker::Broker;
+use crate::registration;
+use crate::stats;
+
+/// How often clients without heartbeats are looked for.
+const LIVENESS_PERIOD: Duration = Duration::from_secs(10);
+const STATS_PERIOD: Duration = Duration::from_secs(1);
+
+pub(crate) struct Background {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Background {
+    pub(crate) fn start(broker: &Arc<Broker>) -> io::Result<Background> {
+        let (stop, stopped) = oneshot::channel();
+        let broker = Arc::clone(broker);
+        let thread = thread::Builder::new().name("broker-background".into());
+        let thread = thread.spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(run(broker, stopped)),
+                Err(error) => tracing::error!(%error, "the background thread cannot run"),
+            }
+        })?;
+        Ok(Background { stop, thread })
+    }
+
+    /// Tells the name servers and ends the thread.
+    pub(crate) fn stop(self) {
+        // The thread may have ended by a panic, which the join tells.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            tracing::error!("the background thread had panicked");
+        }
+    }
+}
+
+async fn run(broker: Arc<Broker>, stopped: oneshot::Receiver<()>) {
+    let config = Arc::clone(&broker.config());
+    let saving = Duration::from_millis(config.flush_consumer_offset_interval_ms);
+    every(&broker, saving, |broker| {
+        if let Err(error) = broker.save_tables() {
+            tracing::error!(%error, "a table cannot be saved");
+        }
+    });
+    every(&broker, LIVENESS_PERIOD, forget_dead_clients);
+    every(&broker, STATS_PERIOD, |broker| {
+        let now = broker.now_ms();
+        let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;
+        broker.stats.tick(now, stats::local_day(now, utc_offset_ms));
+    });
+    let name_servers = registration::start(&broker);
+    // An error means that the handle is gone, which stops the broker as well.
+    let _ = stopped.await;
+    name_servers.unregister(&broker).await;
+}
+
+fn forget_dead_clients(broker: &Broker) {
+    let now = broker.now_ms();
+    let consumer_timeout_ms = broker.config().channel_expired_timeout_ms as i64;
+    let mut dead = broker.producers.expire(now);
+    dead.extend(broker.consumers.expire(now, consumer_timeout_ms));
+    for connection in dead {
+        if connection.close().is_err() {
+            tracing::debug!(peer = %connection.peer_addr(), "a dead client was gone already");
+        }
+    }
+    broker.queue_locks.expire(now);
+}
+
+/// Runs `action` every period, late rather than twice.
+fn every(broker: &Arc<Broker>, period: Duration, action: impl Fn(&Broker) + 'static) {
+    let broker = Arc::clone(broker);
+    let action = Rc::new(action);
+    spawn_local(async move {
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            action(&broker);
+        }
+    });
+}

@@ -1,0 +1,124 @@
+//! What other threads tell the workers: arrivals on queues where their pulls wait, the progress of the flush, results
+//! of the read threads. A worker is woken only when it waits for what happened.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use oxmq_remoting::WorkerWaker;
+use oxmq_store::{ConsumeQueue, StoreFailure, StoreListener};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::read_threads::Done;
+
+/// Bits of a wait mask above the workers'.
+pub(crate) const WORKERS_MAX: usize = 62;
+
+thread_local! {
+    /// The worker that this thread is, if it is one.
+    static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+pub(crate) struct Mailboxes {
+    boxes: Box<[Mailbox]>,
+    flushed: watch::Sender<i64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    waker: OnceLock<WorkerWaker>,
+    arrived: Mutex<Vec<Arc<ConsumeQueue>>>,
+    done: Mutex<Vec<(usize, Done)>>,
+    waits_for_flush: AtomicBool,
+}
+
+impl Mailboxes {
+    pub(crate) fn new(workers: usize) -> Mailboxes {
+        assert!(workers <= WORKERS_MAX, "a wait mask has a bit for each worker");
+        Mailboxes {
+            boxes: (0..workers).map(|_| Mailbox::default()).collect(),
+            flushed: watch::Sender::new(0),
+        }
+    }
+
+    /// The box of a worker, on its thread, from its start on.
+    pub(crate) fn open(&self, worker: usize, waker: WorkerWaker) -> &Mailbox {
+        CURRENT.set(Some(worker));
+        let mailbox = &self.boxes[worker];
+        let opened = mailbox.waker.set(waker).is_ok();
+        assert!(opened, "a worker opens its mailbox once");
+        mailbox
+    }
+
+    pub(crate) fn of(&self, worker: usize) -> &Mailbox {
+        &self.boxes[worker]
+    }
+
+    /// Follows the position before which everything is on disk.
+    pub(crate) fn watch_flushed(&self) -> watch::Receiver<i64> {
+        self.flushed.subscribe()
+    }
+}
+
+impl Mailbox {
+    /// Queues that have news. Each is named once until the worker sets its bit in the wait mask again.
+    pub(crate) fn take_arrived(&self) -> Vec<Arc<ConsumeQueue>> {
+        std::mem::take(&mut *self.arrived.lock())
+    }
+
+    pub(crate) fn take_done(&self) -> Vec<(usize, Done)> {
+        std::mem::take(&mut *self.done.lock())
+    }
+
+    /// Asks for a wake-up by the next flush. It may just have ended: the caller looks once more.
+    pub(crate) fn wait_for_flush(&self) {
+        self.waits_for_flush.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn post_done(&self, ticket: usize, done: Done) {
+        self.done.lock().push((ticket, done));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+}
+
+impl StoreListener for Mailboxes {
+    fn arrived(&self, queues: &[Arc<ConsumeQueue>]) {
+        for queue in queues {
+            let mut mask = queue.wait_mask.swap(0, Ordering::SeqCst);
+            while mask != 0 {
+                let worker = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                let Some(mailbox) = self.boxes.get(worker) else {
+                    continue;
+                };
+                mailbox.arrived.lock().push(Arc::clone(queue));
+                // A worker that appends looks into its mailbox by itself.
+                if CURRENT.get() != Some(worker) {
+                    mailbox.wake();
+                }
+            }
+        }
+    }
+
+    fn flushed(&self, flushed: i64) {
+        if self.flushed.receiver_count() > 0 {
+            self.flushed.send_replace(flushed);
+        }
+        for mailbox in &self.boxes {
+            if mailbox.waits_for_flush.swap(false, Ordering::SeqCst) {
+                mailbox.wake();
+            }
+        }
+    }
+
+    fn failed(&self, why: &StoreFailure) {
+        tracing::error!(%why, "the store takes no more messages");
+    }
+}

@@ -1,0 +1,64 @@
+//! Threads for work that may wait for the disk: cold reads and what handlers put off. Workers never wait.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::BytesMut;
+use crossbeam_channel::{Receiver, Sender};
+use oxmq_protocol::RemotingCommand;
+use oxmq_store::{GetError, GetMessages};
+
+use crate::broker::Broker;
+use crate::mailbox::Mailboxes;
+
+/// Enough to keep a disk busy.
+const THREADS: usize = 4;
+/// Work that may wait for a thread; then requests are refused, as with a full thread pool of the original.
+const WAITING_MAX: usize = 10_000;
+
+/// What came of work that was put off.
+pub(crate) enum Done {
+    Pull(Result<GetMessages, GetError>, BytesMut),
+    Command(RemotingCommand),
+}
+
+pub(crate) type Work = Box<dyn FnOnce(&Arc<Broker>) -> Done + Send>;
+
+struct Job {
+    worker: usize,
+    ticket: usize,
+    work: Work,
+}
+
+/// Where workers hand work to. The threads end when the last of these is gone.
+#[derive(Clone)]
+pub(crate) struct ReadQueue(Sender<Job>);
+
+impl ReadQueue {
+    /// Starts the threads. Results go to the mailbox of the worker that asked, under its ticket.
+    pub(crate) fn start(
+        broker: &Arc<Broker>,
+        mailboxes: &Arc<Mailboxes>,
+    ) -> io::Result<(ReadQueue, Vec<JoinHandle<()>>)> {
+        let (sender, jobs) = crossbeam_channel::bounded(WAITING_MAX);
+        let threads = (0..THREADS).map(|index| {
+            let (jobs, broker, mailboxes) = (jobs.clone(), Arc::clone(broker), Arc::clone(mailboxes));
+            let thread = thread::Builder::new().name(format!("broker-read-{index}"));
+            thread.spawn(move || run(&jobs, &broker, &mailboxes))
+        });
+        let threads = threads.collect::<io::Result<_>>()?;
+        Ok((ReadQueue(sender), threads))
+    }
+
+    /// False when too much waits already.
+    pub(crate) fn submit(&self, worker: usize, ticket: usize, work: Work) -> bool {
+        self.0.try_send(Job { worker, ticket, work }).is_ok()
+    }
+}
+
+fn run(jobs: &Receiver<Job>, broker: &Arc<Broker>, mailboxes: &Mailboxes) {
+    for Job { worker, ticket, work } in jobs {
+        mailboxes.of(worker).post_done(ticket, work(broker));
+    }
+}
