@@ -3,6 +3,7 @@
 //! An [`Instance`] is one client in the eyes of the servers. It owns the connections, the routes and the heartbeats;
 //! producers and consumers are its members and usually create one of their own.
 
+mod consumer;
 mod error;
 mod instance;
 

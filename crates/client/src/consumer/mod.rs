@@ -1,0 +1,15 @@
+//! Consumers: decisions in plain code ([`allocate`], [`process_queue`], [`start_offset`], [`retry`], …) and the tasks
+//! that act on them.
+
+pub(crate) mod allocate;
+mod assignment;
+mod broker_calls;
+mod offset_file;
+mod offset_store;
+mod process_queue;
+mod pull_request;
+mod queue_lock;
+mod retry;
+mod start_offset;
+#[cfg(test)]
+mod testing;
