@@ -2,6 +2,7 @@
 //! `mqnamesrv`, `mqbroker` and `mqshutdown` serve existing scripts (spec: config.md §2).
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,31 +12,32 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Namesrv,
+    Broker,
     Shutdown,
 }
 
 /// Every subcommand with the name that stands for it alone.
-const ROLES: [(Role, &str, &str); 2] = [
+const ROLES: [(Role, &str, &str); 3] = [
     (Role::Namesrv, "namesrv", "mqnamesrv"),
+    (Role::Broker, "broker", "mqbroker"),
     (Role::Shutdown, "shutdown", "mqshutdown"),
 ];
 
-/// The role and its options, or what to end with: after help 0, after a mistake 1.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Role, ArgMatches), ExitCode> {
+/// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Option<Role>, ArgMatches), ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
     let called = args.first().map(file_name).unwrap_or_default();
     if let Some((role, _, alias)) = ROLES.into_iter().find(|(_, _, alias)| *alias == called) {
         let matches = matches_of(role_command(role, alias), args)?;
-        return Ok((role, matches));
+        return Ok((Some(role), matches));
     }
-    let (name, matches) = matches_of(command(), args)?
-        .remove_subcommand()
-        .expect("a subcommand is required");
-    let (role, ..) = ROLES
-        .into_iter()
-        .find(|(_, role_name, _)| *role_name == name)
-        .expect("subcommands are roles");
-    Ok((role, matches))
+    let mut matches = matches_of(command(), args)?;
+    let Some((name, matches_of_role)) = matches.remove_subcommand() else {
+        return Ok((None, matches));
+    };
+    let role = ROLES.into_iter().find(|(_, role_name, _)| *role_name == name);
+    let (role, ..) = role.expect("every subcommand is a role");
+    Ok((Some(role), matches_of_role))
 }
 
 /// What the executable was called, for messages.
@@ -59,7 +61,6 @@ fn matches_of(command: Command, args: Vec<OsString>) -> Result<ArgMatches, ExitC
         let _ = error.print();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::FAILURE,
             _ => {
                 eprintln!("\n{}", shown.render_help());
                 ExitCode::FAILURE
@@ -72,15 +73,42 @@ fn command() -> Command {
     let roles = ROLES.into_iter().map(|(role, name, _)| role_command(role, name));
     Command::new("oxmq")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Apache RocketMQ, rebuilt: name server and broker in one binary")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
+        .about("Apache RocketMQ, rebuilt. Without a command: name server and broker in this process")
+        .arg(
+            Arg::new("data")
+                .long("data")
+                .value_name("FOLDER")
+                .default_value("./oxmq-data")
+                .value_parser(value_parser!(PathBuf))
+                .help("Folder of all files"),
+        )
+        .arg(
+            Arg::new("bind")
+                .long("bind")
+                .value_name("ADDRESS")
+                .default_value("127.0.0.1")
+                .value_parser(value_parser!(IpAddr))
+                .help("Address to listen on; 0.0.0.0 makes both servers reachable from other machines"),
+        )
+        .args_conflicts_with_subcommands(true)
         .subcommands(roles)
 }
 
 fn role_command(role: Role, name: &'static str) -> Command {
     let command = Command::new(name).disable_version_flag(true);
     match role {
+        Role::Broker => command
+            .about("Run a broker")
+            .arg(config_file("Properties file of the broker"))
+            .arg(namesrv_addr("Name servers to register with"))
+            .arg(print_config())
+            .arg(
+                Arg::new("printImportantConfig")
+                    .short('m')
+                    .long("printImportantConfig")
+                    .action(ArgAction::SetTrue)
+                    .help("Print the important settings and end"),
+            ),
         Role::Namesrv => command
             .about("Run a name server")
             .arg(config_file("Properties file of the name server"))
@@ -123,7 +151,7 @@ fn print_config() -> Arg {
 mod tests {
     use super::*;
 
-    fn role(line: &str) -> Result<Role, ExitCode> {
+    fn role(line: &str) -> Result<Option<Role>, ExitCode> {
         parse(line.split(' ').map(OsString::from)).map(|(role, _)| role)
     }
 
@@ -134,15 +162,19 @@ mod tests {
 
     #[test]
     fn the_name_of_the_executable_chooses_the_role() {
-        assert_eq!(role("/opt/oxmq namesrv -c x"), Ok(Role::Namesrv));
-        assert_eq!(role("/opt/mqnamesrv -n 127.0.0.1:9876"), Ok(Role::Namesrv));
-        assert_eq!(role("mqshutdown broker"), Ok(Role::Shutdown));
+        assert_eq!(role("/opt/oxmq namesrv -c x"), Ok(Some(Role::Namesrv)));
+        assert_eq!(role("/opt/mqnamesrv -n 127.0.0.1:9876"), Ok(Some(Role::Namesrv)));
+        assert_eq!(role("/opt/mqbroker -m"), Ok(Some(Role::Broker)));
+        assert_eq!(role("mqshutdown broker"), Ok(Some(Role::Shutdown)));
+        assert_eq!(role("oxmq --data /tmp/x"), Ok(None));
     }
 
     #[test]
     fn mistakes_end_with_one_and_help_with_zero() {
         assert_eq!(role("mqnamesrv -x"), Err(ExitCode::FAILURE));
         assert_eq!(role("mqshutdown everything"), Err(ExitCode::FAILURE));
+        assert_eq!(role("oxmq nonsense"), Err(ExitCode::FAILURE));
+        assert_eq!(role("oxmq --data /tmp/x broker"), Err(ExitCode::FAILURE));
         assert_eq!(role("oxmq namesrv -h"), Err(ExitCode::SUCCESS));
     }
 }

@@ -1,11 +1,15 @@
 //! The executable: everything in one process, the roles alone, and the names that scripts of RocketMQ call.
 
+mod broker;
 mod cli;
+#[cfg(test)]
+mod documents;
 mod logging;
 mod namesrv;
 mod settings_file;
 mod shutdown;
 mod signals;
+mod standalone;
 
 use std::process::ExitCode;
 
@@ -19,8 +23,10 @@ fn main() -> ExitCode {
         Err(exit_code) => return exit_code,
     };
     let result = match role {
-        cli::Role::Namesrv => namesrv::run(&matches),
-        cli::Role::Shutdown => shutdown::run(&matches),
+        None => standalone::run(&matches),
+        Some(cli::Role::Broker) => broker::run(&matches),
+        Some(cli::Role::Namesrv) => namesrv::run(&matches),
+        Some(cli::Role::Shutdown) => shutdown::run(&matches),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", cli::program_name());
