@@ -247,6 +247,11 @@ impl BrokerHandle {
         server.local_addrs()[0]
     }
 
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.server.as_ref().map_or(0, ServerHandle::connections)
+    }
+
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
