@@ -1,0 +1,6 @@
+//! Whatever a peer sends: a clear response or a closed connection, no panic, bounded memory, and others do not notice.
+
+mod bytes;
+mod crowds;
+mod fields;
+mod names;

@@ -1,0 +1,6 @@
+//! A name server and a broker in this process, used well and badly.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod hostile;
+mod support;

@@ -1,0 +1,279 @@
+//! Servers to talk to, raw sockets to misbehave with, and eyes on what must not happen.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
+use oxmq_namesrv::{NamesrvConfig, NamesrvHandle};
+use oxmq_protocol::requests::{CreateTopicHeader, SendMessageHeader, request as row};
+use oxmq_protocol::{Frame, RemotingCommand, Request, SerializeType, response_code};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const BOTH: [SerializeType; 2] = [SerializeType::Json, SerializeType::RocketMq];
+
+/// A name server and a broker with their own folder.
+pub(crate) struct System {
+    pub(crate) namesrv: NamesrvHandle,
+    broker: Option<BrokerHandle>,
+    config: BrokerConfig,
+    pub(crate) dir: TempDir,
+}
+
+impl System {
+    pub(crate) fn start() -> System {
+        System::start_with(|_| {})
+    }
+
+    pub(crate) fn start_with(change: impl FnOnce(&mut BrokerConfig)) -> System {
+        watch_panics();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let namesrv = oxmq_namesrv::start(NamesrvConfig {
+            bind_address: "127.0.0.1".into(),
+            listen_port: 0,
+            server_worker_threads: 1,
+            kv_config_path: file("kvConfig.json"),
+            config_store_path: file("namesrv.properties"),
+            ..NamesrvConfig::default()
+        })
+        .unwrap();
+        let mut config = BrokerConfig {
+            broker_name: "broker-a".into(),
+            broker_ip1: "127.0.0.1".into(),
+            broker_ip2: "127.0.0.1".into(),
+            bind_address: "127.0.0.1".into(),
+            listen_port: 0,
+            namesrv_addr: Some(namesrv.local_addr().to_string()),
+            store_path_root_dir: file("store"),
+            mapped_file_size_commit_log: 16 * 1024 * 1024,
+            ..BrokerConfig::default()
+        };
+        change(&mut config);
+        let broker = Broker::start(config.clone()).unwrap();
+        config.listen_port = broker.local_addr().port();
+        System {
+            namesrv,
+            broker: Some(broker),
+            config,
+            dir,
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &BrokerHandle {
+        self.broker.as_ref().unwrap()
+    }
+
+    pub(crate) fn broker_addr(&self) -> SocketAddr {
+        self.broker().local_addr()
+    }
+
+    pub(crate) fn stop_broker(&mut self) {
+        self.broker.take().unwrap().shutdown();
+    }
+
+    /// Starts the broker on the data it left, on the same port.
+    pub(crate) fn start_broker(&mut self) {
+        self.broker = Some(Broker::start(self.config.clone()).unwrap());
+    }
+
+    pub(crate) fn connect(&self) -> RawClient {
+        RawClient::connect(self.broker_addr())
+    }
+
+    pub(crate) fn create_topic(&self, topic: &str, queues: i32) {
+        let header = CreateTopicHeader {
+            topic: topic.into(),
+            default_topic: Some("TBW102".into()),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG".into(),
+            ..CreateTopicHeader::default()
+        };
+        let response = self.connect().call(&command::<row::UpdateAndCreateTopic>(&header, b""));
+        assert_eq!(response.header.code, 0, "{:?}", response.header.remark);
+    }
+
+    /// The servers work for somebody else, and nothing has panicked in them.
+    pub(crate) fn assert_serves(&self, topic: &str) {
+        let response = self.connect().call(&send(topic, b"still there"));
+        assert_eq!(response.header.code, 0, "{:?}", response.header.remark);
+        let response =
+            RawClient::connect(self.namesrv.local_addr()).call(&command::<row::GetBrokerClusterInfo>(&(), b""));
+        assert_eq!(response.header.code, 0, "{:?}", response.header.remark);
+        assert_eq!(panics(), [""; 0]);
+    }
+}
+
+pub(crate) fn command<R: Request>(header: &R::Header, body: &[u8]) -> RemotingCommand {
+    RemotingCommand::request::<R>(header, Bytes::copy_from_slice(body))
+}
+
+pub(crate) fn send(topic: &str, body: &[u8]) -> RemotingCommand {
+    let header = SendMessageHeader {
+        producer_group: "test-producer".into(),
+        topic: topic.into(),
+        default_topic: "TBW102".into(),
+        default_topic_queue_nums: 4,
+        ..SendMessageHeader::default()
+    };
+    command::<row::SendMessage>(&header, body)
+}
+
+pub(crate) fn encode(command: &RemotingCommand, serialize: SerializeType) -> BytesMut {
+    let mut out = BytesMut::new();
+    command.encode(serialize, &mut out);
+    out
+}
+
+/// A blocking socket that speaks frames when asked to.
+pub(crate) struct RawClient {
+    pub(crate) socket: TcpStream,
+    input: BytesMut,
+    next_opaque: i32,
+}
+
+impl RawClient {
+    pub(crate) fn connect(addr: SocketAddr) -> RawClient {
+        let socket = TcpStream::connect(addr).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        RawClient {
+            socket,
+            input: BytesMut::new(),
+            next_opaque: 1,
+        }
+    }
+
+    /// The response to a request; a panic if the server closes instead.
+    pub(crate) fn call(&mut self, request: &RemotingCommand) -> RemotingCommand {
+        self.try_call(request, SerializeType::Json)
+            .expect("a response rather than a closed connection")
+    }
+
+    /// `None` when the server closes the connection.
+    pub(crate) fn try_call(&mut self, request: &RemotingCommand, serialize: SerializeType) -> Option<RemotingCommand> {
+        let mut request = request.clone();
+        request.header.opaque = self.next_opaque;
+        self.next_opaque += 1;
+        // A server that has closed already is told by the read.
+        let _ = self.socket.write_all(&encode(&request, serialize));
+        loop {
+            let response = self.receive()?;
+            if response.header.is_response() && response.header.opaque == request.header.opaque {
+                return Some(response);
+            }
+        }
+    }
+
+    /// `None` when the server closes the connection.
+    pub(crate) fn receive(&mut self) -> Option<RemotingCommand> {
+        loop {
+            if let Some((frame, taken)) = Frame::peek(&self.input).unwrap() {
+                let command = RemotingCommand::decode(frame).unwrap();
+                let _ = self.input.split_to(taken);
+                return Some(command);
+            }
+            let mut piece = [0; 64 * 1024];
+            match self.socket.read(&mut piece) {
+                Ok(0) => return None,
+                Ok(count) => self.input.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("neither a response nor a closed connection: {error}"),
+            }
+        }
+    }
+
+    pub(crate) fn assert_closed(&mut self) {
+        assert_eq!(self.receive(), None);
+    }
+}
+
+/// Polls a condition until it holds.
+pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Reproducible choices.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
+        choices[self.below(choices.len())]
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Panics in threads of the servers, which have names; those of tests are named after them.
+pub(crate) fn panics() -> Vec<String> {
+    PANICS.lock().clone()
+}
+
+fn watch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let thread = std::thread::current();
+            if let Some(name) = thread.name().filter(|name| !name.contains("::")) {
+                PANICS.lock().push(format!("{name}: {info}"));
+            }
+            print(info);
+        }));
+    });
+}
+
+/// Memory of this process that no file backs.
+pub(crate) fn anonymous_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}
+
+/// Every file and folder below this one.
+pub(crate) fn files_below(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+            found.push(entry.path().to_str().unwrap().to_owned());
+        }
+    }
+    found
+}
+
+pub(crate) fn is_success(response: &RemotingCommand) -> bool {
+    response.header.code == response_code::SUCCESS
+}
