@@ -92,17 +92,17 @@ impl Wake {
 
 impl Engine {
     pub(crate) fn start_threads(self: &Arc<Self>) -> io::Result<Vec<JoinHandle<()>>> {
-        let roles: [(&str, fn(&Engine)); 4] = [
-            ("store-flush", Engine::run_flush),
-            ("store-allocate", Engine::run_allocate),
-            ("store-dispatch", Engine::run_dispatch),
-            ("store-index", Engine::run_index),
-        ];
-        let spawn = |(name, run): (&str, fn(&Engine))| {
-            let engine = Arc::clone(self);
-            thread::Builder::new().name(name.to_owned()).spawn(move || run(&engine))
-        };
-        roles.into_iter().map(spawn).collect()
+        Ok(vec![
+            self.spawn("store-flush", Engine::run_flush)?,
+            self.spawn("store-allocate", Engine::run_allocate)?,
+            self.spawn("store-dispatch", Engine::run_dispatch)?,
+            self.spawn("store-index", Engine::run_index)?,
+        ])
+    }
+
+    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Engine)) -> io::Result<JoinHandle<()>> {
+        let engine = Arc::clone(self);
+        thread::Builder::new().name(name.to_owned()).spawn(move || run(&engine))
     }
 
     pub(crate) fn stop(&self) {

@@ -191,14 +191,17 @@ impl ConsumeQueue {
         (pending.first_offset, pending.entries.clone())
     }
 
-    /// Copies pending entries from `queue_offset` on; `None` when that one is in the files.
-    pub(crate) fn read_pending(&self, queue_offset: i64, buffer: &mut [u8]) -> Option<usize> {
+    /// Copies pending entries from `queue_offset` on. When that one is in the files, says how many are from there on.
+    pub(crate) fn read_pending(&self, queue_offset: i64, buffer: &mut [u8]) -> Result<usize, usize> {
         let pending = self.pending.lock();
-        let skip = usize::try_from(queue_offset - pending.first_offset).ok()? * ENTRY_BYTES;
+        if queue_offset < pending.first_offset {
+            return Err((pending.first_offset - queue_offset) as usize);
+        }
+        let skip = (queue_offset - pending.first_offset) as usize * ENTRY_BYTES;
         let found = pending.entries.get(skip..).unwrap_or_default();
         let len = found.len().min(buffer.len());
         buffer[..len].copy_from_slice(&found[..len]);
-        Some(len)
+        Ok(len)
     }
 
     /// The first `bytes` of the pending entries are in the files now.
@@ -210,10 +213,5 @@ impl ConsumeQueue {
         } else {
             pending.entries.drain(..bytes);
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
-        Arc::new(ConsumeQueue::new(topic.into(), queue_id, 0, 0, 0))
     }
 }

@@ -1,8 +1,8 @@
 //! What a position of the commit log holds, decided from its bytes alone (spec: storage.md §9.2).
 //!
 //! Stricter than Java in three points, each of which only refuses what no broker wrote: the record must carry its own
-//! physical offset, its topic must be a possible directory name, and a sector of its text that reads as zeros was lost in a
-//! crash (the body has a checksum, topic and properties have none).
+//! physical offset, its topic must be a possible directory name, and text that ends in zeros, or has a sector of them, was
+//! lost in a crash (the body has a checksum, topic and properties have none).
 
 use oxmq_protocol::record::{self, BLANK_BYTES, BLANK_MAGIC, MAGIC_V1, MAGIC_V2, RECORD_BYTES_MIN, RecordRef};
 
@@ -65,6 +65,7 @@ fn is_whole(record: &RecordRef<'_>) -> bool {
     (record.body().is_empty() || record.body_crc() == record::body_crc(record.body()))
         && is_topic_name(record.topic())
         && !has_lost_sector(record)
+        && record.properties().last() != Some(&0)
 }
 
 /// A name that may become a directory below `consumequeue`.
@@ -158,6 +159,14 @@ mod tests {
             let was_zero = bytes[start..end].iter().all(|byte| *byte == 0);
             bytes[start..end].fill(0);
             prop_assert!(was_zero || !matches!(judge(&bytes, at, 1 << 20), Verdict::Record(_)));
+        }
+
+        #[test]
+        fn a_record_that_was_written_in_part_is_not_a_record(at in 0i64..100_000, value in 0usize..1500, cut in 0usize..1700) {
+            let mut bytes = record(at, b"body", &vec![b'v'; value]);
+            prop_assume!(cut < bytes.len() && bytes[cut..].iter().any(|byte| *byte != 0));
+            bytes[cut..].fill(0);
+            prop_assert!(!matches!(judge(&bytes, at, 1 << 20), Verdict::Record(_)));
         }
 
         #[test]

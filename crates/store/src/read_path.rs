@@ -163,8 +163,12 @@ impl MessageStore {
         wait: Wait,
     ) -> io::Result<usize> {
         match queue.read_pending(queue_offset, buffer) {
-            Some(read) => Ok(read),
-            None => self.engine.queues.files().read(queue, queue_offset, buffer, wait),
+            Ok(read) => Ok(read),
+            Err(in_files) => {
+                let len = buffer.len().min(in_files.saturating_mul(ENTRY_BYTES));
+                let files = self.engine.queues.files();
+                files.read(queue, queue_offset, &mut buffer[..len], wait)
+            }
         }
     }
 

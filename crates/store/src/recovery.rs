@@ -46,16 +46,16 @@ pub(crate) struct Recovery<'a> {
 impl Recovery<'_> {
     pub(crate) fn run(&self) -> io::Result<Recovered> {
         let proved = self.proved_position()?;
-        if let Some(end) = proved.filter(|_| self.clean) {
-            if !self.has_record_at(end.offset)? {
-                return Ok(Recovered {
-                    end,
-                    scanned_from: end.offset,
-                    records: 0,
-                    untouched: true,
-                    proved: true,
-                });
-            }
+        if let Some(end) = proved.filter(|_| self.clean)
+            && !self.has_record_at(end.offset)?
+        {
+            return Ok(Recovered {
+                end,
+                scanned_from: end.offset,
+                records: 0,
+                untouched: true,
+                proved: true,
+            });
         }
         let java = if self.clean {
             self.normal_start()?

@@ -74,10 +74,8 @@ impl Segments {
                 disk.remove_file(&path).map_err(|source| io_error(&path, source))?;
                 continue;
             }
-            if let Some(previous) = list.last() {
-                if previous.end != base {
-                    tracing::error!(path = %path.display(), expected = previous.end, "commit log files leave a gap");
-                }
+            if let Some(previous) = list.last().filter(|previous| previous.end != base) {
+                tracing::error!(path = %path.display(), expected = previous.end, "commit log files leave a gap");
             }
             let file = disk.open(&path).map_err(|source| io_error(&path, source))?;
             list.push(Arc::new(Segment {

@@ -1,7 +1,12 @@
 //! The store through its public interface, on the real disk and on the simulated one.
 
+#[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod queue;
+#[cfg(test)]
 mod real_disk;
+#[cfg(test)]
 mod support;

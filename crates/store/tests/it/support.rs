@@ -15,10 +15,10 @@ use oxmq_store::{
 };
 
 #[derive(Default)]
-pub struct Listener {
-    pub arrived: AtomicUsize,
-    pub flushed: AtomicI64,
-    pub failed: AtomicUsize,
+pub(crate) struct Listener {
+    pub(crate) arrived: AtomicUsize,
+    pub(crate) flushed: AtomicI64,
+    pub(crate) failed: AtomicUsize,
 }
 
 impl StoreListener for Listener {
@@ -36,7 +36,7 @@ impl StoreListener for Listener {
 }
 
 /// Files so small that a test fills several of each; no threads; a clock that ticks with every look.
-pub fn small_config(root: &Path, flush_disk_type: FlushDiskType) -> StoreConfig {
+pub(crate) fn small_config(root: &Path, flush_disk_type: FlushDiskType) -> StoreConfig {
     let ticks = AtomicI64::new(1_700_000_000_000);
     StoreConfig {
         commit_log_file_bytes: 8 * 1024,
@@ -53,17 +53,20 @@ pub fn small_config(root: &Path, flush_disk_type: FlushDiskType) -> StoreConfig 
     }
 }
 
-pub fn open_simulated(disk: &SimulatedDisk, flush_disk_type: FlushDiskType) -> Result<Arc<MessageStore>, OpenError> {
+pub(crate) fn open_simulated(
+    disk: &SimulatedDisk,
+    flush_disk_type: FlushDiskType,
+) -> Result<Arc<MessageStore>, OpenError> {
     let config = small_config(Path::new("/store"), flush_disk_type);
     MessageStore::open(config, Arc::new(disk.clone()), Arc::new(Listener::default()))
 }
 
-pub fn open_on(config: StoreConfig, disk: Arc<dyn Disk>) -> Arc<MessageStore> {
+pub(crate) fn open_on(config: StoreConfig, disk: Arc<dyn Disk>) -> Arc<MessageStore> {
     MessageStore::open(config, disk, Arc::new(Listener::default())).unwrap()
 }
 
 /// Adds a message to a batch. Key and tag are derived from the body's number.
-pub fn add(batch: &mut AppendBatch, queue: &Arc<ConsumeQueue>, number: u64, body_bytes: usize) {
+pub(crate) fn add(batch: &mut AppendBatch, queue: &Arc<ConsumeQueue>, number: u64, body_bytes: usize) {
     let mut body = number.to_be_bytes().to_vec();
     body.resize(body_bytes.max(8), number as u8);
     let fields = RecordFields {
@@ -96,11 +99,11 @@ pub fn add(batch: &mut AppendBatch, queue: &Arc<ConsumeQueue>, number: u64, body
     });
 }
 
-pub fn tag_of(number: u64) -> &'static str {
+pub(crate) fn tag_of(number: u64) -> &'static str {
     if number.is_multiple_of(2) { "even" } else { "odd" }
 }
 
-pub fn append_one(store: &MessageStore, topic: &str, queue_id: i32, number: u64) -> Result<i64, AppendError> {
+pub(crate) fn append_one(store: &MessageStore, topic: &str, queue_id: i32, number: u64) -> Result<i64, AppendError> {
     let mut batch = AppendBatch::default();
     add(&mut batch, &store.queue_or_create(topic, queue_id), number, 40);
     store.append(&mut batch)?;
@@ -108,7 +111,7 @@ pub fn append_one(store: &MessageStore, topic: &str, queue_id: i32, number: u64)
 }
 
 /// The number of a stored message, after checking that the record is what `add` made.
-pub fn number_of(record: &RecordRef<'_>) -> u64 {
+pub(crate) fn number_of(record: &RecordRef<'_>) -> u64 {
     record.verify_crc().unwrap();
     let number = u64::from_be_bytes(record.body()[..8].try_into().unwrap());
     let key = properties::find(record.properties(), "KEYS").unwrap();
@@ -117,7 +120,7 @@ pub fn number_of(record: &RecordRef<'_>) -> u64 {
 }
 
 /// The numbers in a queue by queue offset, read through pulls.
-pub fn contents(store: &MessageStore, queue: &ConsumeQueue) -> BTreeMap<i64, u64> {
+pub(crate) fn contents(store: &MessageStore, queue: &ConsumeQueue) -> BTreeMap<i64, u64> {
     let mut found = BTreeMap::new();
     let mut offset = queue.min_offset();
     while offset < queue.max_offset() {
