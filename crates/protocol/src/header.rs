@@ -212,7 +212,7 @@ fn decode_json(bytes: &[u8]) -> Result<Header, HeaderError> {
     let json: JsonHeader<'_> = serde_json::from_slice(bytes).map_err(|error| HeaderError::Json(error.to_string()))?;
     let language = match json.language {
         Some(JsonText::Text(name)) => Language::from_name(&name),
-        Some(JsonText::Whole(code)) => u8::try_from(code).map_or(Language::OTHER, Language),
+        Some(JsonText::Whole(code)) => Language::from_code(code),
         _ => Language::OTHER,
     };
     Ok(Header {

@@ -34,6 +34,14 @@ impl Language {
         LANGUAGES.get(usize::from(self.0)).copied().unwrap_or("OTHER")
     }
 
+    /// The language of a known code.
+    pub fn from_code(code: i64) -> Language {
+        match usize::try_from(code) {
+            Ok(known) if known < LANGUAGES.len() => Language(known as u8),
+            _ => Language::OTHER,
+        }
+    }
+
     pub fn from_name(name: &str) -> Language {
         LANGUAGES
             .iter()
