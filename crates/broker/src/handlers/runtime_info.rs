@@ -128,7 +128,11 @@ fn storage(broker: &Broker, table: &mut Table) {
     set(table, "pageCacheLockTimeMills", store.append_in_progress_ms());
     set(table, "earliestMessageTimeStamp", earliest_message(broker));
     // Without a file there is no first offset.
-    let min_offset = if store.written() == 0 { -1 } else { store.min_physical_offset() };
+    let min_offset = if store.written() == 0 {
+        -1
+    } else {
+        store.min_physical_offset()
+    };
     set(table, "commitLogMinOffset", min_offset);
     set(table, "commitLogMaxOffset", store.written());
     set(table, "remainTransientStoreBufferNumbs", i32::MAX);

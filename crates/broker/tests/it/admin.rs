@@ -1,0 +1,272 @@
+//! Topics, groups and settings.
+
+use oxmq_protocol::body::*;
+use oxmq_protocol::requests::*;
+use oxmq_protocol::{Header, RemotingCommand};
+
+use crate::node::{Node, body, fields, json_of, topic_header};
+
+fn topic(name: &str) -> TopicHeader {
+    TopicHeader {
+        topic: name.into(),
+        broker_name: None,
+    }
+}
+
+#[test]
+fn topics_are_created_changed_listed_and_deleted() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let header = CreateTopicHeader {
+        attributes: Some("+message.type=FIFO".into()),
+        ..topic_header("orders", 3)
+    };
+    client.ok::<request::UpdateAndCreateTopic>(&header, "");
+    let stored: TopicConfig = body(&client.ok::<request::GetTopicConfig>(&topic("orders"), ""));
+    assert_eq!(
+        (stored.read_queue_nums, stored.attributes["message.type"].as_str()),
+        (3, "FIFO")
+    );
+    assert!(
+        node.config_file("topics.json").contains("\"orders\""),
+        "durable before the answer"
+    );
+
+    let all = client.ok::<request::GetAllTopicConfig>(&PagedConfigHeader::default(), "");
+    let table: TopicConfigSerializeWrapper = body(&all);
+    let total: GetAllTopicConfigReply = fields(&all);
+    assert_eq!(total.total_topic_num, Some(table.topic_config_table.len() as i32));
+    assert_eq!(table.data_version.counter, 1);
+
+    let node = node.restart();
+    let mut client = node.connect();
+    client.ok::<request::GetTopicConfig>(&topic("orders"), "");
+    client.ok::<request::DeleteTopicInBroker>(&topic("orders"), "");
+    assert_eq!(
+        client.refused::<request::GetTopicConfig>(&topic("orders"), ""),
+        (17, "No topic in this broker. topic: orders".into())
+    );
+    assert!(!node.config_file("topics.json").contains("\"orders\""));
+    client.ok::<request::DeleteTopicInBroker>(&topic("unknown"), "");
+}
+
+#[test]
+fn bad_topics_are_refused_in_the_originals_words() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let illegal = "contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$";
+    let many = CreateTopicHeader {
+        read_queue_nums: i32::MAX,
+        ..topic_header("orders", 1)
+    };
+    let attribute = |attributes: &str| CreateTopicHeader {
+        attributes: Some(attributes.into()),
+        ..topic_header("orders", 1)
+    };
+    for (header, code, remark) in [
+        (
+            topic_header("a b", 1),
+            29,
+            format!("The specified topic: a b, {illegal}"),
+        ),
+        (
+            topic_header("../../x", 1),
+            29,
+            format!("The specified topic: ../../x, {illegal}"),
+        ),
+        (topic_header(" ", 1), 29, "The specified topic is blank.".into()),
+        (
+            topic_header("TBW102", 1),
+            29,
+            "The topic[TBW102] is conflict with system topic.".into(),
+        ),
+        (
+            topic_header("broker-a", 1),
+            29,
+            "The topic[broker-a] is conflict with system topic.".into(),
+        ),
+        (many, 29, "The topic[orders] may have 0 to 65536 queues.".into()),
+        (attribute("+no.such.key=1"), 1, "unsupported key: no.such.key".into()),
+        (
+            attribute("+message.type=MIXED"),
+            29,
+            "MIXED message type is not supported.".into(),
+        ),
+    ] {
+        assert_eq!(
+            client.refused::<request::UpdateAndCreateTopic>(&header, ""),
+            (code, remark)
+        );
+    }
+    assert_eq!(
+        client.refused::<request::DeleteTopicInBroker>(&topic("SCHEDULE_TOPIC_XXXX"), ""),
+        (
+            29,
+            "The topic[SCHEDULE_TOPIC_XXXX] is conflict with system topic.".into()
+        )
+    );
+}
+
+#[test]
+fn an_unchanged_topic_does_not_move_the_version() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.create_topic("orders", 2);
+    client.create_topic("orders", 2);
+    let list = TopicConfigList {
+        topic_config_list: vec![TopicConfig::new("orders", 2, 6), TopicConfig::new("other", 1, 6)],
+    };
+    client.ok::<request::UpdateAndCreateTopicList>(&(), json_of(&list));
+    let all = client.ok::<request::GetAllTopicConfig>(&PagedConfigHeader::default(), "");
+    assert_eq!(body::<TopicConfigSerializeWrapper>(&all).data_version.counter, 2);
+}
+
+#[test]
+fn groups_are_created_listed_forbidden_and_deleted() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let config = SubscriptionGroupConfig {
+        retry_max_times: 3,
+        ..SubscriptionGroupConfig::new("g")
+    };
+    client.ok::<request::UpdateAndCreateSubscriptionGroup>(&(), json_of(&config));
+    let list = SubscriptionGroupList {
+        group_config_list: vec![SubscriptionGroupConfig::new("h"), SubscriptionGroupConfig::new("i")],
+    };
+    client.ok::<request::UpdateAndCreateSubscriptionGroupList>(&(), json_of(&list));
+    assert_eq!(
+        client.refused::<request::UpdateAndCreateSubscriptionGroup>(
+            &(),
+            json_of(&SubscriptionGroupConfig::new("bad group!"))
+        ),
+        (
+            29,
+            "The specified group: bad group!, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$".into()
+        )
+    );
+    let forbid = GroupForbiddenHeader {
+        group: "g".into(),
+        topic: "orders".into(),
+        readable: Some(false),
+    };
+    let answer: GroupForbidden = body(&client.ok::<request::UpdateAndGetGroupForbidden>(&forbid, ""));
+    assert!(!answer.readable);
+
+    let node = node.restart();
+    let mut client = node.connect();
+    let group = |name: &str| GroupHeader { group: name.into() };
+    let stored: SubscriptionGroupConfig = body(&client.ok::<request::GetSubscriptionGroupConfig>(&group("g"), ""));
+    assert_eq!(stored.retry_max_times, 3);
+    let all = client.ok::<request::GetAllSubscriptionGroupConfig>(&PagedGroupHeader::default(), "");
+    let all: SubscriptionGroupWrapper = body(&all);
+    assert!(all.subscription_group_table.contains_key("i") && all.forbidden_table["g"]["orders"] == 4);
+    let delete = DeleteSubscriptionGroupHeader {
+        group_name: "g".into(),
+        clean_offset: true,
+    };
+    client.ok::<request::DeleteSubscriptionGroup>(&delete, "");
+    assert_eq!(
+        client.refused::<request::GetSubscriptionGroupConfig>(&group("g"), "").0,
+        26
+    );
+}
+
+#[test]
+fn settings_are_shown_and_changed_within_limits() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.ok::<request::UpdateBrokerConfig>(&(), "autoCreateTopicEnable=false\nnoSuchSetting=1\n");
+    let shown = client.ok::<request::GetBrokerConfig>(&(), "");
+    let text = String::from_utf8(shown.body.to_vec()).unwrap();
+    assert!(
+        text.contains("autoCreateTopicEnable=false\n") && text.contains("brokerName=broker-a\n"),
+        "{text}"
+    );
+    let reply: GetBrokerConfigReply = fields(&shown);
+    assert!(reply.version.starts_with("{\"counter\":0"), "{}", reply.version);
+    for forbidden in [
+        "configBlackList=x",
+        "brokerConfigPath=/etc/passwd",
+        "storePathRootDir=/",
+    ] {
+        let refused = client.refused::<request::UpdateBrokerConfig>(&(), forbidden);
+        assert_eq!(
+            refused,
+            (16, "Can not update config in black list.".into()),
+            "{forbidden}"
+        );
+    }
+    assert_eq!(
+        client
+            .refused::<request::UpdateBrokerConfig>(&(), "maxMessageSize=many")
+            .0,
+        1
+    );
+    client.ok::<request::UpdateBrokerConfig>(&(), "brokerPermission=4\n");
+    let all = client.ok::<request::GetAllTopicConfig>(&PagedConfigHeader::default(), "");
+    assert_eq!(body::<TopicConfigSerializeWrapper>(&all).data_version.counter, 1);
+}
+
+#[test]
+fn runtime_information_has_every_key_of_the_original() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.send("orders", 0, "x", &[("DELAY", "1")]);
+    let table: KvTable = body(&client.ok::<request::GetBrokerRuntimeInfo>(&(), ""));
+    for key in
+        "bootTimestamp runtime brokerVersionDesc brokerActive startAcceptSendRequestTimeStamp putMessageEntireTimeMax \
+        putMessageTimesTotal putMessageFailedTimes putMessageSizeTotal putMessageDistributeTime putMessageAverageSize \
+        getMessageEntireTimeMax putTps getFoundTps getMissTps getTotalTps getTransferredTps putLatency99 putLatency999 \
+        msgPutTotalYesterdayMorning msgPutTotalTodayMorning msgPutTotalTodayNow msgGetTotalYesterdayMorning \
+        msgGetTotalTodayMorning msgGetTotalTodayNow commitLogDiskRatio consumeQueueDiskRatio commitLogMinOffset \
+        commitLogMaxOffset commitLogDirCapacity earliestMessageTimeStamp dispatchMaxBuffer dispatchBehindBytes \
+        pageCacheLockTimeMills remainTransientStoreBufferNumbs remainHowManyDataToFlush scheduleMessageOffset_1 \
+        timerReadBehind timerOffsetBehind timerCongestNum timerEnqueueTps timerDequeueTps sendThreadPoolQueueSize \
+        sendThreadPoolQueueCapacity sendThreadPoolQueueHeadWaitTimeMills pullThreadPoolQueueSize \
+        pullThreadPoolQueueCapacity litePullThreadPoolQueueSize queryThreadPoolQueueSize ackThreadPoolQueueSize \
+        EndTransactionQueueSize EndTransactionThreadPoolQueueCapacity"
+            .split_whitespace()
+    {
+        assert!(table.table.contains_key(key), "{key}");
+    }
+    assert_eq!(table.table["brokerVersionDesc"], "V5_5_0");
+}
+
+#[test]
+fn unknown_codes_and_senseless_headers_get_an_answer() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let unknown = RemotingCommand {
+        header: Header {
+            code: 7777,
+            ..Header::default()
+        },
+        ..RemotingCommand::default()
+    };
+    let reply = client.exchange(unknown);
+    assert_eq!(reply.header.code, 3);
+    assert_eq!(reply.header.remark.as_deref(), Some(" request type 7777 not supported"));
+    for code in RequestCode::ALL {
+        for (value, body) in [
+            ("-1", ""),
+            ("9223372036854775807", "{}"),
+            ("x", "[1,2"),
+            ("2147483647", "{\"mqSet\":[{}]}"),
+        ] {
+            let names = "topic queueId offset group consumerGroup timestamp commitOffset maxNum key index count a b c d e f g \
+                h queueOffset maxMsgNums sysFlag suspendTimeoutMillis subVersion readQueueNums writeQueueNums perm bornTimestamp \
+                flag defaultTopic defaultTopicQueueNums producerGroup delayLevel clientId clientID msgId srcGroup destGroup \
+                topicFilterType beginTimestamp endTimestamp statsName statsKey isOrder compareGroup groupName";
+            let request = RemotingCommand {
+                header: Header {
+                    code: code.code(),
+                    ext_fields: names.split_whitespace().map(|name| (name, value)).collect(),
+                    ..Header::default()
+                },
+                body: body.into(),
+            };
+            client.exchange(request);
+        }
+    }
+    client.create_topic("still-there", 1);
+}

@@ -1,0 +1,62 @@
+//! Messages that wait for their time.
+
+use std::time::Instant;
+
+use oxmq_protocol::body::DelayOffsetSerializeWrapper;
+use oxmq_protocol::requests::*;
+
+use crate::node::{Node, body, eventually};
+
+#[test]
+fn a_delayed_message_arrives_when_its_level_says() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.create_topic("orders", 2);
+    let sent_at = Instant::now();
+    client.send(
+        "orders",
+        1,
+        "later",
+        &[("DELAY", "1"), ("TAGS", "a"), ("UNIQ_KEY", "K")],
+    );
+    client.send("orders", 1, "much later", &[("DELAY", "18")]);
+    assert!(client.pull("g", "orders", 1, 0).is_empty());
+    let found = client.pull_some("g", "orders", 1, 0);
+    let waited = sent_at.elapsed().as_millis();
+    assert!((1000..1500).contains(&waited), "{waited} ms");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message.body, "later");
+    let properties = &found[0].message.properties;
+    for (name, value) in [
+        ("DELAY", "1"),
+        ("REAL_TOPIC", "orders"),
+        ("REAL_QID", "1"),
+        ("TAGS", "a"),
+        ("UNIQ_KEY", "K"),
+    ] {
+        assert_eq!(properties.get(name), Some(value), "{name}");
+    }
+    let progress: DelayOffsetSerializeWrapper = body(&client.ok::<request::GetAllDelayOffset>(&(), ""));
+    assert_eq!(progress.offset_table.get(&1), Some(&1));
+}
+
+#[test]
+fn what_is_due_after_a_restart_is_delivered_once() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.create_topic("orders", 1);
+    client.send("orders", 0, "first", &[("DELAY", "1")]);
+    assert_eq!(client.pull_some("g", "orders", 0, 0).len(), 1);
+    for _ in 0..3 {
+        client.send("orders", 0, "second", &[("DELAY", "1")]);
+    }
+    drop(client);
+    let node = node.restart();
+    let mut client = node.connect();
+    eventually(|| client.pull("g", "orders", 0, 0).len() == 4);
+    let progress: DelayOffsetSerializeWrapper = body(&client.ok::<request::GetAllDelayOffset>(&(), ""));
+    assert_eq!(progress.offset_table.get(&1), Some(&4));
+    let node = node.restart();
+    assert!(node.config_file("delayOffset.json").contains("1:4"));
+    assert_eq!(node.connect().pull("g", "orders", 0, 0).len(), 4);
+}

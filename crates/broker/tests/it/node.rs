@@ -1,0 +1,290 @@
+//! A broker on a free port and plain sockets to it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
+use oxmq_protocol::body::{ConsumerData, HeartbeatData, MessageModel, ProducerData, SubscriptionData};
+use oxmq_protocol::message::{MessageExt, decode_messages};
+use oxmq_protocol::requests::*;
+use oxmq_protocol::{FieldSet, Frame, RemotingCommand, Request, SerializeType, json};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running broker and its folder.
+pub(crate) struct Node {
+    handle: Option<BrokerHandle>,
+    pub(crate) dir: TempDir,
+}
+
+impl Node {
+    pub(crate) fn start() -> Node {
+        Node::start_with(|_| {})
+    }
+
+    pub(crate) fn start_with(change: impl FnOnce(&mut BrokerConfig)) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        change(&mut config);
+        Node {
+            handle: Some(Broker::start(config).unwrap()),
+            dir,
+        }
+    }
+
+    /// Stops the broker and starts it again on the same folder.
+    pub(crate) fn restart(mut self) -> Node {
+        self.handle.take().unwrap().shutdown();
+        self.handle = Some(Broker::start(config(self.dir.path())).unwrap());
+        self
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.handle.as_ref().unwrap().local_addr()
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// A file below `config/`.
+    pub(crate) fn config_file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join("store/config").join(name)).unwrap()
+    }
+}
+
+fn config(dir: &Path) -> BrokerConfig {
+    BrokerConfig {
+        broker_name: "broker-a".into(),
+        broker_ip1: "127.0.0.1".into(),
+        broker_ip2: "127.0.0.1".into(),
+        bind_address: "127.0.0.1".into(),
+        namesrv_addr: None,
+        listen_port: 0,
+        workers: 2,
+        store_path_root_dir: dir.join("store").to_string_lossy().into_owned(),
+        mapped_file_size_commit_log: 16 << 20,
+        max_hash_slot_num: 10_000,
+        max_index_num: 40_000,
+        ..BrokerConfig::default()
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
+    received: BytesMut,
+    next_opaque: i32,
+    /// Requests that the broker sent, in their order.
+    pub(crate) inbound: Vec<RemotingCommand>,
+}
+
+impl Client {
+    pub(crate) fn connect(addr: SocketAddr) -> Client {
+        let socket = TcpStream::connect(addr).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Client {
+            socket,
+            received: BytesMut::new(),
+            next_opaque: 0,
+            inbound: Vec::new(),
+        }
+    }
+
+    pub(crate) fn call<R: Request>(&mut self, header: &R::Header, body: impl Into<Bytes>) -> RemotingCommand {
+        self.exchange(RemotingCommand::request::<R>(header, body.into()))
+    }
+
+    /// A call that must succeed.
+    pub(crate) fn ok<R: Request>(&mut self, header: &R::Header, body: impl Into<Bytes>) -> RemotingCommand {
+        let reply = self.call::<R>(header, body);
+        assert_eq!(reply.header.code, 0, "{:?}", reply.header);
+        reply
+    }
+
+    /// Code and remark of a call that is refused.
+    pub(crate) fn refused<R: Request>(&mut self, header: &R::Header, body: impl Into<Bytes>) -> (i32, String) {
+        let reply = self.call::<R>(header, body);
+        (reply.header.code, reply.header.remark.unwrap_or_default())
+    }
+
+    pub(crate) fn exchange(&mut self, mut request: RemotingCommand) -> RemotingCommand {
+        self.next_opaque += 1;
+        request.header.opaque = self.next_opaque;
+        self.write(&request);
+        loop {
+            let command = self.read();
+            if !command.header.is_response() {
+                self.inbound.push(command);
+            } else {
+                assert_eq!(command.header.opaque, self.next_opaque);
+                return command;
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, command: &RemotingCommand) {
+        let mut frame = BytesMut::new();
+        command.encode(SerializeType::Json, &mut frame);
+        self.socket.write_all(&frame).unwrap();
+    }
+
+    /// The next request of the broker.
+    pub(crate) fn next_inbound(&mut self) -> RemotingCommand {
+        if self.inbound.is_empty() {
+            let command = self.read();
+            assert!(!command.header.is_response());
+            return command;
+        }
+        self.inbound.remove(0)
+    }
+
+    fn read(&mut self) -> RemotingCommand {
+        loop {
+            if let Some((frame, taken)) = Frame::peek(&self.received).unwrap() {
+                let command = RemotingCommand::decode(frame).unwrap();
+                let _ = self.received.split_to(taken);
+                return command;
+            }
+            let mut chunk = [0; 64 * 1024];
+            let bytes = self.socket.read(&mut chunk).unwrap();
+            assert!(bytes > 0, "the broker closed the connection");
+            self.received.extend_from_slice(&chunk[..bytes]);
+        }
+    }
+
+    pub(crate) fn create_topic(&mut self, topic: &str, queue_nums: i32) {
+        self.ok::<request::UpdateAndCreateTopic>(&topic_header(topic, queue_nums), "");
+    }
+
+    /// Sends to one queue; the answer is the queue offset and the offset message id.
+    pub(crate) fn send(
+        &mut self,
+        topic: &str,
+        queue_id: i32,
+        body: &str,
+        properties: &[(&str, &str)],
+    ) -> SendMessageReply {
+        let header = SendMessageHeader {
+            producer_group: "p".into(),
+            topic: topic.into(),
+            default_topic: "TBW102".into(),
+            default_topic_queue_nums: 4,
+            queue_id,
+            born_timestamp: 1,
+            properties: Some(text(properties)),
+            ..SendMessageHeader::default()
+        };
+        let reply = self.ok::<request::SendMessage>(&header, body.to_owned());
+        fields(&reply)
+    }
+
+    /// What one pull without waiting finds.
+    pub(crate) fn pull(&mut self, group: &str, topic: &str, queue_id: i32, queue_offset: i64) -> Vec<MessageExt> {
+        let header = PullMessageHeader {
+            consumer_group: group.into(),
+            topic: topic.into(),
+            queue_id,
+            queue_offset,
+            max_msg_nums: 32,
+            sys_flag: oxmq_protocol::sys_flag::pull::SUBSCRIPTION,
+            subscription: Some("*".into()),
+            ..PullMessageHeader::default()
+        };
+        let reply = self.call::<request::PullMessage>(&header, "");
+        match reply.header.code {
+            0 => decode_messages(&reply.body, true).unwrap(),
+            19 | 20 | 21 => Vec::new(),
+            _ => panic!("{:?}", reply.header),
+        }
+    }
+
+    /// Pulls until there are messages.
+    pub(crate) fn pull_some(&mut self, group: &str, topic: &str, queue_id: i32, queue_offset: i64) -> Vec<MessageExt> {
+        let mut found = Vec::new();
+        eventually(|| {
+            found = self.pull(group, topic, queue_id, queue_offset);
+            !found.is_empty()
+        });
+        found
+    }
+
+    pub(crate) fn heart_beat(&mut self, data: &HeartbeatData) -> HeartBeatReply {
+        fields(&self.ok::<request::HeartBeat>(&(), json_of(data)))
+    }
+}
+
+/// A heartbeat of a clustering push consumer.
+pub(crate) fn consumer(client_id: &str, group: &str, topics: &[&str]) -> HeartbeatData {
+    let subscriptions = topics
+        .iter()
+        .map(|topic| SubscriptionData::parse(topic, "*", 1).unwrap());
+    HeartbeatData {
+        client_id: client_id.into(),
+        consumer_data_set: vec![ConsumerData {
+            group_name: group.into(),
+            message_model: MessageModel::Clustering,
+            consume_type: oxmq_protocol::body::ConsumeType::Passively,
+            subscription_data_set: subscriptions.collect(),
+            ..ConsumerData::default()
+        }],
+        ..HeartbeatData::default()
+    }
+}
+
+pub(crate) fn producer(client_id: &str, group: &str) -> HeartbeatData {
+    HeartbeatData {
+        client_id: client_id.into(),
+        producer_data_set: vec![ProducerData {
+            group_name: group.into(),
+        }],
+        ..HeartbeatData::default()
+    }
+}
+
+pub(crate) fn topic_header(topic: &str, queue_nums: i32) -> CreateTopicHeader {
+    CreateTopicHeader {
+        topic: topic.into(),
+        default_topic: Some("TBW102".into()),
+        read_queue_nums: queue_nums,
+        write_queue_nums: queue_nums,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG".into(),
+        ..CreateTopicHeader::default()
+    }
+}
+
+/// A typed header read from a reply.
+pub(crate) fn fields<F: FieldSet>(reply: &RemotingCommand) -> F {
+    F::read(&reply.header.ext_fields).unwrap()
+}
+
+pub(crate) fn body<T: DeserializeOwned>(reply: &RemotingCommand) -> T {
+    json::from_slice(&reply.body).unwrap()
+}
+
+pub(crate) fn json_of(body: &impl Serialize) -> Vec<u8> {
+    json::to_vec(body)
+}
+
+fn text(properties: &[(&str, &str)]) -> String {
+    properties
+        .iter()
+        .map(|(name, value)| format!("{name}\u{1}{value}\u{2}"))
+        .collect()
+}
+
+/// Waits until something is so; the deadline is for a machine under load.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it did not become so in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
