@@ -6,8 +6,11 @@
 mod consumer;
 mod error;
 mod instance;
+mod latency_fault;
+mod producer;
 
 pub use error::ClientError;
 pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue};
 pub use oxmq_protocol::message::{Message, MessageExt};
+pub use producer::{MessageError, Producer, ProducerBuilder, SendError, SendResult, SendStatus};

@@ -1,0 +1,446 @@
+//! Sending messages.
+//!
+//! A [`Producer`] goes round the writable queues of a topic. A send that fails on one broker is tried on another as
+//! long as its time lasts, by the rules of RocketMQ's own clients; a send to a queue of the caller's choice is tried
+//! there once.
+
+mod error;
+mod prepare;
+mod queue_choice;
+mod retry;
+mod send_result;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use oxmq_protocol::RemotingCommand;
+use oxmq_protocol::body::{MessageQueue, ProducerData};
+use oxmq_protocol::compression::{self, CompressionType};
+use oxmq_protocol::message::Message;
+use oxmq_protocol::{response_code, topic};
+use oxmq_remoting::CallError;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::error::ClientError;
+use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData, TopicRoute};
+use crate::latency_fault::LatencyFault;
+
+pub use error::{MessageError, SendError};
+use prepare::{MessageSettings, Prepared};
+use queue_choice::QueueChoice;
+use retry::{Outcome, RetryRule};
+pub use send_result::{SendResult, SendStatus};
+
+/// Sends messages. Clones are the same producer.
+#[derive(Clone)]
+pub struct Producer(Arc<Shared>);
+
+struct Shared {
+    instance: Instance,
+    /// Whether the instance was made for this producer and ends with it.
+    owns_instance: bool,
+    message: MessageSettings,
+    send: SendSettings,
+    queue_choice: QueueChoice,
+    latency_fault: Mutex<LatencyFault>,
+    in_flight: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+struct SendSettings {
+    timeout: Duration,
+    retry_times: u32,
+    retry_times_async: u32,
+    retry_another_broker_when_not_store_ok: bool,
+    latency_fault_enable: bool,
+    async_in_flight_max: usize,
+}
+
+/// What a producer is made from. Only the group must be given; the name server may come from `NAMESRV_ADDR`.
+#[derive(Debug, Clone)]
+pub struct ProducerBuilder {
+    instance: Option<Shareable>,
+    config: InstanceConfig,
+    message: MessageSettings,
+    send: SendSettings,
+}
+
+/// An instance that others use as well.
+#[derive(Clone)]
+struct Shareable(Instance);
+
+impl std::fmt::Debug for Shareable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.client_id())
+    }
+}
+
+impl ProducerBuilder {
+    /// `host:port`, several with `;` between them.
+    #[must_use]
+    pub fn name_server(mut self, addrs: impl Into<String>) -> ProducerBuilder {
+        self.config.name_server = addrs.into();
+        self
+    }
+
+    /// How to reach the servers, in full.
+    #[must_use]
+    pub fn instance_config(mut self, config: InstanceConfig) -> ProducerBuilder {
+        self.config = config;
+        self
+    }
+
+    /// Shares the connections of an instance. It stays up when the producer shuts down.
+    #[must_use]
+    pub fn instance(mut self, instance: Instance) -> ProducerBuilder {
+        self.instance = Some(Shareable(instance));
+        self
+    }
+
+    /// For a send with all its attempts. 3 s by default.
+    #[must_use]
+    pub fn send_msg_timeout(mut self, timeout: Duration) -> ProducerBuilder {
+        self.send.timeout = timeout;
+        self
+    }
+
+    /// Attempts after the first, on other brokers where there are any. 2 by default.
+    #[must_use]
+    pub fn retry_times_when_send_failed(mut self, times: u32) -> ProducerBuilder {
+        self.send.retry_times = times;
+        self
+    }
+
+    /// The same for sends in the background, which are repeated only when the broker does not answer. 2 by default.
+    #[must_use]
+    pub fn retry_times_when_send_async_failed(mut self, times: u32) -> ProducerBuilder {
+        self.send.retry_times_async = times;
+        self
+    }
+
+    /// Also sends to another broker when the first has stored the message but could not flush or replicate it in time.
+    #[must_use]
+    pub fn retry_another_broker_when_not_store_ok(mut self, enable: bool) -> ProducerBuilder {
+        self.send.retry_another_broker_when_not_store_ok = enable;
+        self
+    }
+
+    /// Leaves brokers alone for a while that were slow or failed. Off by default.
+    #[must_use]
+    pub fn send_latency_fault_enable(mut self, enable: bool) -> ProducerBuilder {
+        self.send.latency_fault_enable = enable;
+        self
+    }
+
+    /// Bodies of at least so many bytes are compressed. 4096 by default.
+    #[must_use]
+    pub fn compress_msg_body_over_howmuch(mut self, bytes: usize) -> ProducerBuilder {
+        self.message.compress_body_over = bytes;
+        self
+    }
+
+    /// ZLIB at level 5 by default. LZ4 and ZSTD need consumers of version 5.
+    #[must_use]
+    pub fn compression(mut self, kind: CompressionType, level: u32) -> ProducerBuilder {
+        self.message.compression = kind;
+        self.message.compression_level = level;
+        self
+    }
+
+    /// Longest body, before compression. 4 MiB by default, as the broker's own limit.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> ProducerBuilder {
+        self.message.message_bytes_max = bytes;
+        self
+    }
+
+    /// Sends that may be under way in the background. 10,000 by default.
+    #[must_use]
+    pub fn async_in_flight_max(mut self, count: usize) -> ProducerBuilder {
+        self.send.async_in_flight_max = count;
+        self
+    }
+
+    /// Checks the settings and starts. Routes are asked for by the first send to each topic.
+    pub async fn start(self) -> Result<Producer, ClientError> {
+        topic::validate_group(&self.message.producer_group)?;
+        let owns_instance = self.instance.is_none();
+        let instance = match self.instance {
+            Some(Shareable(instance)) => instance,
+            None => Instance::start(self.config).await?,
+        };
+        let shared = Arc::new(Shared {
+            instance,
+            owns_instance,
+            in_flight: Arc::new(Semaphore::new(self.send.async_in_flight_max)),
+            message: self.message,
+            send: self.send,
+            queue_choice: QueueChoice::new(),
+            latency_fault: Mutex::default(),
+        });
+        shared.instance.join(&as_member(&shared))?;
+        Ok(Producer(shared))
+    }
+}
+
+impl Producer {
+    pub fn builder(group: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder {
+            instance: None,
+            config: InstanceConfig::default(),
+            message: MessageSettings {
+                producer_group: group.into(),
+                message_bytes_max: 4 * 1024 * 1024,
+                compress_body_over: 4096,
+                compression: CompressionType::Zlib,
+                compression_level: compression::DEFAULT_LEVEL,
+            },
+            send: SendSettings {
+                timeout: Duration::from_secs(3),
+                retry_times: 2,
+                retry_times_async: 2,
+                retry_another_broker_when_not_store_ok: false,
+                latency_fault_enable: false,
+                async_in_flight_max: 10_000,
+            },
+        }
+    }
+
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    /// Sends a message and waits until the broker has stored it.
+    pub async fn send(&self, message: Message) -> Result<SendResult, SendError> {
+        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        self.0.send(&prepared, self.0.retry_rule()).await
+    }
+
+    /// Sends messages of one topic as one request. They are stored together, in one queue, one behind the other.
+    pub async fn send_batch(&self, messages: Vec<Message>) -> Result<SendResult, SendError> {
+        let prepared = Prepared::batch(messages, &self.0.message, now_ms())?;
+        self.0.send(&prepared, self.0.retry_rule()).await
+    }
+
+    /// Starts a send and returns at once. The send goes on whether or not its handle is awaited.
+    pub fn send_async(&self, message: Message) -> Result<JoinHandle<Result<SendResult, SendError>>, SendError> {
+        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        let permit = Arc::clone(&self.0.in_flight).try_acquire_owned();
+        let permit = permit.map_err(|_| SendError::TooManyInFlight {
+            max: self.0.send.async_in_flight_max,
+        })?;
+        let shared = Arc::clone(&self.0);
+        Ok(tokio::spawn(async move {
+            let _permit = permit;
+            shared.send(&prepared, shared.async_retry_rule()).await
+        }))
+    }
+
+    /// Starts a send and returns at once; `callback` is called once with what became of it, on the runtime.
+    pub fn send_with_callback(
+        &self,
+        message: Message,
+        callback: impl FnOnce(Result<SendResult, SendError>) + Send + 'static,
+    ) {
+        match self.send_async(message) {
+            Ok(sending) => drop(tokio::spawn(async move {
+                match sending.await {
+                    Ok(result) => callback(result),
+                    Err(stopped) => callback(Err(SendError::Failed {
+                        attempts: 0,
+                        source: ClientError::Config(stopped.to_string()),
+                    })),
+                }
+            })),
+            Err(error) => callback(Err(error)),
+        }
+    }
+
+    /// Hands a message to the connection without asking for an answer. Whether it arrived is not known.
+    pub async fn send_oneway(&self, message: Message) -> Result<(), SendError> {
+        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        let route = self.0.route(&prepared).await?;
+        let queue = self.0.choose(&route, None, &prepared)?;
+        let mut request = prepared.request(queue);
+        request.header.mark_oneway();
+        let sent = async {
+            let addr = self.0.instance.master_addr(&queue.broker_name)?;
+            Ok(self.0.instance.remoting().oneway(&addr, request).await?)
+        };
+        sent.await.map_err(|source| SendError::Failed { attempts: 1, source })
+    }
+
+    /// Sends to one queue. No other is tried when that fails.
+    pub async fn send_to(&self, message: Message, queue: &MessageQueue) -> Result<SendResult, SendError> {
+        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        self.0.route(&prepared).await?;
+        let sent = self.0.attempt(&prepared, queue, self.0.send.timeout).await;
+        sent.map_err(|source| SendError::Failed { attempts: 1, source })
+    }
+
+    /// Sends to the queue that `select` points at among the writable ones, their count being more than 0. No other is
+    /// tried when that fails.
+    pub async fn send_with_selector(
+        &self,
+        message: Message,
+        select: impl FnOnce(&[MessageQueue], &Message) -> usize,
+    ) -> Result<SendResult, SendError> {
+        topic::validate_topic(&message.topic).map_err(MessageError::from)?;
+        let queues = self.publish_queues(&message.topic).await?;
+        if queues.is_empty() {
+            return Err(SendError::NoQueue { topic: message.topic });
+        }
+        let queue = &queues[select(&queues, &message) % queues.len()];
+        self.send_to(message, queue).await
+    }
+
+    /// Sends messages with equal keys to one queue, where they stay in order.
+    pub async fn send_ordered(&self, message: Message, sharding_key: &str) -> Result<SendResult, SendError> {
+        let hash = oxmq_protocol::hash::java_string_hash(sharding_key).unsigned_abs() as usize;
+        self.send_with_selector(message, |_, _| hash).await
+    }
+
+    /// The queues that messages of a topic can be sent to.
+    pub async fn publish_queues(&self, topic: &str) -> Result<Vec<MessageQueue>, SendError> {
+        let route = self.0.instance.publish_route(topic).await;
+        let route = route.map_err(|source| SendError::Failed { attempts: 0, source })?;
+        Ok(route.publish.clone())
+    }
+
+    /// Tells the brokers that this producer is gone and closes what was opened for it. Sends under way may fail.
+    pub async fn shutdown(&self) {
+        self.0.instance.leave(&as_member(&self.0)).await;
+        if self.0.owns_instance {
+            self.0.instance.shutdown().await;
+        }
+    }
+}
+
+impl Shared {
+    fn retry_rule(&self) -> RetryRule {
+        RetryRule {
+            attempts_max: self.send.retry_times.saturating_add(1),
+            only_when_unanswered: false,
+            when_not_store_ok: self.send.retry_another_broker_when_not_store_ok,
+        }
+    }
+
+    fn async_retry_rule(&self) -> RetryRule {
+        RetryRule {
+            attempts_max: self.send.retry_times_async.saturating_add(1),
+            only_when_unanswered: true,
+            when_not_store_ok: false,
+        }
+    }
+
+    async fn route(&self, prepared: &Prepared) -> Result<Arc<TopicRoute>, SendError> {
+        let route = self.instance.publish_route(prepared.topic()).await;
+        route.map_err(|source| SendError::Failed { attempts: 0, source })
+    }
+
+    fn choose<'a>(
+        &self,
+        route: &'a TopicRoute,
+        failed_broker: Option<&str>,
+        prepared: &Prepared,
+    ) -> Result<&'a MessageQueue, SendError> {
+        let now = Instant::now();
+        let faults = self.send.latency_fault_enable.then(|| self.latency_fault.lock());
+        let is_available = |broker_name: &str| {
+            faults
+                .as_ref()
+                .is_none_or(|faults| faults.is_available(broker_name, now))
+        };
+        let queue = self.queue_choice.pick(&route.publish, failed_broker, is_available);
+        queue.ok_or_else(|| no_queue(prepared))
+    }
+
+    /// Tries until the message is stored, the rule says no, or the time is over.
+    async fn send(&self, prepared: &Prepared, rule: RetryRule) -> Result<SendResult, SendError> {
+        let deadline = Instant::now() + self.send.timeout;
+        let mut failed_broker: Option<String> = None;
+        let mut attempts = 0;
+        loop {
+            let route = self.route(prepared).await?;
+            let queue = self.choose(&route, failed_broker.as_deref(), prepared)?;
+            attempts += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let result = self.attempt(prepared, queue, left).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !rule.tries_again(attempts, outcome(&result), left) {
+                return result.map_err(|source| SendError::Failed { attempts, source });
+            }
+            if let Err(error) = &result {
+                tracing::debug!(topic = prepared.topic(), broker = queue.broker_name, %error, "send is tried again");
+                if error.response_code() == Some(response_code::TOPIC_NOT_EXIST) {
+                    // The route may have moved on; when it cannot be read now, the old one serves.
+                    let _ = self.instance.refresh_route(prepared.topic()).await;
+                }
+            }
+            failed_broker = Some(queue.broker_name.clone());
+        }
+    }
+
+    async fn attempt(
+        &self,
+        prepared: &Prepared,
+        queue: &MessageQueue,
+        timeout: Duration,
+    ) -> Result<SendResult, ClientError> {
+        let started = Instant::now();
+        let called = async {
+            let addr = self.instance.master_addr(&queue.broker_name)?;
+            let remoting = self.instance.remoting();
+            let response = remoting.invoke(&addr, prepared.request(queue), timeout).await?;
+            Ok(SendResult::read(response, &prepared.msg_id, queue)?)
+        };
+        let result = called.await;
+        if self.send.latency_fault_enable {
+            let (latency, now) = (started.elapsed(), Instant::now());
+            let mut faults = self.latency_fault.lock();
+            faults.record(&queue.broker_name, latency, result.is_err(), now);
+        }
+        result
+    }
+}
+
+fn outcome(result: &Result<SendResult, ClientError>) -> Outcome {
+    match result {
+        Ok(stored) => Outcome::Stored(stored.status),
+        Err(ClientError::Call(CallError::Response { code, .. })) => Outcome::Refused { code: *code },
+        Err(_) => Outcome::Unanswered,
+    }
+}
+
+fn no_queue(prepared: &Prepared) -> SendError {
+    SendError::NoQueue {
+        topic: prepared.topic().to_owned(),
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as i64
+}
+
+fn as_member(shared: &Arc<Shared>) -> Arc<dyn Member> {
+    Arc::clone(shared) as Arc<dyn Member>
+}
+
+impl Member for Shared {
+    fn data(&self) -> MemberData {
+        MemberData::Producer(ProducerData {
+            group_name: self.message.producer_group.clone(),
+        })
+    }
+
+    fn on_route_change(&self, _: &str) {
+        // Each send looks at the route anew.
+    }
+
+    fn on_request(self: Arc<Self>, _: RemotingCommand) -> Answer {
+        Box::pin(std::future::ready(None))
+    }
+}

@@ -1,0 +1,55 @@
+//! Why a message was not sent.
+
+use oxmq_protocol::topic::NameError;
+use thiserror::Error;
+
+use crate::error::ClientError;
+
+/// A send failed. After `Failed` without an answer the message may be stored all the same.
+#[derive(Debug, Error)]
+pub enum SendError {
+    #[error("the message cannot be sent: {0}")]
+    Message(#[from] MessageError),
+    #[error("no queue of the topic {topic} can be written")]
+    NoQueue { topic: String },
+    #[error("{max} messages are on their way already")]
+    TooManyInFlight { max: usize },
+    /// The last of several attempts, or the only one.
+    #[error("{source} (attempt {attempts})")]
+    Failed { attempts: u32, source: ClientError },
+}
+
+impl SendError {
+    /// The code with which the broker refused, if one did.
+    pub fn response_code(&self) -> Option<i32> {
+        match self {
+            SendError::Failed { source, .. } => source.response_code(),
+            _ => None,
+        }
+    }
+}
+
+/// A message that no broker would take.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MessageError {
+    #[error(transparent)]
+    Topic(#[from] NameError),
+    #[error("clients may not send to {0}")]
+    ClosedTopic(String),
+    #[error("the body is empty")]
+    EmptyBody,
+    #[error("the body has {bytes} bytes, more than {max}")]
+    BodyTooLong { bytes: usize, max: usize },
+    #[error("the properties have {0} bytes, more than a message can hold")]
+    PropertiesTooLong(usize),
+    #[error("the property {0:?} is empty or has a separator in its name or value")]
+    Property(String),
+    #[error("the batch has no messages")]
+    EmptyBatch,
+    #[error("messages of a batch have one topic, this one has {0} and {1}")]
+    BatchTopics(String, String),
+    #[error("messages of a batch have no delay and go to no retry topic")]
+    BatchKind,
+    #[error("messages of a batch agree whether to wait for the store")]
+    BatchWait,
+}

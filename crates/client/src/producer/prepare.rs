@@ -1,0 +1,285 @@
+//! From a message to the request that carries it: checks, id, compression, header (spec: behaviour.md §6.2).
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use oxmq_protocol::batch;
+use oxmq_protocol::body::MessageQueue;
+use oxmq_protocol::compression::CompressionType;
+use oxmq_protocol::message::Message;
+use oxmq_protocol::message_id::UniqueIds;
+use oxmq_protocol::properties::{NAME_VALUE_SEPARATOR, PROPERTIES_BYTES_MAX, PROPERTY_SEPARATOR, Properties};
+use oxmq_protocol::requests::{SendMessageHeaderV2, request};
+use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
+use oxmq_protocol::{RemotingCommand, property};
+
+use super::MessageError;
+
+/// Queues of a topic that the send creates.
+const DEFAULT_TOPIC_QUEUE_NUMS: i32 = 4;
+
+/// What the broker may add to the properties of a message.
+const BROKER_PROPERTIES_BYTES: usize = 256;
+
+/// The settings that shape a message.
+#[derive(Debug, Clone)]
+pub(crate) struct MessageSettings {
+    pub(crate) producer_group: String,
+    pub(crate) message_bytes_max: usize,
+    /// Bodies from here on are compressed.
+    pub(crate) compress_body_over: usize,
+    pub(crate) compression: CompressionType,
+    pub(crate) compression_level: u32,
+}
+
+/// A message ready to go, as often as it takes.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) msg_id: String,
+    header: SendMessageHeaderV2,
+    body: Bytes,
+}
+
+impl Prepared {
+    pub(crate) fn message(
+        mut message: Message,
+        settings: &MessageSettings,
+        now_ms: i64,
+    ) -> Result<Prepared, MessageError> {
+        check(&message, settings)?;
+        let msg_id = give_id(&mut message, now_ms);
+        let mut header = header(&message.topic, settings, now_ms);
+        header.flag = message.flag;
+        header.properties = Some(message.properties.encoded_text());
+        let mut body = message.body;
+        if body.len() >= settings.compress_body_over {
+            body = settings.compression.compress(&body, settings.compression_level).into();
+            header.sys_flag |= settings.compression.sys_flag();
+        }
+        Ok(Prepared { msg_id, header, body })
+    }
+
+    pub(crate) fn batch(
+        mut messages: Vec<Message>,
+        settings: &MessageSettings,
+        now_ms: i64,
+    ) -> Result<Prepared, MessageError> {
+        check_batch(&messages, settings)?;
+        let ids: Vec<_> = messages.iter_mut().map(|message| give_id(message, now_ms)).collect();
+        let body = batch::encode(&messages);
+        if body.len() > settings.message_bytes_max {
+            return Err(MessageError::BodyTooLong {
+                bytes: body.len(),
+                max: settings.message_bytes_max,
+            });
+        }
+        let wait = messages[0].wait_store_msg_ok().to_string();
+        let properties: Properties = [(property::WAIT_STORE_MSG_OK, wait)].into_iter().collect();
+        let mut header = header(&messages[0].topic, settings, now_ms);
+        header.properties = Some(properties.encoded_text());
+        header.batch = true;
+        Ok(Prepared {
+            msg_id: ids.join(","),
+            header,
+            body,
+        })
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.header.topic
+    }
+
+    pub(crate) fn request(&self, queue: &MessageQueue) -> RemotingCommand {
+        let header = SendMessageHeaderV2 {
+            queue_id: queue.queue_id,
+            broker_name: Some(queue.broker_name.clone()),
+            ..self.header.clone()
+        };
+        match header.batch {
+            true => RemotingCommand::request::<request::SendBatchMessage>(&header, self.body.clone()),
+            false => RemotingCommand::request::<request::SendMessageV2>(&header, self.body.clone()),
+        }
+    }
+}
+
+fn header(topic: &str, settings: &MessageSettings, now_ms: i64) -> SendMessageHeaderV2 {
+    SendMessageHeaderV2 {
+        producer_group: settings.producer_group.clone(),
+        topic: topic.to_owned(),
+        default_topic: AUTO_CREATE_TOPIC.to_owned(),
+        default_topic_queue_nums: DEFAULT_TOPIC_QUEUE_NUMS,
+        born_timestamp: now_ms,
+        reconsume_times: Some(0),
+        ..SendMessageHeaderV2::default()
+    }
+}
+
+fn check(message: &Message, settings: &MessageSettings) -> Result<(), MessageError> {
+    topic::validate_topic(&message.topic)?;
+    if topic::is_closed_to_clients(&message.topic) {
+        return Err(MessageError::ClosedTopic(message.topic.clone()));
+    }
+    if message.body.is_empty() {
+        return Err(MessageError::EmptyBody);
+    }
+    if message.body.len() > settings.message_bytes_max {
+        return Err(MessageError::BodyTooLong {
+            bytes: message.body.len(),
+            max: settings.message_bytes_max,
+        });
+    }
+    for (name, value) in message.properties.iter() {
+        let is_bad = |text: &str| {
+            let separators = [NAME_VALUE_SEPARATOR, PROPERTY_SEPARATOR];
+            text.is_empty() || text.bytes().any(|byte| separators.contains(&byte))
+        };
+        if is_bad(name) || is_bad(value) {
+            return Err(MessageError::Property(name.to_owned()));
+        }
+    }
+    let properties_bytes = message.properties.encoded_bytes() + BROKER_PROPERTIES_BYTES;
+    match properties_bytes > PROPERTIES_BYTES_MAX {
+        true => Err(MessageError::PropertiesTooLong(properties_bytes)),
+        false => Ok(()),
+    }
+}
+
+fn check_batch(messages: &[Message], settings: &MessageSettings) -> Result<(), MessageError> {
+    let first = messages.first().ok_or(MessageError::EmptyBatch)?;
+    for message in messages {
+        check(message, settings)?;
+        if message.topic != first.topic {
+            return Err(MessageError::BatchTopics(first.topic.clone(), message.topic.clone()));
+        }
+        if message.delay_level() > 0 || topic::is_retry(&message.topic) {
+            return Err(MessageError::BatchKind);
+        }
+        if message.wait_store_msg_ok() != first.wait_store_msg_ok() {
+            return Err(MessageError::BatchWait);
+        }
+    }
+    Ok(())
+}
+
+/// The id of a message; one that has none gets one.
+fn give_id(message: &mut Message, now_ms: i64) -> String {
+    if let Some(id) = message.unique_id() {
+        return id.to_owned();
+    }
+    let id = unique_ids().next(now_ms);
+    message.properties.set(property::UNIQUE_CLIENT_MESSAGE_ID, id.as_str());
+    id
+}
+
+/// Ids are unique within the process, so all of its producers draw from here. The address only tells processes apart
+/// together with the random number; it need not be one that can be reached.
+fn unique_ids() -> &'static UniqueIds {
+    static IDS: OnceLock<UniqueIds> = OnceLock::new();
+    IDS.get_or_init(|| {
+        let random = RandomState::new().hash_one(std::process::id());
+        let ip = IpAddr::V4(Ipv4Addr::from_bits((random >> 32) as u32));
+        let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;
+        UniqueIds::new(ip, std::process::id(), random as u32, utc_offset_ms)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oxmq_protocol::FieldSet;
+
+    fn settings() -> MessageSettings {
+        MessageSettings {
+            producer_group: "g".into(),
+            message_bytes_max: 10_000,
+            compress_body_over: 4096,
+            compression: CompressionType::Zlib,
+            compression_level: 5,
+        }
+    }
+
+    fn sent(prepared: &Prepared) -> (SendMessageHeaderV2, Bytes) {
+        let request = prepared.request(&MessageQueue::new("t", "b0", 3));
+        let header = SendMessageHeaderV2::read(&request.header.ext_fields).unwrap();
+        assert_eq!(request.header.code, if header.batch { 320 } else { 310 });
+        (header, request.body)
+    }
+
+    #[test]
+    fn every_message_gets_an_id_and_keeps_the_one_it_has() {
+        let first = Prepared::message(Message::new("t", "body"), &settings(), 5).unwrap();
+        let second = Prepared::message(Message::new("t", "body"), &settings(), 5).unwrap();
+        assert_ne!(first.msg_id, second.msg_id);
+        let (header, body) = sent(&first);
+        let properties = Properties::decode(header.properties.unwrap().as_bytes());
+        assert_eq!(properties.get("UNIQ_KEY"), Some(first.msg_id.as_str()));
+        assert_eq!(
+            (header.queue_id, header.broker_name.as_deref(), &body[..]),
+            (3, Some("b0"), &b"body"[..])
+        );
+        let given = Message::new("t", "body").with_property("UNIQ_KEY", "mine");
+        assert_eq!(Prepared::message(given, &settings(), 5).unwrap().msg_id, "mine");
+    }
+
+    #[test]
+    fn long_bodies_are_compressed() {
+        let long = Message::new("t", vec![b'x'; 4096]);
+        let (header, body) = sent(&Prepared::message(long, &settings(), 5).unwrap());
+        assert_eq!(header.sys_flag, 0x301);
+        assert_eq!(CompressionType::Zlib.decompress(&body, 4096).unwrap(), vec![b'x'; 4096]);
+        let short = Message::new("t", vec![b'x'; 4095]);
+        let (header, body) = sent(&Prepared::message(short, &settings(), 5).unwrap());
+        assert_eq!((header.sys_flag, body.len()), (0, 4095));
+    }
+
+    #[test]
+    fn messages_that_no_broker_takes_are_refused_here() {
+        let refused = |message: Message| Prepared::message(message, &settings(), 5).unwrap_err();
+        assert_eq!(refused(Message::new("t", "")), MessageError::EmptyBody);
+        assert_eq!(
+            refused(Message::new("t", vec![0; 10_001])),
+            MessageError::BodyTooLong {
+                bytes: 10_001,
+                max: 10_000
+            }
+        );
+        assert!(matches!(refused(Message::new("a/b", "x")), MessageError::Topic(_)));
+        assert!(matches!(
+            refused(Message::new("SCHEDULE_TOPIC_XXXX", "x")),
+            MessageError::ClosedTopic(_)
+        ));
+        let bad = Message::new("t", "x").with_property("p", "a\u{2}b");
+        assert_eq!(refused(bad), MessageError::Property("p".into()));
+        let long = Message::new("t", "x").with_property("p", "v".repeat(33_000));
+        assert!(matches!(refused(long), MessageError::PropertiesTooLong(_)));
+    }
+
+    #[test]
+    fn a_batch_carries_its_messages_in_one_body() {
+        let messages = vec![Message::new("t", "a").with_tags("x"), Message::new("t", "b")];
+        let prepared = Prepared::batch(messages, &settings(), 5).unwrap();
+        let (header, body) = sent(&prepared);
+        assert!(header.batch && header.sys_flag == 0);
+        assert_eq!(prepared.msg_id.split(',').count(), 2);
+        let bodies: Vec<_> = batch::items(&body).map(|item| item.unwrap().body).collect();
+        assert_eq!(bodies, [b"a", b"b"]);
+    }
+
+    #[test]
+    fn batches_are_of_one_kind() {
+        let refused = |messages: Vec<Message>| Prepared::batch(messages, &settings(), 5).unwrap_err();
+        let plain = || Message::new("t", "x");
+        assert_eq!(refused(vec![]), MessageError::EmptyBatch);
+        assert_eq!(
+            refused(vec![plain(), Message::new("u", "x")]),
+            MessageError::BatchTopics("t".into(), "u".into())
+        );
+        assert_eq!(refused(vec![plain().with_delay_level(3)]), MessageError::BatchKind);
+        assert_eq!(
+            refused(vec![plain(), plain().with_property("WAIT", "false")]),
+            MessageError::BatchWait
+        );
+    }
+}
