@@ -163,6 +163,7 @@ fn groups_are_created_listed_forbidden_and_deleted() {
     let delete = DeleteSubscriptionGroupHeader {
         group_name: "g".into(),
         clean_offset: true,
+        remove_offset: None,
     };
     client.ok::<request::DeleteSubscriptionGroup>(&delete, "");
     assert_eq!(

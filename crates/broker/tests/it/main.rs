@@ -5,6 +5,11 @@
 mod admin;
 mod consumers;
 mod delays;
+mod harness;
+mod hostile;
 mod node;
 mod offsets;
+mod pulls;
 mod send_back;
+mod sends;
+mod shell;
