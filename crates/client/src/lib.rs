@@ -3,12 +3,14 @@
 //! An [`Instance`] is one client in the eyes of the servers. It owns the connections, the routes and the heartbeats;
 //! producers and consumers are its members and usually create one of their own.
 
+mod admin;
 mod consumer;
 mod error;
 mod instance;
 mod latency_fault;
 mod producer;
 
+pub use admin::Admin;
 pub use error::ClientError;
 pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue};

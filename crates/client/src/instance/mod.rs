@@ -19,8 +19,8 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, MASTER_ID, ProducerData, TopicRouteData};
 use oxmq_protocol::requests::{GetRouteInfoHeader, UnregisterClientHeader, request};
-use oxmq_protocol::{RemotingCommand, json, response_code, topic};
-use oxmq_remoting::{ClientConfig, RemotingClient, RequestHandler};
+use oxmq_protocol::{RemotingCommand, Request, json, response_code, topic};
+use oxmq_remoting::{ClientConfig, RemotingClient, Reply, RequestHandler};
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -164,6 +164,16 @@ impl Instance {
     /// The connections, for calls to brokers.
     pub fn remoting(&self) -> &RemotingClient {
         &self.0.remoting
+    }
+
+    pub fn name_server_addrs(&self) -> &[String] {
+        self.0.name_servers.addrs()
+    }
+
+    /// Asks one name server; which one does not matter, they all know the same.
+    pub async fn call_name_server<R: Request>(&self, header: &R::Header) -> Result<Reply<R>, ClientError> {
+        let (remoting, timeout) = (&self.0.remoting, self.0.config.api_timeout);
+        Ok(self.0.name_servers.call::<R>(remoting, header, timeout).await?)
     }
 
     /// The route of a topic that exists, from the cache or from a name server.
