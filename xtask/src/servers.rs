@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -144,6 +144,12 @@ impl Cluster {
     }
 
     fn start_namesrv(&mut self) -> anyhow::Result<()> {
+        for addr in [self.namesrv_addr(), self.broker_addr()] {
+            ensure!(
+                !accepts(&addr),
+                "{addr} is taken, perhaps by servers of an earlier run that was killed"
+            );
+        }
         let dir = &self.options.dir;
         let conf = format!(
             "listenPort={}\nbindAddress=127.0.0.1\nkvConfigPath={1}/kvConfig.json\nconfigStorePath={1}/namesrv.properties\n",
@@ -315,17 +321,25 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn stop(mut child: Child) -> anyhow::Result<()> {
-    kill_process(Pid::from_child(&child), Signal::TERM)?;
-    let deadline = Instant::now() + STOP_TIMEOUT;
-    while child.try_wait()?.is_none() {
+/// Waits for the end of a process; kills it and returns nothing when it takes longer than this.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
         if Instant::now() > deadline {
             child.kill()?;
             child.wait()?;
-            bail!("does not end on SIGTERM");
+            return Ok(None);
         }
         sleep(POLL_INTERVAL);
     }
+}
+
+fn stop(mut child: Child) -> anyhow::Result<()> {
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    wait(&mut child, STOP_TIMEOUT)?.context("does not end on SIGTERM")?;
     Ok(())
 }
 

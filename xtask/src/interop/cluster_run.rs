@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -17,7 +18,8 @@ use super::programs::Client;
 use super::{Outcome, Outcomes};
 use crate::servers::{Cluster, target_dir};
 
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+/// For everything that one program has to do.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(300);
 
 enum Event {
     Result(Client, Value),
@@ -46,7 +48,7 @@ pub(super) fn run(cluster: &mut Cluster, clients: &[Client], cases: &[&str]) -> 
     let mut outcomes = Outcomes::new();
     for client in clients {
         for case in cases {
-            let missing = Outcome::Failed("no result".to_owned());
+            let missing = Outcome::Failed(format!("no result, see {}", home(*client).display()));
             outcomes.insert((client.name().to_owned(), (*case).to_owned()), missing);
         }
     }
@@ -54,8 +56,13 @@ pub(super) fn run(cluster: &mut Cluster, clients: &[Client], cases: &[&str]) -> 
     Ok(outcomes)
 }
 
+/// The folder of what the client and its program write.
+fn home(client: Client) -> PathBuf {
+    target_dir().join("interop/home").join(client.name())
+}
+
 fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event>) -> anyhow::Result<Program> {
-    let home = target_dir().join("interop/home").join(client.name());
+    let home = home(client);
     if home.exists() {
         fs::remove_dir_all(&home)?;
     }

@@ -108,7 +108,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         "\n{passed} passed, {failed} failed in {} s",
         started.elapsed().as_secs()
     );
-    ensure!(failed == 0, "the interoperability suite failed");
+    if failed > 0 {
+        std::process::exit(1);
+    }
     Ok(())
 }
 
@@ -281,6 +283,9 @@ fn report(results: &[(Setup, Outcomes)]) -> (usize, usize) {
             clients.iter().map(|name| format!("{name:19}")).collect::<String>()
         );
         for case in setup.cases.iter().copied().chain(setup.mqadmin.then_some(MQADMIN)) {
+            if !outcomes.keys().any(|(_, name)| name == case) {
+                continue;
+            }
             print!("  {case:20}");
             for client in &clients {
                 let cell = match outcomes.get(&((*client).to_owned(), case.to_owned())) {

@@ -1,7 +1,17 @@
 //! The original's `mqadmin` in one scenario, its output compared with what it prints against the original.
+//!
+//! The expected output is `tests/interop/mqadmin.txt`, rewritten by `--bless` from a run against the original.
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::cluster_run::TIME_LIMIT;
 use super::{Outcome, programs};
-use crate::servers::Cluster;
+use crate::servers::{Cluster, target_dir, wait};
 
 const VERSION: &str = "5.5.0";
 
@@ -9,6 +19,69 @@ pub(super) fn build() -> anyhow::Result<()> {
     programs::build_java(VERSION)
 }
 
-pub(super) fn run(_cluster: &Cluster, _bless: bool) -> anyhow::Result<Outcome> {
-    Ok(Outcome::Skipped)
+pub(super) fn run(cluster: &Cluster, bless: bool) -> anyhow::Result<Outcome> {
+    let home = target_dir().join("interop/home/mqadmin");
+    fs::create_dir_all(&home)?;
+    let output = home.join("output.txt");
+    let mut command = programs::java_program(VERSION, &home);
+    command
+        .arg("oxmq.interop.MqAdmin")
+        .args([cluster.namesrv_addr(), cluster.broker_addr()])
+        .stdin(Stdio::null())
+        .stdout(File::create(&output)?)
+        .stderr(File::create(home.join("stderr.log"))?);
+    let mut child = command.spawn().context("cannot start java")?;
+    let status = wait(&mut child, TIME_LIMIT)?;
+    if !status.is_some_and(|status| status.success()) {
+        return Ok(Outcome::Failed(format!(
+            "the scenario did not end well, see {}",
+            home.display()
+        )));
+    }
+    let actual = fs::read_to_string(output)?;
+    if bless {
+        fs::write(expected_path(), &actual)?;
+    }
+    let expected = fs::read_to_string(expected_path())?;
+    let differences = differences(&expected, &actual);
+    Ok(if differences.is_empty() {
+        Outcome::Passed(Value::Null)
+    } else {
+        Outcome::Failed(differences)
+    })
+}
+
+fn expected_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .with_file_name("tests")
+        .join("interop/mqadmin.txt")
+}
+
+/// What is printed differently, command by command.
+fn differences(expected: &str, actual: &str) -> String {
+    let mut result = String::new();
+    let (expected, actual) = (commands(expected), commands(actual));
+    for i in 0..expected.len().max(actual.len()) {
+        let (expected, actual) = (
+            expected.get(i).copied().unwrap_or(""),
+            actual.get(i).copied().unwrap_or(""),
+        );
+        if expected == actual {
+            continue;
+        }
+        result.push_str(&format!("\n    $ {}\n", expected.lines().next().unwrap_or("")));
+        let (mut missing, mut unexpected): (Vec<_>, Vec<_>) = (expected.lines().collect(), actual.lines().collect());
+        missing.retain(|line| !actual.lines().any(|other| other == *line));
+        unexpected.retain(|line| !expected.lines().any(|other| other == *line));
+        result.extend(missing.iter().map(|line| format!("    - {line}\n")));
+        result.extend(unexpected.iter().map(|line| format!("    + {line}\n")));
+        if missing.is_empty() && unexpected.is_empty() {
+            result.push_str("    the same lines in another order or number\n");
+        }
+    }
+    result
+}
+
+fn commands(text: &str) -> Vec<&str> {
+    text.split("\n$ ").collect()
 }

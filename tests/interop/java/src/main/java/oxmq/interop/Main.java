@@ -49,7 +49,17 @@ public final class Main {
 
     private static final String LAST = "broker-restart";
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            runAll(args);
+            System.exit(0);
+        } catch (Throwable failure) {
+            failure.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void runAll(String[] args) throws Exception {
         Env env = new Env(args[0], args[1]);
         boolean last = false;
         ExecutorService threads = Executors.newCachedThreadPool();
@@ -66,7 +76,6 @@ public final class Main {
         if (last) {
             runCase(env, LAST);
         }
-        System.exit(0);
     }
 
     /** Tells the suite that the broker may be restarted now, and returns when it has been. */

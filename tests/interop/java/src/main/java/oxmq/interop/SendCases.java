@@ -26,6 +26,7 @@ import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.tools.command.topic.DeleteTopicSubCommand;
 
 /** Every way of sending, and the topics that it needs. */
 final class SendCases {
@@ -172,8 +173,7 @@ final class SendCases {
         facts.put("sent in spite of permission", env.producer.send(Env.message(topic, "tag", "refused"),
             new MessageQueue(topic, "broker-a", 0)).getSendStatus().name());
 
-        env.admin.deleteTopicInBroker(new TreeSet<>(Arrays.asList(env.brokerAddr())), topic);
-        env.admin.deleteTopicInNameServer(new TreeSet<>(Arrays.asList(env.namesrv)), "DefaultCluster", topic);
+        DeleteTopicSubCommand.deleteTopic(env.admin, "DefaultCluster", topic);
         try {
             env.admin.examineTopicRouteInfo(topic);
             throw new AssertionError("a deleted topic still has a route");

@@ -1,0 +1,181 @@
+package oxmq.interop;
+
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.tools.command.MQAdminStartup;
+
+/**
+ * {@code MqAdmin <name server> <broker>}: one scenario of {@code mqadmin} commands, run inside this process because
+ * a JVM for each would take a second. Prints each command with its output, in which everything that differs from
+ * run to run (addresses, ids, times, rates) is replaced by a word.
+ */
+public final class MqAdmin {
+    private static final String TOPIC = "mqadmin-topic";
+    private static final String GROUP = "mqadmin-group";
+
+    private final PrintStream console = System.out;
+    private final PrintStream errors = System.err;
+    private final String namesrv;
+    private final String broker;
+    /** While a command runs: the threads of other clients. */
+    private volatile Set<Thread> lasting;
+    private String uniqueId = "none yet";
+    private String offsetId = "none yet";
+
+    private MqAdmin(String namesrv, String broker) {
+        this.namesrv = namesrv;
+        this.broker = broker;
+    }
+
+    public static void main(String[] args) throws Exception {
+        try {
+            MqAdmin mqAdmin = new MqAdmin(args[0], args[1]);
+            Thread alarm = new Thread(mqAdmin::hurryShutdowns);
+            alarm.setDaemon(true);
+            alarm.start();
+            mqAdmin.scenario(new Env(args[0], "mqadmin"));
+            System.exit(0);
+        } catch (Throwable failure) {
+            failure.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    /** Every command ends with a client's shutdown, which waits up to 3 s for a thread that sleeps: wakes it up. */
+    private void hurryShutdowns() {
+        while (true) {
+            LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(50));
+            Set<Thread> others = lasting;
+            eventThreads().filter(thread -> others != null && !others.contains(thread)).forEach(Thread::interrupt);
+        }
+    }
+
+    private static Stream<Thread> eventThreads() {
+        Thread[] threads = new Thread[1000];
+        return Arrays.stream(threads, 0, Thread.enumerate(threads))
+            .filter(thread -> thread.getName().equals("NettyEventExecutor"));
+    }
+
+    private void scenario(Env env) throws Exception {
+        commands("clusterList", "topicList", "topicList -c", "brokerStatus -b BROKER", "topicClusterList -t TBW102");
+
+        commands("updateTopic -c DefaultCluster -t TOPIC -r 4 -w 4", "updateTopic -b BROKER -t ordered -r 2 -w 3 -o true",
+            "updateTopic -b BROKER -t in/valid", "updateTopic -b BROKER -t TBW102");
+        Env.await("routes", () -> !env.admin.examineTopicRouteInfo(TOPIC).getQueueDatas().isEmpty()
+            && !env.admin.examineTopicRouteInfo("ordered").getQueueDatas().isEmpty());
+        commands("topicList", "topicRoute -t TOPIC", "topicRoute -t TOPIC -l", "topicRoute -t ordered",
+            "topicRoute -t missing", "topicStatus -t TOPIC", "topicStatus -t missing", "topicClusterList -t TOPIC",
+            "updateTopicPerm -t TOPIC -p 4 -b BROKER", "updateTopicPerm -t TOPIC -p 6 -c DefaultCluster",
+            "updateOrderConf -t TOPIC -m put -v broker-a:4", "updateOrderConf -t TOPIC -m get",
+            "updateOrderConf -t TOPIC -m delete", "updateKvConfig -s space -k key -v value",
+            "deleteKvConfig -s space -k key", "wipeWritePerm -b broker-a", "addWritePerm -b broker-a");
+
+        commands("updateSubGroup -c DefaultCluster -g GROUP -s true -m true -d false -q 2 -r 5 -i 0 -w 1 -a true",
+            "updateSubGroup -b BROKER -g GROUP -s true", "getConsumerConfig -g GROUP", "consumerProgress -g GROUP",
+            "consumerConnection -g GROUP", "producerConnection -g nobody -t TOPIC");
+
+        int queue = 0;
+        for (String body : Env.bodies("message", 10)) {
+            SendResult sent = env.producer.send(Env.message(TOPIC, "tag", body),
+                new MessageQueue(TOPIC, "broker-a", queue++ % 4));
+            uniqueId = sent.getMsgId();
+            offsetId = sent.getOffsetMsgId();
+        }
+        Env.await("index", () -> env.reader.queryMessage(TOPIC, "key-message-009", 1, 0, Long.MAX_VALUE).getMessageList()
+            .size() == 1);
+        Received received = new Received();
+        DefaultMQPushConsumer consumer = env.consumer("group");
+        consumer.setConsumerGroup(GROUP);
+        consumer.setPersistConsumerOffsetInterval(100);
+        consumer.subscribe(TOPIC, "tag || other");
+        consumer.registerMessageListener(received.concurrently());
+        consumer.start();
+        received.awaitExactly("messages", Env.bodies("message", 10));
+        Env.await("offsets", () -> env.admin.examineConsumeStats(GROUP).computeTotalDiff() == 0
+            && env.admin.examineConsumeStats(GROUP, TOPIC).getOffsetTable().size() == 4);
+        commands("topicStatus -t TOPIC", "topicStatus -t ordered", "consumerProgress -g GROUP",
+            "consumerProgress -g GROUP -s true", "consumerConnection -g GROUP",
+            "producerConnection -g mqadmin_shared -t TOPIC", "queryMsgByKey -t TOPIC -k key-message-003",
+            "queryMsgByKey -t TOPIC -k nothing", "queryMsgByOffset -t TOPIC -b broker-a -i 1 -o 1",
+            "queryMsgById -t TOPIC -i OFFSET_ID", "queryMsgByUniqueKey -t TOPIC -i UNIQUE_ID",
+            "printMsg -t TOPIC -d false", "brokerConsumeStats -b BROKER", "statsAll -t TOPIC");
+
+        consumer.shutdown();
+        commands("consumerConnection -g GROUP", "consumerProgress -g GROUP", "consumerProgress",
+            "resetOffsetByTime -g GROUP -t TOPIC -s 0", "resetOffsetByTime -g GROUP -t TOPIC -s now",
+            "cloneGroupOffset -s GROUP -d other-group -t TOPIC -o false", "consumerProgress -g GROUP",
+            "clusterList", "clusterList -m", "brokerStatus -b BROKER", "brokerStatus -c DefaultCluster");
+
+        commands("deleteSubGroup -b BROKER -g GROUP -r true", "consumerProgress -g GROUP",
+            "deleteTopic -c DefaultCluster -t TOPIC", "deleteTopic -c DefaultCluster -t ordered", "topicList",
+            "topicRoute -t TOPIC", "topicStatus -t TOPIC");
+    }
+
+    private void commands(String... lines) {
+        for (String line : lines) {
+            String[] words = (line.replace("BROKER", broker).replace("UNIQUE_ID", uniqueId)
+                .replace("OFFSET_ID", offsetId).replace("TOPIC", TOPIC).replace("GROUP", GROUP) + " -n " + namesrv)
+                .split(" ");
+            ByteArrayOutputStream output = new ByteArrayOutputStream();
+            System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
+            System.setErr(System.out);
+            lasting = eventThreads().collect(Collectors.toSet());
+            MQAdminStartup.main0(words, null);
+            lasting = null;
+            System.setOut(console);
+            System.setErr(errors);
+            console.println("$ mqadmin " + line);
+            console.println(normal(words[0], output.toString(StandardCharsets.UTF_8)));
+        }
+    }
+
+    private String normal(String command, String output) {
+        Stream<String> lines = Arrays.stream(output.split("\n"))
+            // Where the tool's own code failed is not the server's business.
+            .filter(line -> !line.matches("\\s+at .*|\\s+\\.\\.\\. .*") && !line.contains("|-"))
+            .map(line -> line.replace(namesrv, "NAMESRV").replace(broker, "BROKER").replace(offsetId, "OFFSET_ID")
+                .replace(uniqueId, "UNIQUE_ID")
+                .replaceAll("[0-9.:a-f]+@[0-9]+#[0-9]+", "CLIENT")
+                .replaceAll("\\b[0-9A-F]{32,56}\\b", "ID")
+                .replaceAll("127\\.0\\.0\\.1(:[0-9]+)?", "ADDRESS")
+                .replaceAll("[0-9]{4}-[0-9]{2}-[0-9]{2}[ #][0-9:]{8}([,.:][0-9]{3})?", "TIME")
+                .replaceAll("\\b[0-9]{13}\\b", "MILLIS")
+                .replaceAll("\\b[0-9]+\\.[0-9]+\\b", "RATE")
+                .replaceAll("\\b[0-9]+ms\\b", "Nms")
+                .replaceAll("\\b[0-9]+-[0-9]+\\(", "PROGRESS(")
+                .replaceAll("_/[^ :]*", "_PATH")
+                .replaceAll(" +", " ").stripTrailing()
+                .replaceAll("(OFFLINE|PULL|PUSH \\w+) [0-9]+ ([0-9]+)$", "$1 TPS $2"));
+        switch (command) {
+            // Of the status only a few numbers are the same every time.
+            case "brokerStatus":
+                lines = lines.map(line -> line.matches("(BROKER )?(msg|.*Capacity|brokerVersion).*") ? line
+                    : line.replaceAll("[0-9]+", "N"))
+                    .map(line -> line.replaceAll("(\\w+Tps|putMessageDistributeTime|remainHowMany\\w+) ?:.*", "$1 : SAMPLES"));
+                break;
+            // Counts samples that are taken every ten seconds.
+            case "statsAll":
+                lines = lines.map(line -> line.replaceAll(" [0-9]+", " N"));
+                break;
+            // In the order of some hash table.
+            case "topicList":
+            case "resetOffsetByTime":
+            case "brokerConsumeStats":
+            case "consumerProgress":
+                lines = lines.sorted();
+                break;
+            default:
+        }
+        return lines.collect(Collectors.joining("\n"));
+    }
+}
