@@ -153,3 +153,79 @@ fn remove<K: std::hash::Hash + Eq>(lists: &mut HashMap<K, SmallVec<[usize; 2]>>,
     }
     gone
 }
+
+#[cfg(test)]
+mod tests {
+    use oxmq_store::disk::RealDisk;
+    use oxmq_store::{MessageStore, StoreConfig};
+
+    use super::*;
+    use crate::mailbox::Mailboxes;
+
+    /// Two queues of a store that nobody writes to.
+    fn queues() -> [Arc<ConsumeQueue>; 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = StoreConfig::new(folder.path());
+        config.commit_log_file_bytes = 64 * 1024;
+        config.background_threads = false;
+        let store = MessageStore::open(config, Arc::new(RealDisk), Arc::new(Mailboxes::new(1))).unwrap();
+        [0, 1].map(|queue_id| store.queue_or_create("orders", queue_id))
+    }
+
+    fn mask(queue: &ConsumeQueue) -> u64 {
+        queue.wait_mask.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn what_arrives_wakes_its_queue_only() {
+        let [first, second] = queues();
+        let mut waiting = WaitingPulls::new(3);
+        waiting.add(&first, 1, 900, "a").unwrap();
+        waiting.add(&second, 1, 700, "b").unwrap();
+        waiting.add(&first, 2, 800, "c").unwrap();
+        assert_eq!((mask(&first), mask(&second)), (8, 8));
+        assert_eq!(waiting.take_queue(&first), [(1000, "a"), (1000, "c")]);
+        assert_eq!(waiting.take_queue(&first), []);
+        assert_eq!(waiting.take_all(), ["b"]);
+        assert_eq!(mask(&second), 0);
+    }
+
+    #[test]
+    fn time_ends_a_wait_in_steps() {
+        let [queue, _] = queues();
+        let mut waiting = WaitingPulls::new(0);
+        waiting.add(&queue, 1, 501, "late").unwrap();
+        waiting.add(&queue, 1, 499, "soon").unwrap();
+        assert_eq!(waiting.next_deadline_ms(), Some(500));
+        assert!(waiting.take_expired(499).is_empty());
+        assert_eq!(waiting.take_expired(500), ["soon"]);
+        assert_eq!((waiting.next_deadline_ms(), mask(&queue)), (Some(1000), 1));
+        assert_eq!(waiting.take_expired(u64::MAX), ["late"]);
+        assert_eq!((waiting.next_deadline_ms(), mask(&queue)), (None, 0));
+    }
+
+    #[test]
+    fn a_closed_connection_waits_for_nothing() {
+        let [first, second] = queues();
+        let mut waiting = WaitingPulls::new(0);
+        for queue in [&first, &second, &first] {
+            waiting.add(queue, 7, 500, 7).unwrap();
+        }
+        waiting.add(&first, 8, 500, 8).unwrap();
+        waiting.drop_connection(7);
+        waiting.drop_connection(7);
+        assert_eq!((mask(&first), mask(&second)), (1, 0));
+        assert_eq!(waiting.take_queue(&first), [(500, 8)]);
+    }
+
+    #[test]
+    fn one_connection_cannot_take_all_the_room() {
+        let [queue, _] = queues();
+        let mut waiting = WaitingPulls::new(0);
+        for _ in 0..WAITING_PER_CONNECTION_MAX {
+            waiting.add(&queue, 1, 500, ()).unwrap();
+        }
+        assert_eq!(waiting.add(&queue, 1, 500, ()), Err(()));
+        assert_eq!(waiting.add(&queue, 2, 500, ()), Ok(()));
+    }
+}
