@@ -4,10 +4,13 @@
 pub(crate) mod allocate;
 mod assignment;
 mod broker_calls;
+mod engine;
+pub(crate) mod listener;
 mod offset_file;
 mod offset_store;
 mod process_queue;
-mod pull_request;
+pub(crate) mod pull_request;
+pub(crate) mod push;
 mod queue_lock;
 mod retry;
 mod start_offset;

@@ -154,12 +154,13 @@ fn read_messages(
     reply: &PullMessageReply,
 ) -> Result<Vec<MessageExt>, ClientError> {
     let mut messages = decode_messages(body, true)?;
+    let delta = reply.offset_delta.unwrap_or(0);
+    messages.iter_mut().for_each(|message| message.queue_offset += delta);
     // An inner batch is stored as one entry of which a consumer may need only the end.
     messages.retain(|message| message.queue_offset >= pull.queue_offset && takes(pull.subscription, message));
     let (min_offset, max_offset) = (reply.min_offset.to_string(), reply.max_offset.to_string());
     for message in &mut messages {
         message.broker_name.clone_from(&pull.queue.broker_name);
-        message.queue_offset += reply.offset_delta.unwrap_or(0);
         let properties = &mut message.message.properties;
         properties.set(property::MIN_OFFSET, min_offset.as_str());
         properties.set(property::MAX_OFFSET, max_offset.as_str());
@@ -201,7 +202,7 @@ mod tests {
     fn check(subscription: &SubscriptionData, response: RemotingCommand) -> Result<PullResult, ClientError> {
         let pull = PullRequest {
             queue: &MessageQueue::new("t", "b", 0),
-            queue_offset: 1,
+            queue_offset: 101,
             max_msg_nums: 32,
             max_msg_bytes: 1,
             suspend: None,

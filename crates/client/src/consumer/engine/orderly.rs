@@ -1,0 +1,107 @@
+//! Listeners that get one queue's messages one after the other (spec: behaviour.md §6.7).
+//!
+//! Each queue has a worker of its own, so "one at a time" needs no lock here. Java lets a worker run for 60 s before
+//! another gets its thread; here a worker waits for its turn before every batch, which is fairer and needs no limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::{Delivery, Engine, OwnedQueue};
+use crate::consumer::broker_calls::now_millis;
+use crate::consumer::listener::{self, ConsumeOrderlyStatus, Messages};
+use crate::consumer::retry::{max_reconsume_times_orderly, retry_message};
+
+const LOCK_RETRY_DELAY: Duration = Duration::from_secs(3);
+
+impl Engine {
+    /// Runs until the queue is given up or the consumer stops, but never ends in the middle of a batch.
+    pub(super) async fn work_orderly(self: Arc<Self>, owned: Arc<OwnedQueue>) {
+        loop {
+            if owned.is_dropped() || self.is_stopped() {
+                return;
+            }
+            if self.holds_locks() && !owned.is_locked() {
+                if !self.lock_again(&owned).await {
+                    debug!(queue = %owned.queue, "waiting for the lock");
+                    owned.sleep(LOCK_RETRY_DELAY).await;
+                }
+                continue;
+            }
+            if !owned.state.lock().process.has_cached() {
+                tokio::select! {
+                    () = owned.arrived.notified() => {}
+                    () = owned.wait_dropped() => {}
+                    () = self.wait_stopped() => {}
+                }
+                continue;
+            }
+            self.consume_next(&owned).await;
+        }
+    }
+
+    async fn consume_next(&self, owned: &OwnedQueue) {
+        let Delivery::Orderly { listener } = &self.delivery else {
+            return;
+        };
+        let Ok(_permit) = self.permits.acquire().await else {
+            return;
+        };
+        if owned.is_dropped() || self.is_stopped() {
+            return;
+        }
+        let messages = owned.state.lock().process.take(self.config.consume_batch_max_size);
+        let consumed = listener::run(listener, messages.clone()).await;
+        let status = consumed.unwrap_or_else(|| {
+            warn!(queue = %owned.queue, "the listener panicked");
+            ConsumeOrderlyStatus::SuspendCurrentQueueAMoment
+        });
+        owned.state.lock().last_consume_timestamp = now_millis();
+        if status == ConsumeOrderlyStatus::Success || self.give_up(&messages).await {
+            self.commit(owned);
+        } else {
+            owned.state.lock().process.return_taken(|_| true);
+            drop(_permit);
+            tokio::select! {
+                () = owned.sleep(self.config.suspend_current_queue_time) => {}
+                () = self.wait_stopped() => {}
+            }
+        }
+    }
+
+    /// The queue may have been given up meanwhile. As long as the lock is ours nobody else has begun to consume it, so
+    /// the offset counts.
+    fn commit(&self, owned: &OwnedQueue) {
+        let committed = owned.state.lock().process.commit_taken();
+        owned.room.notify_one();
+        let is_ours = if self.holds_locks() {
+            owned.is_locked()
+        } else {
+            !owned.is_dropped()
+        };
+        if let Some(offset) = committed.filter(|_| is_ours) {
+            self.offsets.advance(&owned.queue, offset);
+        }
+    }
+
+    /// Sends messages that have failed too often to the retry topic, from where the broker moves them to the dead
+    /// letters of an orderly group. `false` when any of them has to be tried again.
+    async fn give_up(&self, messages: &Messages) -> bool {
+        let max_reconsume_times = max_reconsume_times_orderly(self.config.max_reconsume_times);
+        let mut all_gone = true;
+        for message in messages {
+            if message.reconsume_times < max_reconsume_times {
+                all_gone = false;
+                continue;
+            }
+            let times = message.reconsume_times;
+            let retry = retry_message(&self.calls.group, message, times, max_reconsume_times);
+            if let Err(error) = self.calls.send_retry(retry).await {
+                warn!(message_id = message.msg_id(), %error, "not moved to the dead letters, trying again");
+                all_gone = false;
+            }
+        }
+        all_gone
+    }
+}
