@@ -160,7 +160,12 @@ impl MessageStore {
             checkpoint.index_msg_timestamp,
         )
         .map_err(at_root)?;
-        index.resume(recovered.scanned_from);
+        // A mark of ours tells what the index lacks; if it tells of nothing yet, the index lacks everything.
+        index.resume(if index_mark.is_some() {
+            segments.min()
+        } else {
+            recovered.scanned_from
+        });
 
         let log = CommitLog::new(&config, segments, recovered.end);
         let start_timestamp = (config.clock)();

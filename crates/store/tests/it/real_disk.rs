@@ -76,6 +76,29 @@ fn a_store_dropped_without_shutdown_has_lost_nothing() {
     }
 }
 
+/// The checkpoint runs ahead of the index, which is forced to disk more seldom.
+#[test]
+fn the_index_is_rebuilt_from_before_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || StoreConfig {
+        checkpoint_interval_ms: 1,
+        ..config(dir.path(), FlushDiskType::Sync)
+    };
+    let checkpoint = || std::fs::read(dir.path().join("checkpoint")).unwrap_or_default();
+    let finds = |store: &MessageStore, number: u64| {
+        let found = store.query("orders", &format!("key-{number}"), 5, 0, i64::MAX);
+        found.records.len() == 1
+    };
+    for round in 0..3 {
+        let store = open_on(config(), Arc::new(RealDisk));
+        fill(&store, round * 500, 500);
+        let before = checkpoint();
+        wait_until("index", || (0..(round + 1) * 500).all(|number| finds(&store, number)));
+        append_one(&store, "other", 0, 1).unwrap();
+        wait_until("checkpoint", || checkpoint() != before);
+    }
+}
+
 #[test]
 fn flush_index_and_lock_work_by_themselves() {
     let dir = tempfile::tempdir().unwrap();
