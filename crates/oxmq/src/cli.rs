@@ -11,23 +11,28 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
+    Quickstart,
     Namesrv,
     Broker,
     Shutdown,
 }
 
-/// Every subcommand with the name that stands for it alone.
-const ROLES: [(Role, &str, &str); 3] = [
-    (Role::Namesrv, "namesrv", "mqnamesrv"),
-    (Role::Broker, "broker", "mqbroker"),
-    (Role::Shutdown, "shutdown", "mqshutdown"),
+/// Every subcommand, with the name of the executable that stands for it where there is one.
+const ROLES: [(Role, &str, Option<&str>); 4] = [
+    (Role::Quickstart, "quickstart", None),
+    (Role::Namesrv, "namesrv", Some("mqnamesrv")),
+    (Role::Broker, "broker", Some("mqbroker")),
+    (Role::Shutdown, "shutdown", Some("mqshutdown")),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Option<Role>, ArgMatches), ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
     let called = args.first().map(file_name).unwrap_or_default();
-    if let Some((role, _, alias)) = ROLES.into_iter().find(|(_, _, alias)| *alias == called) {
+    let alone = |(role, _, alias): (Role, _, Option<&'static str>)| {
+        alias.filter(|alias| *alias == called).map(|alias| (role, alias))
+    };
+    if let Some((role, alias)) = ROLES.into_iter().find_map(alone) {
         let matches = matches_of(role_command(role, alias), args)?;
         return Ok((Some(role), matches));
     }
@@ -97,6 +102,14 @@ fn command() -> Command {
 fn role_command(role: Role, name: &'static str) -> Command {
     let command = Command::new(name).disable_version_flag(true);
     match role {
+        Role::Quickstart => command
+            .about("Show messages going through servers on free ports and in a temporary folder")
+            .arg(
+                Arg::new("keep")
+                    .long("keep")
+                    .action(ArgAction::SetTrue)
+                    .help("Let the servers run until Ctrl-C"),
+            ),
         Role::Broker => command
             .about("Run a broker")
             .arg(config_file("Properties file of the broker"))

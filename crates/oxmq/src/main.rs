@@ -6,6 +6,7 @@ mod cli;
 mod documents;
 mod logging;
 mod namesrv;
+mod quickstart;
 mod settings_file;
 mod shutdown;
 mod signals;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     };
     let result = match role {
         None => standalone::run(&matches),
+        Some(cli::Role::Quickstart) => quickstart::run(&matches),
         Some(cli::Role::Broker) => broker::run(&matches),
         Some(cli::Role::Namesrv) => namesrv::run(&matches),
         Some(cli::Role::Shutdown) => shutdown::run(&matches),

@@ -9,9 +9,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Exit status of a process that was interrupted twice.
 const INTERRUPTED: i32 = 130;
 
-/// Catches the signals from its creation on.
+/// Catches the signals from its creation on, for a process without a runtime of its own.
 pub(crate) struct StopSignals {
     runtime: Runtime,
+    caught: Caught,
+}
+
+struct Caught {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -20,33 +24,39 @@ impl StopSignals {
     /// Before the server says that it serves, so that a signal sent on that word is not missed.
     pub(crate) fn catch() -> io::Result<StopSignals> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
-        let entered = runtime.enter();
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
-        drop(entered);
-        Ok(StopSignals {
-            runtime,
-            terminate,
-            interrupt,
-        })
+        let caught = runtime.block_on(async { Caught::new() })?;
+        Ok(StopSignals { runtime, caught })
     }
 
     /// Returns at the first signal. From then on the next one ends the process.
     pub(crate) fn wait(mut self) -> io::Result<()> {
-        self.wait_once();
+        self.runtime.block_on(self.caught.next());
         thread::Builder::new().name("second-signal".into()).spawn(move || {
-            self.wait_once();
+            self.runtime.block_on(self.caught.next());
             std::process::exit(INTERRUPTED);
         })?;
         Ok(())
     }
+}
 
-    fn wait_once(&mut self) {
-        self.runtime.block_on(async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-        });
+/// Waits for a signal on the runtime of the caller.
+pub(crate) async fn any_stop_signal() -> io::Result<()> {
+    Caught::new()?.next().await;
+    Ok(())
+}
+
+impl Caught {
+    fn new() -> io::Result<Caught> {
+        Ok(Caught {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -28,8 +28,8 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 /// Where a [`Standalone`] listens and keeps its files.
 pub(crate) struct Options {
-    folder: PathBuf,
-    bind: IpAddr,
+    pub(crate) folder: PathBuf,
+    pub(crate) bind: IpAddr,
     pub(crate) namesrv_port: u16,
     pub(crate) broker_port: u16,
     pub(crate) change_broker: fn(&mut BrokerConfig),
