@@ -42,8 +42,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "OxMQ {}: a name server and a broker are serving.\n",
         env!("CARGO_PKG_VERSION")
     );
-    servers.print_addresses();
-    println!("               (removed at the end)");
+    servers.print_addresses("   removed at the end");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let name_server = servers.namesrv_addr().to_string();

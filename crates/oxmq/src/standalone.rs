@@ -19,7 +19,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let signals = StopSignals::catch()?;
     let servers = Standalone::start(Options::new(folder, *bind))?;
     println!("OxMQ {} is serving.\n", env!("CARGO_PKG_VERSION"));
-    servers.print_addresses();
+    servers.print_addresses("");
     println!("\nClients need the address of the name server only. Ctrl-C stops.");
     signals.wait()?;
     servers.shutdown();
@@ -72,7 +72,8 @@ impl Standalone {
         reachable(self.namesrv.local_addr())
     }
 
-    pub(crate) fn print_addresses(&self) {
+    /// `about_data` follows the folder.
+    pub(crate) fn print_addresses(&self, about_data: &str) {
         let config = self.broker.broker().config();
         println!("  name server  {}", self.namesrv.local_addr());
         println!(
@@ -81,7 +82,7 @@ impl Standalone {
             config.broker_name,
             config.broker_cluster_name
         );
-        println!("  data         {}", self.folder.display());
+        println!("  data         {}{about_data}", self.folder.display());
     }
 
     pub(crate) fn shutdown(self) {
