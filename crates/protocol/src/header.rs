@@ -135,10 +135,19 @@ impl RemotingCommand {
 /// `body_bytes` are still to come.
 pub fn finish_frame(out: &mut BytesMut, start: usize, serialize: SerializeType, body_bytes: usize) {
     let header_bytes = out.len() - start - FRAME_PREFIX_BYTES;
+    let prefix = frame_prefix(header_bytes, serialize, body_bytes);
+    out[start..start + FRAME_PREFIX_BYTES].copy_from_slice(&prefix);
+}
+
+/// The prefix of a frame with these lengths.
+#[inline]
+pub fn frame_prefix(header_bytes: usize, serialize: SerializeType, body_bytes: usize) -> [u8; FRAME_PREFIX_BYTES] {
     let total = (4 + header_bytes + body_bytes) as u32;
     let mark = header_bytes as u32 | (u32::from(serialize == SerializeType::RocketMq) << 24);
-    out[start..start + 4].copy_from_slice(&total.to_be_bytes());
-    out[start + 4..start + 8].copy_from_slice(&mark.to_be_bytes());
+    let mut prefix = [0; FRAME_PREFIX_BYTES];
+    prefix[..4].copy_from_slice(&total.to_be_bytes());
+    prefix[4..].copy_from_slice(&mark.to_be_bytes());
+    prefix
 }
 
 /// JSON header as peers write it: numbers and booleans may stand where Java writes text, unknown keys are ignored.
