@@ -183,7 +183,7 @@ impl<'a> PullRequest<'a> {
         if !group.consume_enable {
             return Err(PullError::GroupDisabled(group_name.to_owned()));
         }
-        let topic = topics.get(broker, &self.topic);
+        let topic = topics.get(broker, self.topic.as_bytes());
         let topic = topic.ok_or_else(|| PullError::TopicUnknown(self.topic.clone().into_owned()))?;
         if !perm::is_readable(topic.config.perm) {
             return Err(PullError::TopicNotReadable(topic.name().to_owned()));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, BytesMut};
 use oxmq_protocol::frame::FRAME_PREFIX_BYTES;
-use oxmq_protocol::header::finish_frame;
+use oxmq_protocol::header::frame_prefix;
 use oxmq_protocol::message_id::OffsetMessageId;
 use oxmq_protocol::version::{CURRENT_VERSION, Language};
 use oxmq_protocol::{RemotingCommand, SerializeType, response_code};
@@ -21,8 +21,12 @@ const RESPONSE_FLAG: i32 = 1;
 const OFFSET_DIGITS: usize = 16;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Room for the head of a pull reply in front of messages that are written first. The longest head is shorter.
-const PULL_HEAD_BYTES: usize = 384;
+/// What a header has besides the texts that replies bring along: names, numbers, the rest of the JSON.
+const HEAD_BYTES_MAX: usize = 384;
+/// Longest form of one byte in JSON text.
+const JSON_ESCAPE_BYTES_MAX: usize = 6;
+/// Room for the head of a pull reply in front of messages that are written first.
+const PULL_HEAD_BYTES: usize = FRAME_PREFIX_BYTES + HEAD_BYTES_MAX;
 
 /// What is the same in all replies of this broker.
 #[derive(Debug, Clone)]
@@ -68,18 +72,15 @@ impl Replies {
     /// The whole frame that answers a send.
     #[inline]
     pub(crate) fn send(&self, out: &mut BytesMut, to: ReplyTo, reply: &SendReply<'_>) {
-        let start = out.len();
         let ids = reply.entries.len() * (self.store_host.len() + OFFSET_DIGITS + 1);
-        out.reserve(320 + self.region.len() + reply.key.len() + ids);
-        out.put_bytes(0, FRAME_PREFIX_BYTES);
-        match to.serialize {
+        let bytes_max = HEAD_BYTES_MAX + self.send_middle.len() + JSON_ESCAPE_BYTES_MAX * reply.key.len() + ids;
+        put_frame(out, to.serialize, bytes_max, |out| match to.serialize {
             SerializeType::Json => self.send_json(out, to.opaque, reply),
             SerializeType::RocketMq => self.send_binary(out, to.opaque, reply),
-        }
-        finish_frame(out, start, to.serialize, 0);
+        });
     }
 
-    fn send_json(&self, out: &mut BytesMut, opaque: i32, reply: &SendReply<'_>) {
+    fn send_json(&self, out: &mut Writer<'_>, opaque: i32, reply: &SendReply<'_>) {
         out.put_slice(b"{\"code\":0,\"extFields\":{\"queueId\":\"");
         put_number(out, reply.queue_id.into());
         if !reply.key.is_empty() {
@@ -97,7 +98,7 @@ impl Replies {
         out.put_slice(&self.end);
     }
 
-    fn send_binary(&self, out: &mut BytesMut, opaque: i32, reply: &SendReply<'_>) {
+    fn send_binary(&self, out: &mut Writer<'_>, opaque: i32, reply: &SendReply<'_>) {
         let length_at = put_binary_head(out, response_code::SUCCESS, opaque, "");
         put_field(out, b"queueId", |out| put_number(out, reply.queue_id.into()));
         if !reply.key.is_empty() {
@@ -111,7 +112,7 @@ impl Replies {
     }
 
     /// One id per message, with commas between them.
-    fn put_message_ids(&self, out: &mut BytesMut, entries: &[AppendEntry]) {
+    fn put_message_ids(&self, out: &mut Writer<'_>, entries: &[AppendEntry]) {
         for (index, entry) in entries.iter().enumerate() {
             if index > 0 {
                 out.put_u8(b',');
@@ -135,6 +136,64 @@ impl Replies {
     }
 }
 
+/// Fills in memory that was reserved for the longest reply: bounds are checked, but nothing grows.
+struct Writer<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(bytes: &'a mut [u8]) -> Writer<'a> {
+        Writer { bytes, at: 0 }
+    }
+
+    #[inline]
+    fn put_slice(&mut self, slice: &[u8]) {
+        self.bytes[self.at..self.at + slice.len()].copy_from_slice(slice);
+        self.at += slice.len();
+    }
+
+    #[inline]
+    fn put_u8(&mut self, byte: u8) {
+        self.put_slice(&[byte]);
+    }
+
+    fn put_i16(&mut self, number: i16) {
+        self.put_slice(&number.to_be_bytes());
+    }
+
+    fn put_i32(&mut self, number: i32) {
+        self.put_slice(&number.to_be_bytes());
+    }
+
+    fn put_pull(&mut self, to: ReplyTo, reply: &PullReply) {
+        match to.serialize {
+            SerializeType::Json => put_pull_json(self, to.opaque, reply),
+            SerializeType::RocketMq => put_pull_binary(self, to.opaque, reply),
+        }
+    }
+
+    /// Moves the last byte to the end of the memory.
+    fn put_blanks_before_last(&mut self) {
+        let last = self.bytes[self.at - 1];
+        self.bytes[self.at - 1..].fill(b' ');
+        self.at = self.bytes.len();
+        self.bytes[self.at - 1] = last;
+    }
+}
+
+/// Appends a frame without body whose header is at most `bytes_max` long.
+#[inline]
+fn put_frame(out: &mut BytesMut, serialize: SerializeType, bytes_max: usize, write: impl FnOnce(&mut Writer<'_>)) {
+    let start = out.len();
+    out.resize(start + FRAME_PREFIX_BYTES + bytes_max, 0);
+    let mut writer = Writer::new(&mut out[start + FRAME_PREFIX_BYTES..]);
+    write(&mut writer);
+    let header_bytes = writer.at;
+    out.truncate(start + FRAME_PREFIX_BYTES + header_bytes);
+    out[start..start + FRAME_PREFIX_BYTES].copy_from_slice(&frame_prefix(header_bytes, serialize, 0));
+}
+
 fn queue_offset(reply: &SendReply<'_>) -> i64 {
     reply.entries.first().map_or(0, |entry| entry.queue_offset)
 }
@@ -149,40 +208,30 @@ pub(crate) fn begin_pull(out: &mut BytesMut) -> usize {
 /// Puts the head in front of the messages that were appended since [`begin_pull`]. JSON fills the room with blanks; the
 /// other form has none, so messages are moved up.
 pub(crate) fn finish_pull(out: &mut BytesMut, start: usize, to: ReplyTo, reply: &PullReply) {
-    let body_bytes = out.len() - start - PULL_HEAD_BYTES;
-    let mut head = BytesMut::with_capacity(PULL_HEAD_BYTES);
-    head.put_bytes(0, FRAME_PREFIX_BYTES);
-    match to.serialize {
-        SerializeType::Json => put_pull_json(&mut head, to.opaque, reply),
-        SerializeType::RocketMq => put_pull_binary(&mut head, to.opaque, reply),
-    }
+    let messages_at = start + PULL_HEAD_BYTES;
+    let body_bytes = out.len() - messages_at;
+    let mut head = Writer::new(&mut out[start + FRAME_PREFIX_BYTES..messages_at]);
+    head.put_pull(to, reply);
     if to.serialize == SerializeType::Json && body_bytes > 0 {
-        head.truncate(head.len() - 1);
-        head.put_bytes(b' ', PULL_HEAD_BYTES - 1 - head.len());
-        head.put_u8(b'}');
+        head.put_blanks_before_last();
     }
-    finish_frame(&mut head, 0, to.serialize, body_bytes);
-    let surplus = PULL_HEAD_BYTES - head.len();
-    out[start..start + head.len()].copy_from_slice(&head);
-    if surplus > 0 {
-        out.copy_within(start + PULL_HEAD_BYTES.., start + head.len());
-        out.truncate(out.len() - surplus);
+    let header_bytes = head.at;
+    let head_bytes = FRAME_PREFIX_BYTES + header_bytes;
+    out[start..start + FRAME_PREFIX_BYTES].copy_from_slice(&frame_prefix(header_bytes, to.serialize, body_bytes));
+    if head_bytes < PULL_HEAD_BYTES {
+        out.copy_within(messages_at.., start + head_bytes);
+        out.truncate(start + head_bytes + body_bytes);
     }
 }
 
 /// A whole pull reply whose messages were read elsewhere.
 pub(crate) fn put_pull(out: &mut BytesMut, to: ReplyTo, reply: &PullReply, messages: &[u8]) {
-    let start = out.len();
-    out.put_bytes(0, FRAME_PREFIX_BYTES);
-    match to.serialize {
-        SerializeType::Json => put_pull_json(out, to.opaque, reply),
-        SerializeType::RocketMq => put_pull_binary(out, to.opaque, reply),
-    }
-    finish_frame(out, start, to.serialize, messages.len());
+    let start = begin_pull(out);
     out.put_slice(messages);
+    finish_pull(out, start, to, reply);
 }
 
-fn put_pull_json(out: &mut BytesMut, opaque: i32, reply: &PullReply) {
+fn put_pull_json(out: &mut Writer<'_>, opaque: i32, reply: &PullReply) {
     out.put_slice(b"{\"code\":");
     put_number(out, reply.code.into());
     out.put_slice(b",\"extFields\":{\"suggestWhichBrokerId\":\"");
@@ -206,7 +255,7 @@ fn put_pull_json(out: &mut BytesMut, opaque: i32, reply: &PullReply) {
     out.put_u8(b'}');
 }
 
-fn put_pull_binary(out: &mut BytesMut, opaque: i32, reply: &PullReply) {
+fn put_pull_binary(out: &mut Writer<'_>, opaque: i32, reply: &PullReply) {
     let length_at = put_binary_head(out, reply.code, opaque, status_name(reply.status));
     for (name, number) in [
         (&b"suggestWhichBrokerId"[..], reply.suggest_which_broker_id),
@@ -222,7 +271,7 @@ fn put_pull_binary(out: &mut BytesMut, opaque: i32, reply: &PullReply) {
 }
 
 /// Everything of a binary header up to the length of its fields; where that length stands.
-fn put_binary_head(out: &mut BytesMut, code: i32, opaque: i32, remark: &str) -> usize {
+fn put_binary_head(out: &mut Writer<'_>, code: i32, opaque: i32, remark: &str) -> usize {
     out.put_i16(code as i16);
     out.put_u8(Language::JAVA.0);
     out.put_i16(CURRENT_VERSION as i16);
@@ -231,26 +280,26 @@ fn put_binary_head(out: &mut BytesMut, code: i32, opaque: i32, remark: &str) -> 
     out.put_i32(remark.len() as i32);
     out.put_slice(remark.as_bytes());
     out.put_i32(0);
-    out.len() - 4
+    out.at - 4
 }
 
-fn put_field(out: &mut BytesMut, name: &[u8], value: impl FnOnce(&mut BytesMut)) {
+fn put_field(out: &mut Writer<'_>, name: &[u8], value: impl FnOnce(&mut Writer<'_>)) {
     out.put_i16(name.len() as i16);
     out.put_slice(name);
-    let length_at = out.len();
+    let length_at = out.at;
     out.put_i32(0);
     value(out);
     finish_fields(out, length_at);
 }
 
 /// Fills in a length at `length_at` that covers everything behind it.
-fn finish_fields(out: &mut BytesMut, length_at: usize) {
-    let bytes = (out.len() - length_at - 4) as i32;
-    out[length_at..length_at + 4].copy_from_slice(&bytes.to_be_bytes());
+fn finish_fields(out: &mut Writer<'_>, length_at: usize) {
+    let bytes = (out.at - length_at - 4) as i32;
+    out.bytes[length_at..length_at + 4].copy_from_slice(&bytes.to_be_bytes());
 }
 
 #[inline]
-fn put_number(out: &mut BytesMut, number: i64) {
+fn put_number(out: &mut Writer<'_>, number: i64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number.unsigned_abs();
@@ -270,14 +319,14 @@ fn put_number(out: &mut BytesMut, number: i64) {
 }
 
 /// Quoted text. Keys of real clients are hex digits; others are escaped.
-fn put_json_text(out: &mut BytesMut, text: &[u8]) {
+fn put_json_text(out: &mut Writer<'_>, text: &[u8]) {
     if text.iter().all(u8::is_ascii_alphanumeric) {
         out.put_u8(b'"');
         out.put_slice(text);
         out.put_u8(b'"');
     } else {
         let text = serde_json::to_string(&String::from_utf8_lossy(text)).expect("text always has a json form");
-        out.extend_from_slice(text.as_bytes());
+        out.put_slice(text.as_bytes());
     }
 }
 

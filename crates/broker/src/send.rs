@@ -3,7 +3,6 @@
 //!
 //! Decides and encodes only. The worker appends the batch and writes the replies.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
@@ -78,8 +77,10 @@ pub enum SendError {
 /// The header of a send, whichever way it was read.
 #[derive(Debug)]
 pub(crate) struct SendRequest<'a> {
-    pub(crate) topic: Cow<'a, str>,
-    pub(crate) default_topic: Cow<'a, str>,
+    /// UTF-8.
+    pub(crate) topic: &'a [u8],
+    /// UTF-8.
+    pub(crate) default_topic: &'a [u8],
     pub(crate) default_topic_queue_nums: i32,
     pub(crate) queue_id: i32,
     pub(crate) sys_flag: i32,
@@ -120,22 +121,24 @@ pub(crate) struct SendStage {
 }
 
 impl<'a> SendRequest<'a> {
-    /// `scratch` takes the properties when they are escaped in the header.
-    pub(crate) fn of_scanned(send: &ScannedSend<'a>, scratch: &'a mut BytesMut) -> SendRequest<'a> {
-        scratch.clear();
+    /// `scratch` takes the properties when they are escaped in the header. Nothing when the names are, too: clients have no
+    /// reason for that, and the ordinary decoder can read it.
+    #[inline]
+    pub(crate) fn of_scanned(send: &ScannedSend<'a>, scratch: &'a mut BytesMut) -> Option<SendRequest<'a>> {
         let properties = match send.properties {
             None => &[],
             Some(text) => match text.as_plain() {
                 Some(plain) => plain,
                 None => {
+                    scratch.clear();
                     text.unescape_into(scratch);
                     &scratch[..]
                 }
             },
         };
-        SendRequest {
-            topic: send.topic.to_str(),
-            default_topic: send.default_topic.to_str(),
+        Some(SendRequest {
+            topic: send.topic.as_plain()?,
+            default_topic: send.default_topic.as_plain()?,
             default_topic_queue_nums: send.default_topic_queue_nums,
             queue_id: send.queue_id,
             sys_flag: send.sys_flag,
@@ -146,13 +149,13 @@ impl<'a> SendRequest<'a> {
             unit_mode: send.unit_mode,
             max_reconsume_times: send.max_reconsume_times,
             batch: send.batch,
-        }
+        })
     }
 
     pub(crate) fn of_v1(header: &'a SendMessageHeader) -> SendRequest<'a> {
         SendRequest {
-            topic: header.topic.as_str().into(),
-            default_topic: header.default_topic.as_str().into(),
+            topic: header.topic.as_bytes(),
+            default_topic: header.default_topic.as_bytes(),
             default_topic_queue_nums: header.default_topic_queue_nums,
             queue_id: header.queue_id,
             sys_flag: header.sys_flag,
@@ -168,8 +171,8 @@ impl<'a> SendRequest<'a> {
 
     pub(crate) fn of_v2(header: &'a SendMessageHeaderV2) -> SendRequest<'a> {
         SendRequest {
-            topic: header.topic.as_str().into(),
-            default_topic: header.default_topic.as_str().into(),
+            topic: header.topic.as_bytes(),
+            default_topic: header.default_topic.as_bytes(),
             default_topic_queue_nums: header.default_topic_queue_nums,
             queue_id: header.queue_id,
             sys_flag: header.sys_flag,
@@ -205,7 +208,7 @@ impl SendStage {
     ) -> Result<(Rc<TopicState>, Staged), SendError> {
         let config = &*broker.config();
         accepts_sends(config.start_accept_send_request_timestamp, broker)?;
-        let topic = match topics.get(broker, &request.topic) {
+        let topic = match topics.get(broker, request.topic) {
             Some(topic) => topic,
             None => create_topic(broker, topics, config, request)?,
         };
@@ -261,7 +264,7 @@ fn create_topic(
     config: &BrokerConfig,
     request: &SendRequest<'_>,
 ) -> Result<Rc<TopicState>, SendError> {
-    let name = &*request.topic;
+    let name = &*String::from_utf8_lossy(request.topic);
     topic::validate_topic(name).map_err(|error| SendError::TopicName {
         topic: name.to_owned(),
         error,
@@ -271,13 +274,13 @@ fn create_topic(
     }
     let create = CreateOnSend {
         topic: name,
-        default_topic: &request.default_topic,
+        default_topic: &String::from_utf8_lossy(request.default_topic),
         default_topic_queue_nums: request.default_topic_queue_nums,
         unit_mode: request.unit_mode,
     };
     let enabled = config.auto_create_topic_enable;
     let created = broker.topics.create_on_send(&create, enabled, broker.now_ms());
-    let created = created.and_then(|_| topics.get(broker, name));
+    let created = created.and_then(|_| topics.get(broker, request.topic));
     created.ok_or_else(|| SendError::TopicUnknown(name.to_owned()))
 }
 
@@ -507,7 +510,7 @@ impl Put<'_> {
             return Ok(None);
         }
         let dead_letters = self.broker.topics.ensure_dlq_topic(group, now);
-        let topic = self.topics.get(self.broker, &dead_letters.topic_name);
+        let topic = self.topics.get(self.broker, dead_letters.topic_name.as_bytes());
         topic
             .map(Some)
             .ok_or_else(|| SendError::DeadLetterTopic(dead_letters.topic_name.clone()))

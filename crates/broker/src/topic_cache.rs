@@ -17,7 +17,9 @@ use crate::stats::TopicStats;
 #[derive(Default)]
 pub(crate) struct TopicCache {
     generation: Cell<u64>,
-    topics: RefCell<HashMap<Box<str>, Rc<TopicState>>>,
+    topics: RefCell<HashMap<Box<[u8]>, Rc<TopicState>>>,
+    /// The one asked for last: the next is often the same.
+    last: RefCell<Option<Rc<TopicState>>>,
 }
 
 /// One topic as the send and pull paths need it.
@@ -26,21 +28,36 @@ pub(crate) struct TopicState {
     pub(crate) is_closed_to_clients: bool,
     pub(crate) is_compaction: bool,
     pub(crate) stats: Arc<TopicStats>,
-    queues: RefCell<HashMap<i32, Arc<ConsumeQueue>>>,
+    /// By queue id, as far as they were asked for.
+    queues: RefCell<Vec<Option<Arc<ConsumeQueue>>>>,
     next_queue: Cell<u32>,
 }
 
 impl TopicCache {
-    pub(crate) fn get(&self, broker: &Broker, name: &str) -> Option<Rc<TopicState>> {
+    #[inline]
+    pub(crate) fn get(&self, broker: &Broker, name: &[u8]) -> Option<Rc<TopicState>> {
         let generation = broker.topics.generation();
-        let mut topics = self.topics.borrow_mut();
         if self.generation.replace(generation) != generation {
-            topics.clear();
+            self.topics.borrow_mut().clear();
+            self.last.take();
         }
+        if let Some(last) = &*self.last.borrow()
+            && last.name().as_bytes() == name
+        {
+            return Some(Rc::clone(last));
+        }
+        let topic = self.find(broker, name)?;
+        self.last.replace(Some(Rc::clone(&topic)));
+        Some(topic)
+    }
+
+    fn find(&self, broker: &Broker, name: &[u8]) -> Option<Rc<TopicState>> {
+        let mut topics = self.topics.borrow_mut();
         if let Some(topic) = topics.get(name) {
             return Some(Rc::clone(topic));
         }
-        let topic = Rc::new(TopicState::new(broker, broker.topics.get(name)?));
+        let config = broker.topics.get(std::str::from_utf8(name).ok()?)?;
+        let topic = Rc::new(TopicState::new(broker, config));
         topics.insert(name.into(), Rc::clone(&topic));
         Some(topic)
     }
@@ -72,11 +89,15 @@ impl TopicState {
         (turn % self.config.write_queue_nums.max(1) as u32) as i32
     }
 
+    /// The queue id is one that the configuration allows.
+    #[inline]
     pub(crate) fn queue(&self, broker: &Broker, queue_id: i32) -> Arc<ConsumeQueue> {
         let mut queues = self.queues.borrow_mut();
-        let queue = queues
-            .entry(queue_id)
-            .or_insert_with(|| broker.store.queue_or_create(self.name(), queue_id));
+        let index = queue_id as usize;
+        if index >= queues.len() {
+            queues.resize(index + 1, None);
+        }
+        let queue = queues[index].get_or_insert_with(|| broker.store.queue_or_create(self.name(), queue_id));
         Arc::clone(queue)
     }
 }

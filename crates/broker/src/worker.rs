@@ -114,7 +114,9 @@ impl Service for Worker {
                 match header.request {
                     ScannedRequest::Send(send) => {
                         let mut scratch = self.scratch.borrow_mut();
-                        let request = SendRequest::of_scanned(&send, &mut scratch);
+                        let Some(request) = SendRequest::of_scanned(&send, &mut scratch) else {
+                            return self.command(connection, frame);
+                        };
                         self.send(connection, to, header.version, &request, frame.body);
                     }
                     ScannedRequest::Pull(pull) => self.pull(connection, to, &PullRequest::of_scanned(to.code, &pull)),

@@ -200,7 +200,7 @@ impl Client {
         let reply = self.call::<request::PullMessage>(&header, "");
         match reply.header.code {
             0 => decode_messages(&reply.body, true).unwrap(),
-            19 | 20 | 21 => Vec::new(),
+            19..=21 => Vec::new(),
             _ => panic!("{:?}", reply.header),
         }
     }
