@@ -174,33 +174,40 @@ impl Engine {
         }
     }
 
-    /// Creates the next commit log file once the last one is well in use.
+    /// Creates the next commit log file when the last one is well in use, and keeps zeros ahead of the records.
     pub(crate) fn allocate_step(&self) -> bool {
-        let prepared = self.log.segments().prepare_next();
-        if let Err(error) = &prepared {
-            tracing::warn!(%error, "the next commit log file cannot be created ahead");
+        if self.log.is_zeroing_due()
+            && let Err(error) = self.log.zero_ahead()
+        {
+            tracing::warn!(%error, "the commit log file cannot be written ahead");
+            return false;
         }
-        prepared.is_ok()
+        if self.is_next_file_due()
+            && let Err(error) = self.log.segments().prepare_next()
+        {
+            tracing::warn!(%error, "the next commit log file cannot be created ahead");
+            return false;
+        }
+        true
     }
 
     fn run_allocate(&self) {
         self.wake_allocate.thread.get_or_init(thread::current);
         while !self.is_stopping() {
-            let mut pause = IDLE_PAUSE;
-            if self.next_file_is_due() && !self.allocate_step() {
-                pause = RETRY_PAUSE;
-            }
+            let done = self.allocate_step();
+            let pause = if done { IDLE_PAUSE } else { RETRY_PAUSE };
             self.wake_allocate.sleep(pause, || {
-                self.is_stopping() || (pause == IDLE_PAUSE && self.next_file_is_due())
+                self.is_stopping() || (done && (self.is_next_file_due() || self.log.is_zeroing_due()))
             });
         }
     }
 
-    pub(crate) fn next_file_is_due(&self) -> bool {
+    fn is_next_file_due(&self) -> bool {
         let segments = self.log.segments();
-        segments.last().is_some_and(|last| {
-            self.log.written() - last.base > segments.file_bytes() / 4 && !segments.is_prepared(last.end)
-        })
+        match segments.last() {
+            Some(last) => self.log.written() - last.base > segments.file_bytes() / 4 && !segments.is_prepared(last.end),
+            None => !segments.is_prepared(0),
+        }
     }
 
     /// Writes pending entries to the queues' files. With `checkpoint`, makes them durable and moves the recovery position.

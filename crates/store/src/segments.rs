@@ -1,12 +1,12 @@
 //! The files of the commit log: names, sizes, creation ahead of need (spec: storage.md §2, §10.2).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::config::StoreConfig;
+use crate::config::{FlushDiskType, StoreConfig};
 use crate::config_file::create_dir_durably;
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
@@ -20,11 +20,15 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn DiskFile>,
 }
 
+/// Distance kept ahead of the records, and what a new file starts with.
+const ZEROED_BYTES: i64 = 16 * 1024 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     dirs: Vec<PathBuf>,
     file_bytes: i64,
+    zeroed_bytes: i64,
     /// Ascending and without gaps.
     list: RwLock<Vec<Arc<Segment>>>,
     /// The file after the last one, created before it is needed. Held while one is being created, so that an append that
@@ -89,6 +93,10 @@ impl Segments {
             disk,
             dirs,
             file_bytes: expected as i64,
+            zeroed_bytes: match config.flush_disk_type {
+                FlushDiskType::Sync => ZEROED_BYTES.min(expected as i64),
+                FlushDiskType::Async => 0,
+            },
             list: RwLock::new(list),
             prepared: Mutex::new(None),
         })
@@ -96,6 +104,11 @@ impl Segments {
 
     pub(crate) fn file_bytes(&self) -> i64 {
         self.file_bytes
+    }
+
+    /// Bytes ahead of the records that are written with zeros, 0 when that has no use.
+    pub(crate) fn zeroed_bytes(&self) -> i64 {
+        self.zeroed_bytes
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
@@ -186,6 +199,13 @@ impl Segments {
         self.disk.sync_dir(segment.path.parent().unwrap_or(Path::new("/")))
     }
 
+    fn zero_start(&self, file: &dyn DiskFile) -> io::Result<()> {
+        if self.zeroed_bytes == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&[IoSlice::new(&vec![0; self.zeroed_bytes as usize])], 0)
+    }
+
     /// A new file, full size and durable in name and length before anything is written to it.
     fn create(&self, base: i64) -> io::Result<Arc<Segment>> {
         let number = (base / self.file_bytes) as usize;
@@ -194,6 +214,7 @@ impl Segments {
         let file = self.disk.create(&path)?;
         let ready = file
             .allocate(self.file_bytes as u64)
+            .and_then(|()| self.zero_start(&*file))
             .and_then(|()| file.sync_data())
             .and_then(|()| self.disk.sync_dir(dir));
         if let Err(error) = ready {

@@ -382,9 +382,7 @@ impl MessageStore {
     /// What the background threads would do now, on the calling thread. Only without background threads.
     pub fn run_background_work(&self) {
         let engine = &*self.engine;
-        if engine.next_file_is_due() {
-            engine.allocate_step();
-        }
+        engine.allocate_step();
         if !engine.flush_step() {
             return;
         }

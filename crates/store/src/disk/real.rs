@@ -134,15 +134,14 @@ struct RealFile(File);
 
 impl DiskFile for RealFile {
     fn write_all_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let total: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-        let written = if total == 0 {
-            return Ok(());
-        } else {
-            match rustix::io::pwritev(&self.0, buffers, offset) {
+        let written = match buffers {
+            [] => return Ok(()),
+            [one] => return self.0.write_all_at(one, offset),
+            several => match rustix::io::pwritev(&self.0, several, offset) {
                 Ok(written) => written,
                 Err(Errno::INTR) => 0,
                 Err(error) => return Err(error.into()),
-            }
+            },
         };
         let mut done = 0;
         for buffer in buffers {
