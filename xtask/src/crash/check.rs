@@ -14,8 +14,8 @@ use super::{CALL_TIMEOUT, QUEUES, TOPIC, client};
 
 /// Re-read in each round although it was checked before: a crash must not harm what is older.
 const OVERLAP: usize = 1000;
-/// Acknowledged messages looked up in the index each round.
-const LOOKUPS: usize = 10;
+/// Messages of each round that are looked up in the index, in that round and all later ones.
+const LOOKUPS: usize = 5;
 /// The index is written behind the log.
 const INDEX_TIMEOUT: Duration = Duration::from_secs(5);
 const SUBSCRIPTION_IN_REQUEST: i32 = 4;
@@ -24,6 +24,7 @@ const SUBSCRIPTION_IN_REQUEST: i32 = 4;
 pub(super) struct Stored {
     addr: String,
     queues: Vec<Vec<Sent>>,
+    looked_up: Vec<Sent>,
     pub(super) acknowledged: u64,
 }
 
@@ -32,6 +33,7 @@ impl Stored {
         Stored {
             addr,
             queues: vec![Vec::new(); QUEUES as usize],
+            looked_up: Vec::new(),
             acknowledged: 0,
         }
     }
@@ -58,8 +60,13 @@ impl Stored {
             );
         }
         self.acknowledged += acknowledged.len() as u64;
-        for ack in acknowledged.iter().rev().step_by(acknowledged.len() / LOOKUPS + 1) {
-            self.check_index(ack.sent).await?;
+        let some = acknowledged.iter().rev().step_by(acknowledged.len() / LOOKUPS + 1);
+        self.looked_up.extend(some.map(|ack| ack.sent));
+        for (at, sent) in self.looked_up.iter().enumerate() {
+            let count = self.looked_up.len();
+            self.check_index(*sent)
+                .await
+                .with_context(|| format!("message {at} of the {count} looked up, oldest first"))?;
         }
         Ok(())
     }
@@ -153,10 +160,11 @@ impl Stored {
             end_timestamp: i64::MAX,
             ..QueryMessageHeader::default()
         };
+        let client = client();
         let deadline = Instant::now() + INDEX_TIMEOUT;
         loop {
             let request = RemotingCommand::request::<request::QueryMessage>(&header, Bytes::new());
-            let response = client().invoke(&self.addr, request, CALL_TIMEOUT).await?;
+            let response = client.invoke(&self.addr, request, CALL_TIMEOUT).await?;
             let found = decode_messages(&response.body, true)?
                 .iter()
                 .any(|message| message.body == sent.body());

@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use oxmq_protocol::message::Message;
 use oxmq_protocol::requests::{SendMessageHeaderV2, SendMessageReply, request};
 use oxmq_protocol::{FieldSet, RemotingCommand, batch, response_code};
 use oxmq_remoting::RemotingClient;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::{CALL_TIMEOUT, QUEUES, TOPIC, client};
@@ -58,7 +58,7 @@ impl Sent {
             bail!("a body that no producer sent: {:?}", Bytes::copy_from_slice(body));
         };
         let sent = Sent { producer, number };
-        anyhow::ensure!(sent.body() == body, "the body of {sent:?} is harmed");
+        ensure!(sent.body() == body, "the body of {sent:?} is harmed");
         Ok(sent)
     }
 
@@ -87,7 +87,10 @@ pub(super) struct Producers {
 }
 
 /// A load that runs until the broker dies.
-pub(super) struct Load(JoinSet<anyhow::Result<Vec<Acknowledged>>>);
+pub(super) struct Load {
+    producers: JoinSet<anyhow::Result<Vec<Acknowledged>>>,
+    first_answer: Arc<Notify>,
+}
 
 impl Producers {
     pub(super) fn new(addr: String) -> Producers {
@@ -98,32 +101,52 @@ impl Producers {
     }
 
     pub(super) fn start(&mut self) -> Load {
-        let mut tasks = JoinSet::new();
+        let mut producers = JoinSet::new();
+        let first_answer = Arc::new(Notify::new());
         for (producer, next_number) in self.next_numbers.iter().enumerate() {
             let (addr, next_number) = (self.addr.clone(), Arc::clone(next_number));
-            tasks.spawn(produce(addr, producer as u64, next_number));
+            producers.spawn(produce(addr, producer as u64, next_number, Arc::clone(&first_answer)));
         }
-        Load(tasks)
+        Load {
+            producers,
+            first_answer,
+        }
     }
 }
 
 impl Load {
-    pub(super) fn has_ended(&self) -> bool {
-        self.0.len() < PRODUCERS as usize
+    /// Returns when the load has run for this time after the first answer.
+    pub(super) async fn run_for(&mut self, time: Duration) -> anyhow::Result<()> {
+        let running = async {
+            self.first_answer.notified().await;
+            tokio::time::sleep(time).await;
+        };
+        tokio::select! {
+            Some(ended) = self.producers.join_next() => {
+                ended??;
+                bail!("the load ended before the broker was killed")
+            }
+            () = running => Ok(()),
+        }
     }
 
     /// Everything that was acknowledged until the broker died.
     pub(super) async fn acknowledged(mut self) -> anyhow::Result<Vec<Acknowledged>> {
         let mut all = Vec::new();
-        while let Some(acknowledged) = self.0.join_next().await {
+        while let Some(acknowledged) = self.producers.join_next().await {
             all.extend(acknowledged??);
         }
-        anyhow::ensure!(!all.is_empty(), "nothing was acknowledged");
+        ensure!(!all.is_empty(), "nothing was acknowledged");
         Ok(all)
     }
 }
 
-async fn produce(addr: String, producer: u64, next_number: Arc<AtomicU64>) -> anyhow::Result<Vec<Acknowledged>> {
+async fn produce(
+    addr: String,
+    producer: u64,
+    next_number: Arc<AtomicU64>,
+    first_answer: Arc<Notify>,
+) -> anyhow::Result<Vec<Acknowledged>> {
     let client = client();
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut sends = JoinSet::new();
@@ -133,7 +156,10 @@ async fn produce(addr: String, producer: u64, next_number: Arc<AtomicU64>) -> an
         let permit = Arc::clone(&room).acquire_owned().await?;
         while let Some(result) = sends.try_join_next() {
             match result? {
-                Ok(acknowledged) => all.extend::<Vec<Acknowledged>>(acknowledged),
+                Ok(acknowledged) => {
+                    first_answer.notify_one();
+                    all.extend::<Vec<Acknowledged>>(acknowledged);
+                }
                 Err(SendError::Broken) => return Ok(drain(sends, all).await),
                 Err(SendError::Refused(error)) => return Err(error),
             }

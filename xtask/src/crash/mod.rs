@@ -95,9 +95,8 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
     for round in 1..=arguments.rounds {
         let before_kill = moments.next(Duration::from_millis(100), Duration::from_millis(600));
         let acknowledged = runtime.block_on(async {
-            let load = producers.start();
-            tokio::time::sleep(before_kill).await;
-            ensure!(!load.has_ended(), "the load ended before the kill");
+            let mut load = producers.start();
+            load.run_for(before_kill).await?;
             cluster.kill_broker()?;
             load.acknowledged().await
         })?;
