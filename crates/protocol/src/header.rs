@@ -1,5 +1,7 @@
 //! The header of a command in both serializations (spec: protocol.md §1.2, §2).
 
+use std::fmt::Write;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use thiserror::Error;
@@ -237,36 +239,50 @@ fn decode_json(bytes: &[u8]) -> Result<Header, HeaderError> {
 
 /// Keys in the order Java writes them. `extFields` is always present: Java clients dereference it in send replies.
 fn encode_json(header: &Header, out: &mut BytesMut) {
-    let mut text = format!("{{\"code\":{},\"extFields\":{{", header.code);
-    let mut first = true;
-    for (name, value) in header.ext_fields.iter() {
-        if !first {
-            text.push(',');
+    out.put_slice(b"{\"code\":");
+    put_number(out, header.code);
+    out.put_slice(b",\"extFields\":{");
+    for (index, (name, value)) in header.ext_fields.iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
         }
-        first = false;
-        push_json_text(&mut text, name);
-        text.push(':');
-        push_json_text(&mut text, value);
+        put_json_text(out, name);
+        out.put_u8(b':');
+        put_json_text(out, value);
     }
-    text.push_str(&format!(
-        "}},\"flag\":{},\"language\":\"{}\",\"opaque\":{}",
-        header.flag,
-        header.language.name(),
-        header.opaque
-    ));
+    out.put_slice(b"},\"flag\":");
+    put_number(out, header.flag);
+    out.put_slice(b",\"language\":\"");
+    out.put_slice(header.language.name().as_bytes());
+    out.put_slice(b"\",\"opaque\":");
+    put_number(out, header.opaque);
     if let Some(remark) = &header.remark {
-        text.push_str(",\"remark\":");
-        push_json_text(&mut text, remark);
+        out.put_slice(b",\"remark\":");
+        put_json_text(out, remark);
     }
-    text.push_str(&format!(
-        ",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":{}}}",
-        header.version
-    ));
-    out.extend_from_slice(text.as_bytes());
+    out.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+    put_number(out, header.version);
+    out.put_u8(b'}');
 }
 
-fn push_json_text(out: &mut String, text: &str) {
-    out.push_str(&serde_json::to_string(text).expect("text always has a json form"));
+fn put_number(out: &mut BytesMut, number: i32) {
+    write!(out, "{number}").expect("a buffer takes text");
+}
+
+/// Text with quotes around it. Most of it needs no escapes and goes in as it is.
+fn put_json_text(out: &mut BytesMut, text: &str) {
+    out.put_u8(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        out.put_slice(&rest[..at]);
+        match rest[at] {
+            quoted @ (b'"' | b'\\') => out.put_slice(&[b'\\', quoted]),
+            control => write!(out, "\\u{control:04x}").expect("a buffer takes text"),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.put_slice(rest);
+    out.put_u8(b'"');
 }
 
 /// Cuts pieces off a binary header; running out of bytes is an error that names the field.
