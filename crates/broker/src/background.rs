@@ -60,6 +60,8 @@ async fn run(broker: Arc<Broker>, stopped: oneshot::Receiver<()>) {
             tracing::error!(%error, "a table cannot be saved");
         }
     });
+    spawn_local(save_new_topics(Arc::clone(&broker)));
+    spawn_local(save_new_groups(Arc::clone(&broker)));
     every(&broker, LIVENESS_PERIOD, forget_dead_clients);
     every(&broker, STATS_PERIOD, |broker| {
         let now = broker.now_ms();
@@ -70,6 +72,25 @@ async fn run(broker: Arc<Broker>, stopped: oneshot::Receiver<()>) {
     // An error means that the handle is gone, which stops the broker as well.
     let _ = stopped.await;
     name_servers.unregister(&broker).await;
+}
+
+/// A topic that a send creates is saved at once: after a kill its messages could not be pulled without it.
+async fn save_new_topics(broker: Arc<Broker>) {
+    loop {
+        broker.topics.wait_unsaved().await;
+        if let Err(error) = broker.topics.persist() {
+            tracing::error!(%error, "topics cannot be saved");
+        }
+    }
+}
+
+async fn save_new_groups(broker: Arc<Broker>) {
+    loop {
+        broker.groups.wait_unsaved().await;
+        if let Err(error) = broker.groups.persist() {
+            tracing::error!(%error, "groups cannot be saved");
+        }
+    }
 }
 
 fn forget_dead_clients(broker: &Broker) {

@@ -6,11 +6,14 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oxmq_protocol::json;
 use oxmq_store::disk::Disk;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
@@ -43,19 +46,26 @@ impl ConfigFile {
 /// How often something changed, and how far that was saved. Changes during a save stay unsaved.
 #[derive(Debug, Default)]
 pub(crate) struct Unsaved {
-    changes: std::sync::atomic::AtomicU64,
-    saved: parking_lot::Mutex<u64>,
+    changes: AtomicU64,
+    saved: Mutex<u64>,
+    changed: Notify,
 }
 
 impl Unsaved {
     pub(crate) fn mark(&self) {
-        self.changes.fetch_add(1, std::sync::atomic::Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Waits for a change after the last one that was waited for. For one waiter.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Runs `save` unless everything is saved. One save at a time: a second caller waits and then finds nothing to do.
     pub(crate) fn save(&self, save: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut saved = self.saved.lock();
-        let changes = self.changes.load(std::sync::atomic::Ordering::Acquire);
+        let changes = self.changes.load(Ordering::Acquire);
         if *saved != changes {
             save()?;
             *saved = changes;

@@ -1,7 +1,7 @@
 //! The consumer groups of this broker and what they may not read (spec: behaviour.md §5.1, storage.md §18.4).
 //!
 //! Owns `subscriptionGroup.json`. A change is in memory when the call returns and on disk after [`Groups::persist`],
-//! which administrative requests wait for and groups created by their first heartbeat do not.
+//! which administrative requests wait for; groups created by their first heartbeat are saved right afterwards.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -178,6 +178,11 @@ impl Groups {
 
     pub fn names(&self) -> Vec<String> {
         self.state.read().table.keys().cloned().collect()
+    }
+
+    /// Waits until there is something to save.
+    pub(crate) async fn wait_unsaved(&self) {
+        self.unsaved.changed().await;
     }
 
     /// Writes the file if anything changed since it was written.

@@ -2,7 +2,7 @@
 //!
 //! Owns `topics.json`. Lookups take a read lock; whoever looks up once per message keeps the answer until
 //! [`Topics::generation`] moves. A change is in memory when the call returns and on disk after [`Topics::persist`], which
-//! administrative requests wait for and sends do not.
+//! administrative requests wait for; what sends and heartbeats create is saved right afterwards in the background.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -280,6 +280,11 @@ impl Topics {
     pub fn bump_version(&self, now: i64) {
         self.state.write().version.advance(now);
         self.changed();
+    }
+
+    /// Waits until there is something to save.
+    pub(crate) async fn wait_unsaved(&self) {
+        self.unsaved.changed().await;
     }
 
     /// Writes the file if anything changed since it was written.

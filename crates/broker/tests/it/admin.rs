@@ -4,7 +4,7 @@ use oxmq_protocol::body::*;
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{Header, RemotingCommand};
 
-use crate::node::{Node, body, fields, json_of, topic_header};
+use crate::node::{Node, body, eventually, fields, json_of, topic_header};
 
 fn topic(name: &str) -> TopicHeader {
     TopicHeader {
@@ -270,4 +270,13 @@ fn unknown_codes_and_senseless_headers_get_an_answer() {
         }
     }
     client.create_topic("still-there", 1);
+}
+
+#[test]
+fn a_topic_that_a_send_created_is_on_disk_soon() {
+    let node = Node::start_with(|config| config.flush_consumer_offset_interval_ms = 3_600_000);
+    let mut client = node.connect();
+    client.send("created", 0, "x", &[]);
+    let path = node.dir.path().join("store/config/topics.json");
+    eventually(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"created\"")));
 }

@@ -22,7 +22,11 @@ fn is_notice(command: &RemotingCommand, group: &str) -> bool {
 fn ids(client: &mut Client, name: &str) -> Vec<String> {
     let reply = client.call::<request::GetConsumerListByGroup>(&group(name), "");
     match reply.header.code {
-        0 => body::<ConsumerIdList>(&reply).consumer_id_list,
+        0 => {
+            let mut ids = body::<ConsumerIdList>(&reply).consumer_id_list;
+            ids.sort();
+            ids
+        }
         _ => Vec::new(),
     }
 }
