@@ -10,11 +10,12 @@ mod instance;
 mod latency_fault;
 mod producer;
 
+pub use admin::Admin;
 pub use consumer::allocate::{AllocateAveragely, AllocateAveragelyByCircle, AllocateStrategy};
 pub use consumer::listener::{ConsumeOrderlyStatus, ConsumeStatus, Messages};
+pub use consumer::pull::{PullConsumer, PullConsumerBuilder};
 pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};
-pub use admin::Admin;
 pub use error::ClientError;
 pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue};

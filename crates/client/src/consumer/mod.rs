@@ -9,6 +9,7 @@ pub(crate) mod listener;
 mod offset_file;
 mod offset_store;
 mod process_queue;
+pub(crate) mod pull;
 pub(crate) mod pull_request;
 pub(crate) mod push;
 mod queue_lock;

@@ -1,8 +1,9 @@
 //! A group's progress in its queues: in memory, and from time to time on the broker or in a file (spec: behaviour.md §6.8).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use oxmq_protocol::body::{MessageQueue, QueueMap};
+use oxmq_protocol::body::{MessageModel, MessageQueue, QueueMap};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
@@ -58,22 +59,22 @@ impl OffsetTable {
 }
 
 impl OffsetStore {
-    pub(crate) fn on_broker(calls: BrokerCalls) -> OffsetStore {
-        OffsetStore {
-            table: Mutex::default(),
-            backing: Backing::Broker(calls),
-        }
-    }
-
-    /// Reads the file.
-    pub(crate) fn in_file(file: OffsetFile) -> Result<OffsetStore, ClientError> {
+    /// `local_dir` is where files are, for broadcasting.
+    pub(crate) fn open(calls: &BrokerCalls, model: MessageModel, local_dir: &Path) -> Result<OffsetStore, ClientError> {
         let mut table = OffsetTable::default();
-        for (queue, offset) in file.load()? {
-            table.put(&queue, offset, false);
-        }
+        let backing = match model {
+            MessageModel::Clustering => Backing::Broker(calls.clone()),
+            MessageModel::Broadcasting => {
+                let file = OffsetFile::new(local_dir, calls.instance.client_id(), &calls.group);
+                for (queue, offset) in file.load()? {
+                    table.put(&queue, offset, false);
+                }
+                Backing::File(file)
+            }
+        };
         Ok(OffsetStore {
             table: Mutex::new(table),
-            backing: Backing::File(file),
+            backing,
         })
     }
 

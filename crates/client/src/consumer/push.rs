@@ -19,8 +19,6 @@ use super::process_queue::FlowLimits;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 
-/// Broadcasting consumers keep this name, so that their offsets are found again after a restart.
-const DEFAULT_INSTANCE_NAME: &str = "DEFAULT";
 const CONSUME_TIMESTAMP_BEFORE_START: Duration = Duration::from_secs(30 * 60);
 /// Bounds that Java checks as well.
 const CONSUME_BATCH_MAX: usize = 1024;
@@ -177,8 +175,8 @@ impl PushConsumerBuilder {
 
     /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
     #[must_use]
-    pub fn instance(mut self, instance: &Instance) -> Self {
-        self.instance = Some(instance.clone());
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.instance = Some(instance);
         self
     }
 
@@ -346,27 +344,13 @@ impl PushConsumerBuilder {
         let owns_instance = self.instance.is_none();
         let instance = match self.instance {
             Some(instance) => instance,
-            None => {
-                let mut instance_config = self.instance_config;
-                if self.message_model == MessageModel::Broadcasting {
-                    instance_config
-                        .instance_name
-                        .get_or_insert_with(|| DEFAULT_INSTANCE_NAME.to_owned());
-                }
-                Instance::start(instance_config).await?
-            }
+            None => Instance::start(self.instance_config.for_model(self.message_model)).await?,
         };
         let calls = BrokerCalls {
             instance,
             group: self.group,
         };
-        let offsets = match self.message_model {
-            MessageModel::Clustering => OffsetStore::on_broker(calls.clone()),
-            MessageModel::Broadcasting => {
-                let client_id = calls.instance.client_id();
-                OffsetStore::in_file(OffsetFile::new(&self.local_offset_store_dir, client_id, &calls.group))?
-            }
-        };
+        let offsets = OffsetStore::open(&calls, self.message_model, &self.local_offset_store_dir)?;
         let (delivery, arrivals) = match listener {
             ChosenListener::Orderly(listener) => (Delivery::Orderly { listener }, None),
             ChosenListener::Concurrent(listener) => {

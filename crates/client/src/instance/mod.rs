@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use oxmq_protocol::body::{ConsumerData, HeartbeatData, MASTER_ID, ProducerData, TopicRouteData};
+use oxmq_protocol::body::{ConsumerData, HeartbeatData, MASTER_ID, MessageModel, ProducerData, TopicRouteData};
 use oxmq_protocol::requests::{GetRouteInfoHeader, UnregisterClientHeader, request};
 use oxmq_protocol::{RemotingCommand, Request, json, response_code, topic};
 use oxmq_remoting::{ClientConfig, RemotingClient, Reply, RequestHandler};
@@ -63,6 +63,20 @@ impl Default for InstanceConfig {
             api_timeout: Duration::from_secs(3),
             remoting: ClientConfig::default(),
         }
+    }
+}
+
+/// A client that keeps its offsets in a file has this name, so that they are found again after a restart.
+const DEFAULT_INSTANCE_NAME: &str = "DEFAULT";
+
+impl InstanceConfig {
+    /// A name for a consumer that was not given one.
+    pub(crate) fn for_model(mut self, model: MessageModel) -> InstanceConfig {
+        if model == MessageModel::Broadcasting {
+            self.instance_name
+                .get_or_insert_with(|| DEFAULT_INSTANCE_NAME.to_owned());
+        }
+        self
     }
 }
 

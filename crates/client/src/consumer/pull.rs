@@ -1,0 +1,328 @@
+//! The pull consumer: the application asks for messages, queue by queue, and says how far it is.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxmq_protocol::RemotingCommand;
+use oxmq_protocol::body::{
+    ConsumeFromWhere, ConsumeType, ConsumerData, MASTER_ID, MessageModel, MessageQueue, SubscriptionData,
+};
+use oxmq_protocol::message::MessageExt;
+use oxmq_protocol::topic;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::broker_calls::{BrokerCalls, now_millis};
+use super::offset_file::OffsetFile;
+use super::offset_store::OffsetStore;
+use super::pull_request::{PullRequest, PullResult};
+use super::retry::max_reconsume_times_concurrent;
+use crate::error::ClientError;
+use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData};
+
+/// How long a blocking pull waits for a message.
+const SUSPEND: Duration = Duration::from_secs(20);
+const PERSIST_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A consumer without a loop of its own. It takes part in no rebalancing: who pulls which queue is the application's
+/// affair.
+///
+/// ```no_run
+/// use oxmq_client::PullConsumer;
+///
+/// # async fn example() -> Result<(), oxmq_client::ClientError> {
+/// let consumer = PullConsumer::builder("audit").name_server("127.0.0.1:9876").start().await?;
+/// for queue in consumer.fetch_subscribe_message_queues("orders").await? {
+///     let start = consumer.fetch_consume_offset(&queue).await?.unwrap_or(0);
+///     let result = consumer.pull(&queue, "*", start, 32).await?;
+///     println!("{queue}: {:?}, {} messages", result.status, result.messages.len());
+///     consumer.update_consume_offset(&queue, result.next_begin_offset);
+/// }
+/// consumer.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct PullConsumer {
+    shared: Arc<Shared>,
+    /// The instance is ours alone and ends with the consumer.
+    owns_instance: bool,
+}
+
+/// Settings of a pull consumer.
+#[derive(Clone)]
+pub struct PullConsumerBuilder {
+    group: String,
+    instance_config: InstanceConfig,
+    instance: Option<Instance>,
+    message_model: MessageModel,
+    max_reconsume_times: i32,
+    local_offset_store_dir: PathBuf,
+}
+
+struct Shared {
+    calls: BrokerCalls,
+    offsets: OffsetStore,
+    message_model: MessageModel,
+    max_reconsume_times: i32,
+    /// Topics that were asked for, shown in heartbeats.
+    topics: Mutex<BTreeSet<String>>,
+    /// Queues whose offset was set here.
+    progressed: Mutex<BTreeSet<MessageQueue>>,
+    stopped: watch::Sender<bool>,
+}
+
+impl PullConsumer {
+    pub fn builder(group: impl Into<String>) -> PullConsumerBuilder {
+        PullConsumerBuilder {
+            group: group.into(),
+            instance_config: InstanceConfig::default(),
+            instance: None,
+            message_model: MessageModel::Clustering,
+            max_reconsume_times: -1,
+            local_offset_store_dir: OffsetFile::default_dir(),
+        }
+    }
+
+    /// The queues of a topic that can be read.
+    pub async fn fetch_subscribe_message_queues(&self, topic: &str) -> Result<Vec<MessageQueue>, ClientError> {
+        let route = self.shared.calls.instance.route(topic).await?;
+        self.shared.use_topic(topic);
+        Ok(route.subscribe.clone())
+    }
+
+    /// Up to `max_nums` messages from `queue_offset` on that the expression takes (`*`, or tags with `||` between
+    /// them). Returns at once also when there is none.
+    pub async fn pull(
+        &self,
+        queue: &MessageQueue,
+        expression: &str,
+        queue_offset: i64,
+        max_nums: u32,
+    ) -> Result<PullResult, ClientError> {
+        self.pull_with(queue, expression, queue_offset, max_nums, None).await
+    }
+
+    /// Like [`PullConsumer::pull`], but waits for a message at the end of the queue, for 20 s or little more.
+    pub async fn pull_block_if_not_found(
+        &self,
+        queue: &MessageQueue,
+        expression: &str,
+        queue_offset: i64,
+        max_nums: u32,
+    ) -> Result<PullResult, ClientError> {
+        self.pull_with(queue, expression, queue_offset, max_nums, Some(SUSPEND))
+            .await
+    }
+
+    async fn pull_with(
+        &self,
+        queue: &MessageQueue,
+        expression: &str,
+        queue_offset: i64,
+        max_nums: u32,
+        suspend: Option<Duration>,
+    ) -> Result<PullResult, ClientError> {
+        let subscription = SubscriptionData::parse(&queue.topic, expression, now_millis())?;
+        self.shared.use_topic(&queue.topic);
+        self.shared
+            .calls
+            .pull(&PullRequest {
+                queue,
+                queue_offset,
+                max_msg_nums: i32::try_from(max_nums).unwrap_or(i32::MAX),
+                max_msg_bytes: i32::MAX,
+                suspend,
+                commit_offset: None,
+                subscription: &subscription,
+                send_subscription: true,
+                broker_id: MASTER_ID,
+            })
+            .await
+    }
+
+    /// How far the group is: what was set here, else what the broker or the file has.
+    pub async fn fetch_consume_offset(&self, queue: &MessageQueue) -> Result<Option<i64>, ClientError> {
+        match self.shared.offsets.get(queue) {
+            Some(offset) => Ok(Some(offset)),
+            None => self.shared.offsets.read(queue).await,
+        }
+    }
+
+    /// Everything below `queue_offset` is consumed. Saved every five seconds, by [`PullConsumer::commit`] and at the end.
+    pub fn update_consume_offset(&self, queue: &MessageQueue, queue_offset: i64) {
+        self.shared.offsets.set(queue, queue_offset);
+        self.shared.progressed.lock().insert(queue.clone());
+    }
+
+    /// Saves the offset of a queue now.
+    pub async fn commit(&self, queue: &MessageQueue) -> Result<(), ClientError> {
+        self.shared.offsets.persist(queue).await
+    }
+
+    /// The offset that the next message of the queue will get.
+    pub async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
+        self.shared.calls.max_offset(queue).await
+    }
+
+    /// The offset of the first message that is still there.
+    pub async fn min_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
+        self.shared.calls.min_offset(queue).await
+    }
+
+    /// The offset of the first message stored at or after a time, in milliseconds since 1970.
+    pub async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
+        self.shared.calls.search_offset(queue, timestamp_ms).await
+    }
+
+    /// Lets a message come again later, from the group's retry topic. Level 0 leaves the delay to the broker.
+    pub async fn send_message_back(&self, message: &MessageExt, delay_level: i32) -> Result<(), ClientError> {
+        let max_reconsume_times = max_reconsume_times_concurrent(self.shared.max_reconsume_times);
+        self.shared
+            .calls
+            .send_back(message, delay_level, max_reconsume_times)
+            .await
+    }
+
+    /// Saves the offsets and leaves the group.
+    pub async fn shutdown(self) {
+        self.shared.stopped.send_replace(true);
+        for queue in self.shared.progressed() {
+            if let Err(error) = self.shared.offsets.persist(&queue).await {
+                tracing::warn!(%queue, %error, "offset not saved");
+            }
+        }
+        let member: Arc<dyn Member> = Arc::clone(&self.shared) as Arc<dyn Member>;
+        self.shared.calls.instance.leave(&member).await;
+        if self.owns_instance {
+            self.shared.calls.instance.shutdown().await;
+        }
+    }
+}
+
+impl Drop for PullConsumer {
+    fn drop(&mut self) {
+        self.shared.stopped.send_replace(true);
+    }
+}
+
+impl PullConsumerBuilder {
+    /// `host:9876`, several with `;` between them. Without it NAMESRV_ADDR counts.
+    #[must_use]
+    pub fn name_server(mut self, addrs: impl Into<String>) -> Self {
+        self.instance_config.name_server = addrs.into();
+        self
+    }
+
+    /// Everything about connections and identity. Overwrites what [`Self::name_server`] has set.
+    #[must_use]
+    pub fn instance_config(mut self, config: InstanceConfig) -> Self {
+        self.instance_config = config;
+        self
+    }
+
+    /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
+    #[must_use]
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.instance = Some(instance);
+        self
+    }
+
+    /// Clustering keeps offsets on the broker, broadcasting in a file.
+    #[must_use]
+    pub fn message_model(mut self, model: MessageModel) -> Self {
+        self.message_model = model;
+        self
+    }
+
+    /// Retries of messages that were sent back, before they go to the dead letters. -1: 16.
+    #[must_use]
+    pub fn max_reconsume_times(mut self, times: i32) -> Self {
+        self.max_reconsume_times = times;
+        self
+    }
+
+    /// Where a broadcasting consumer keeps its offsets; `~/.rocketmq_offsets` unless set.
+    #[must_use]
+    pub fn local_offset_store_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.local_offset_store_dir = dir.into();
+        self
+    }
+
+    pub async fn start(self) -> Result<PullConsumer, ClientError> {
+        topic::validate_group(&self.group)?;
+        let owns_instance = self.instance.is_none();
+        let instance = match self.instance {
+            Some(instance) => instance,
+            None => Instance::start(self.instance_config.for_model(self.message_model)).await?,
+        };
+        let calls = BrokerCalls {
+            instance,
+            group: self.group,
+        };
+        let shared = Arc::new(Shared {
+            offsets: OffsetStore::open(&calls, self.message_model, &self.local_offset_store_dir)?,
+            message_model: self.message_model,
+            max_reconsume_times: self.max_reconsume_times,
+            topics: Mutex::default(),
+            progressed: Mutex::default(),
+            stopped: watch::Sender::new(false),
+            calls,
+        });
+        let member: Arc<dyn Member> = Arc::clone(&shared) as Arc<dyn Member>;
+        shared.calls.instance.join(&member)?;
+        tokio::spawn(Arc::clone(&shared).keep_persisting());
+        Ok(PullConsumer { shared, owns_instance })
+    }
+}
+
+impl Shared {
+    /// The broker keeps a group alive by the heartbeats of its members, so it should hear of the first topic soon.
+    fn use_topic(&self, topic: &str) {
+        let mut topics = self.topics.lock();
+        if !topics.contains(topic) {
+            topics.insert(topic.to_owned());
+            self.calls.instance.request_heartbeat();
+        }
+    }
+
+    fn progressed(&self) -> Vec<MessageQueue> {
+        self.progressed.lock().iter().cloned().collect()
+    }
+
+    async fn keep_persisting(self: Arc<Self>) {
+        let mut stopped = self.stopped.subscribe();
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                () = tokio::time::sleep(PERSIST_INTERVAL) => {}
+            }
+            self.offsets.persist_all(&self.progressed()).await;
+        }
+    }
+}
+
+impl Member for Shared {
+    fn data(&self) -> MemberData {
+        let topics = self.topics.lock();
+        let subscriptions = topics.iter().map(|topic| SubscriptionData {
+            topic: topic.clone(),
+            ..SubscriptionData::default()
+        });
+        MemberData::Consumer(ConsumerData {
+            consume_from_where: ConsumeFromWhere::LastOffset,
+            consume_type: ConsumeType::Actively,
+            group_name: self.calls.group.clone(),
+            message_model: self.message_model,
+            subscription_data_set: subscriptions.collect(),
+            unit_mode: false,
+        })
+    }
+
+    fn on_route_change(&self, _topic: &str) {}
+
+    fn on_request(self: Arc<Self>, _request: RemotingCommand) -> Answer {
+        Box::pin(std::future::ready(None))
+    }
+}

@@ -1,0 +1,9 @@
+//! The client library against a name server and brokers in this process.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod producer;
+mod pull_consumer;
+mod push_consumer;
+mod scripted;
+mod servers;

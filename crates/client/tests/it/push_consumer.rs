@@ -1,0 +1,285 @@
+//! Push consumers: what they get, how often, and where they go on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use oxmq_client::{
+    ConsumeOrderlyStatus, ConsumeStatus, InstanceConfig, Message, MessageExt, MessageModel, MessageQueue, Messages,
+    Producer, PullConsumer, PushConsumer,
+};
+
+use crate::servers::{Inbox, Servers, bodies, eventually, numbers, send_numbers};
+
+impl Servers {
+    /// A consumer of `orders` that puts everything into an inbox.
+    async fn collect(&self, group: &str) -> (PushConsumer, Inbox) {
+        let inbox = Inbox::default();
+        let to = inbox.clone();
+        let consumer = self
+            .consumer(group)
+            .subscribe("orders", "number")
+            .concurrent(move |messages| {
+                to.add(messages);
+                async { ConsumeStatus::Success }
+            })
+            .start()
+            .await
+            .unwrap();
+        (consumer, inbox)
+    }
+}
+
+#[tokio::test]
+async fn every_message_comes_once_and_only_with_its_tag() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let (consumer, inbox) = servers.collect("g").await;
+    let queues = producer.publish_queues("orders").await.unwrap();
+    for (index, queue) in queues.iter().enumerate() {
+        send_numbers(&producer, queue, index * 50..index * 50 + 50).await;
+    }
+    let count = queues.len() * 50;
+    let got = inbox.wait_for_count(count).await;
+    assert_eq!(numbers(&got), (0..count).collect::<Vec<_>>());
+    assert_eq!(got.len(), count);
+    assert!(got.iter().all(|message| message.tags() == Some("number")));
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_restarted_consumer_goes_on_where_it_was() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (consumer, inbox) = servers.collect("g").await;
+    send_numbers(&producer, queue, 0..10).await;
+    inbox.wait_for_count(10).await;
+    consumer.shutdown().await;
+    send_numbers(&producer, queue, 10..20).await;
+    let (consumer, inbox) = servers.collect("g").await;
+    let got = inbox.wait_for_count(10).await;
+    assert_eq!(numbers(&got), (10..20).collect::<Vec<_>>());
+    assert_eq!(got.len(), 10);
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_consumer_survives_a_restart_of_the_broker() {
+    let mut servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (consumer, inbox) = servers.collect("g").await;
+    send_numbers(&producer, queue, 0..5).await;
+    inbox.wait_for_count(5).await;
+    servers.stop_broker();
+    servers.start_broker();
+    let message = Message::new("orders", "5").with_tags("number");
+    eventually(async || producer.send_to(message.clone(), queue).await.ok()).await;
+    let got = inbox.wait_for(|messages| numbers(messages).contains(&5)).await;
+    assert_eq!(numbers(&got), (0..6).collect::<Vec<_>>());
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_consumers_share_the_queues_and_one_takes_over() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queues = producer.publish_queues("orders").await.unwrap();
+    let (first, first_inbox) = servers.collect("g").await;
+    let (second, second_inbox) = servers.collect("g").await;
+    // While the group settles, messages may come twice or to the other member.
+    let mut count = 0;
+    eventually(async || {
+        let before = [first_inbox.so_far().len(), second_inbox.so_far().len()];
+        count = send_to_each(&producer, &queues, count).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let first_ids = queue_ids(&first_inbox.so_far()[before[0]..]);
+        let second_ids = queue_ids(&second_inbox.so_far()[before[1]..]);
+        let share = queues.len() / 2;
+        let shared = first_ids.len() == share && second_ids.len() == share && first_ids.is_disjoint(&second_ids);
+        shared.then_some(())
+    })
+    .await;
+    second.shutdown().await;
+    let before = first_inbox.so_far().len();
+    count = send_to_each(&producer, &queues, count).await;
+    first_inbox
+        .wait_for(|messages| queue_ids(&messages[before..]).len() == queues.len())
+        .await;
+    let mut all = first_inbox.so_far();
+    all.extend(second_inbox.so_far());
+    assert_eq!(numbers(&all), (0..count).collect::<Vec<_>>());
+    first.shutdown().await;
+}
+
+fn queue_ids(messages: &[Arc<MessageExt>]) -> BTreeSet<i32> {
+    messages.iter().map(|message| message.queue_id).collect()
+}
+
+/// Sends one message to each queue, numbered from `count` on.
+async fn send_to_each(producer: &Producer, queues: &[MessageQueue], mut count: usize) -> usize {
+    for queue in queues {
+        send_numbers(producer, queue, count..count + 1).await;
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test]
+async fn every_broadcasting_consumer_gets_everything_and_keeps_its_own_offsets() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let start = async |name: &str, inbox: &Inbox| {
+        let to = inbox.clone();
+        servers
+            .consumer("g")
+            .instance_config(InstanceConfig {
+                name_server: servers.name_server(),
+                instance_name: Some(name.to_owned()),
+                ..InstanceConfig::default()
+            })
+            .message_model(MessageModel::Broadcasting)
+            .local_offset_store_dir(servers.dir.path().join("offsets"))
+            .subscribe("orders", "number")
+            .concurrent(move |messages| {
+                to.add(messages);
+                async { ConsumeStatus::Success }
+            })
+            .start()
+            .await
+            .unwrap()
+    };
+    let inboxes = [Inbox::default(), Inbox::default()];
+    let first = start("first", &inboxes[0]).await;
+    let second = start("second", &inboxes[1]).await;
+    send_numbers(&producer, queue, 0..5).await;
+    for inbox in &inboxes {
+        assert_eq!(numbers(&inbox.wait_for_count(5).await), [0, 1, 2, 3, 4]);
+    }
+    first.shutdown().await;
+    send_numbers(&producer, queue, 5..7).await;
+    let inbox = Inbox::default();
+    let first = start("first", &inbox).await;
+    assert_eq!(numbers(&inbox.wait_for_count(2).await), [5, 6]);
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn orderly_messages_come_in_order_also_after_a_failure() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queues = producer.publish_queues("orders").await.unwrap();
+    let inbox = Inbox::default();
+    let (to, failed) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
+    let consumer = servers
+        .consumer("g")
+        .subscribe("orders", "number")
+        .suspend_current_queue_time(Duration::from_millis(50))
+        .orderly(move |messages: Messages| {
+            let fails = bodies(&messages) == ["5"] && !failed.swap(true, Ordering::Relaxed);
+            to.add(messages);
+            async move {
+                match fails {
+                    true => ConsumeOrderlyStatus::SuspendCurrentQueueAMoment,
+                    false => ConsumeOrderlyStatus::Success,
+                }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    send_numbers(&producer, &queues[0], 0..20).await;
+    send_numbers(&producer, &queues[1], 100..120).await;
+    let got = inbox.wait_for_count(41).await;
+    let of_queue = |queue_id: i32| -> Vec<String> {
+        let messages: Messages = got.iter().filter(|m| m.queue_id == queue_id).cloned().collect();
+        bodies(&messages)
+    };
+    let mut expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    expected.insert(5, "5".into());
+    assert_eq!(of_queue(queues[0].queue_id), expected);
+    assert_eq!(of_queue(queues[1].queue_id).len(), 20);
+    let again = got.iter().filter(|message| bodies(&[Arc::clone(message)]) == ["5"]);
+    assert_eq!(again.map(|message| message.reconsume_times).collect::<Vec<_>>(), [0, 1]);
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_queue_of_an_orderly_group_goes_to_the_other_member_when_one_leaves() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queues = producer.publish_queues("orders").await.unwrap();
+    let start = async |inbox: &Inbox| {
+        let to = inbox.clone();
+        servers
+            .consumer("g")
+            .subscribe("orders", "number")
+            .orderly(move |messages| {
+                to.add(messages);
+                async { ConsumeOrderlyStatus::Success }
+            })
+            .start()
+            .await
+            .unwrap()
+    };
+    let inbox = Inbox::default();
+    let first = start(&inbox).await;
+    let second = start(&inbox).await;
+    send_numbers(&producer, &queues[0], 0..10).await;
+    inbox.wait_for_count(10).await;
+    first.shutdown().await;
+    send_numbers(&producer, &queues[0], 10..20).await;
+    let got = inbox.wait_for(|messages| numbers(messages).len() == 20).await;
+    let mut order: Vec<usize> = bodies(&got).iter().map(|body| body.parse().unwrap()).collect();
+    order.dedup();
+    assert_eq!(order, (0..20).collect::<Vec<_>>());
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_fails_comes_again_and_ends_in_the_dead_letters() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let inbox = Inbox::default();
+    let to = inbox.clone();
+    let consumer = servers
+        .consumer("g")
+        .subscribe("orders", "number")
+        .max_reconsume_times(2)
+        .concurrent(move |messages: Messages| {
+            let panics = messages[0].reconsume_times == 1;
+            to.add(messages);
+            async move {
+                assert!(!panics, "a listener that panics is one that fails");
+                ConsumeStatus::ReconsumeLater
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    send_numbers(&producer, queue, 0..1).await;
+    let got = inbox.wait_for_count(3).await;
+    let seen: Vec<_> = got
+        .iter()
+        .map(|message| (message.topic.as_str(), message.reconsume_times))
+        .collect();
+    assert_eq!(seen, [("orders", 0), ("orders", 1), ("orders", 2)]);
+    assert!(got.iter().all(|message| message.unique_id() == got[0].unique_id()));
+
+    let reader = PullConsumer::builder("reader").name_server(servers.name_server());
+    let reader = reader.start().await.unwrap();
+    let dead = eventually(async || {
+        let queue = reader.fetch_subscribe_message_queues("%DLQ%g").await.ok()?.pop()?;
+        reader.pull(&queue, "*", 0, 32).await.ok()?.messages.pop()
+    })
+    .await;
+    assert_eq!(dead.body, "0");
+    assert_eq!(dead.unique_id(), got[0].unique_id());
+    reader.shutdown().await;
+    consumer.shutdown().await;
+}
