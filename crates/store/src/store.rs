@@ -379,19 +379,18 @@ impl MessageStore {
         self.engine.dispatch_step(true);
     }
 
-    /// What the background threads would do now, on the calling thread. Only without background threads.
+    /// What the background threads would do now, on the calling thread, in the order that leaves most to a recovery: the
+    /// recovery position is that of the last call. Only without background threads.
     pub fn run_background_work(&self) {
         let engine = &*self.engine;
         engine.allocate_step();
-        if !engine.flush_step() {
-            return;
-        }
-        if engine.index_step(&mut Vec::new())
+        engine.dispatch_step(true);
+        if engine.flush_step()
+            && engine.index_step(&mut Vec::new())
             && let Err(error) = engine.index.sync()
         {
             tracing::error!(%error, "index file cannot be made durable");
         }
-        engine.dispatch_step(true);
     }
 
     /// Flushes everything, writes the checkpoint and removes `abort` if nothing is left behind. Idempotent.

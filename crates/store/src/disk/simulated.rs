@@ -41,8 +41,8 @@ struct State {
     operations: u64,
     stop_after: Option<u64>,
     stop_seed: u64,
-    syncs: u64,
-    fail_sync: Option<u64>,
+    /// The file whose next sync fails.
+    fail_sync: Option<usize>,
     cold: bool,
     capacity_bytes: Option<u64>,
 }
@@ -88,11 +88,10 @@ impl SimulatedDisk {
         state.stop_seed = operations;
     }
 
-    /// The n-th sync of file contents from now on (0 = the next) fails once, and forgets what it should have written, as
-    /// Linux does.
-    pub fn fail_sync(&self, syncs: u64) {
+    /// The next sync of this file fails, and forgets what it should have written, as Linux does.
+    pub fn fail_sync(&self, path: &Path) {
         let mut state = self.state.lock();
-        state.fail_sync = Some(state.syncs + syncs);
+        state.fail_sync = state.file(path).ok();
     }
 
     /// Bounds the space; `None` lifts the bound.
@@ -548,7 +547,7 @@ struct SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn write_all_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
+        let bytes = buffers.iter().map(|buffer| &**buffer).collect::<Vec<&[u8]>>().concat();
         let mut state = self.disk.state.lock();
         let whole = state.operation()?;
         let end = offset + bytes.len() as u64;
@@ -578,9 +577,8 @@ impl DiskFile for SimulatedFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.whole_operation()?;
-        let number = state.syncs;
-        state.syncs += 1;
-        if state.fail_sync == Some(number) {
+        if state.fail_sync == Some(self.id) {
+            state.fail_sync = None;
             state.files[self.id].dirty.clear();
             return Err(io::Error::other("simulated failure of a sync"));
         }

@@ -46,7 +46,7 @@ fn a_failed_flush_ends_the_appends() {
     append_one(&store, "orders", 0, 1).unwrap();
     store.run_background_work();
     append_one(&store, "orders", 0, 2).unwrap();
-    disk.fail_sync(0);
+    disk.fail_sync(Path::new("/store/commitlog/00000000000000000000"));
     store.run_background_work();
     assert!(listener.failed.load(Ordering::SeqCst) > 0);
     assert!(matches!(
