@@ -1,4 +1,6 @@
-//! A RocketMQ client: producers, push consumers and pull consumers, on any tokio runtime.
+#![doc = include_str!("../README.md")]
+//!
+//! # Instances
 //!
 //! An [`Instance`] is one client in the eyes of the servers. It owns the connections, the routes and the heartbeats;
 //! producers and consumers are its members and usually create one of their own.

@@ -21,6 +21,7 @@ pub(crate) struct ScriptedServers {
 pub(crate) enum Answer {
     Code(i32),
     Close,
+    Silence,
 }
 
 #[derive(Default)]
@@ -117,6 +118,7 @@ impl CommandHandler for ScriptedBroker {
                 connection.close();
                 return Outcome::Nothing;
             }
+            Answer::Silence => return Outcome::Nothing,
         };
         let header = SendMessageHeaderV2::read(&command.header.ext_fields).unwrap();
         let reply = SendMessageReply {
