@@ -2,7 +2,7 @@
 //! `mqnamesrv`, `mqbroker` and `mqshutdown` serve existing scripts (spec: config.md §2).
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -92,8 +92,8 @@ fn command() -> Command {
                 .long("bind")
                 .value_name("ADDRESS")
                 .default_value("127.0.0.1")
-                .value_parser(value_parser!(IpAddr))
-                .help("Address to listen on; 0.0.0.0 makes both servers reachable from other machines"),
+                .value_parser(value_parser!(Ipv4Addr))
+                .help("IPv4 address to listen on; 0.0.0.0 makes both servers reachable from other machines"),
         )
         .args_conflicts_with_subcommands(true)
         .subcommands(roles)

@@ -1,7 +1,7 @@
 //! `oxmq quickstart`: servers on free ports with their files in a temporary folder, a producer and a push consumer of
 //! the client library, and what they see.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         namesrv_port: 0,
         broker_port: 0,
         change_broker: small_files,
-        ..Options::new(folder.path(), IpAddr::V4(Ipv4Addr::LOCALHOST))
+        ..Options::new(folder.path(), Ipv4Addr::LOCALHOST)
     };
     let servers = Standalone::start(options)?;
     println!(

@@ -1,7 +1,7 @@
 //! `oxmq` alone: name server and broker in one process, on the loopback unless told otherwise, with all files under one
 //! folder.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::signals::StopSignals;
 
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let folder: &PathBuf = matches.get_one("data").expect("it has a default");
-    let bind: &IpAddr = matches.get_one("bind").expect("it has a default");
+    let bind: &Ipv4Addr = matches.get_one("bind").expect("it has a default");
     let signals = StopSignals::catch()?;
     let servers = Standalone::start(Options::new(folder, *bind))?;
     println!("OxMQ {} is serving.\n", env!("CARGO_PKG_VERSION"));
@@ -29,14 +29,14 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 /// Where a [`Standalone`] listens and keeps its files.
 pub(crate) struct Options {
     pub(crate) folder: PathBuf,
-    pub(crate) bind: IpAddr,
+    pub(crate) bind: Ipv4Addr,
     pub(crate) namesrv_port: u16,
     pub(crate) broker_port: u16,
     pub(crate) change_broker: fn(&mut BrokerConfig),
 }
 
 impl Options {
-    pub(crate) fn new(folder: &Path, bind: IpAddr) -> Options {
+    pub(crate) fn new(folder: &Path, bind: Ipv4Addr) -> Options {
         Options {
             folder: folder.to_owned(),
             bind,

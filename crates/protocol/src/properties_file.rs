@@ -35,12 +35,6 @@ pub fn parse(bytes: &[u8]) -> Vec<Property> {
         .collect()
 }
 
-/// The value that Java would see for `key`: the last one.
-pub fn last_value<'a>(properties: &'a [Property], key: &str) -> Option<&'a str> {
-    let property = properties.iter().rev().find(|property| property.key == key)?;
-    Some(&property.value)
-}
-
 /// A properties text that [`parse`] and Java read back as these pairs.
 pub fn write<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = String::new();
@@ -207,11 +201,6 @@ mod tests {
     fn lines_are_counted_where_entries_start() {
         let lines: Vec<_> = parse(b"# x\na=1\\\n2\n\nb=2\n").iter().map(|p| p.line).collect();
         assert_eq!(lines, [2, 5]);
-    }
-
-    #[test]
-    fn the_last_of_two_values_counts() {
-        assert_eq!(last_value(&parse(b"a=1\na=2"), "a"), Some("2"));
     }
 
     /// `testdata/jdk.properties` was written by `java.util.Properties.store` of OpenJDK 17.

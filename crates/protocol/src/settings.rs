@@ -215,11 +215,6 @@ pub trait Settings: Default + Clone {
         Ok(())
     }
 
-    /// The text of one setting, `None` when it is unset or unknown.
-    fn get(&self, key: &str) -> Option<String> {
-        Self::index_of(key).and_then(|index| self.row_text(index))
-    }
-
     /// Applies a properties file. `name` is for messages. An error leaves everything as it was.
     fn load(&mut self, name: &str, file: &[u8]) -> Result<Vec<SettingWarning>, SettingError> {
         let mut changed = self.clone();
@@ -381,22 +376,6 @@ whole_numbers!(
     u64 = "long",
     usize = "long"
 );
-
-impl SettingValue for f64 {
-    const TYPE_NAME: &'static str = "double";
-    fn parse(text: &str) -> Result<f64, BadValue> {
-        text.parse::<f64>()
-            .ok()
-            .filter(|number| number.is_finite())
-            .ok_or_else(|| BadValue {
-                text: text.to_owned(),
-                expected: "a number".into(),
-            })
-    }
-    fn text(&self) -> Option<String> {
-        Some(format!("{self:?}"))
-    }
-}
 
 /// Java takes everything but `true` for false; here what is neither is refused.
 impl SettingValue for bool {
@@ -560,8 +539,6 @@ mod tests {
             way: Way = "way" => Way::There;
             /// Where to.
             path: Option<String> = "path" => None;
-            /// How much.
-            ratio: f64 = "ratio" => 0.8;
         }
         not_applied: "later";
     }
@@ -579,11 +556,11 @@ mod tests {
     #[test]
     fn a_file_sets_what_it_names_and_keeps_the_rest() {
         let mut sample = Sample::default();
-        let warnings = sample.load("f", b"interval = 100 \nway=BACK\nenabled=FALSE\nratio=0.5\npath=/x\n");
+        let warnings = sample.load("f", b"interval = 100 \nway=BACK\nenabled=FALSE\npath=/x\n");
         assert_eq!(warnings, Ok(vec![]));
         assert_eq!(
             sample.text(),
-            "enabled=false\ninterval=100\nlistenPort=9876\npath=/x\nratio=0.5\nway=BACK\n"
+            "enabled=false\ninterval=100\nlistenPort=9876\npath=/x\nway=BACK\n"
         );
     }
 
@@ -601,7 +578,6 @@ mod tests {
         );
         refused("enabled=yes", "f:1: enabled: \"yes\" is not true or false");
         refused("way=there", "f:1: way: \"there\" is not one of THERE, BACK");
-        refused("ratio=NaN", "f:1: ratio: \"NaN\" is not a number");
     }
 
     #[test]
