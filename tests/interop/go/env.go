@@ -105,20 +105,23 @@ func (e *env) queues(topic string) []*primitive.MessageQueue {
 	return queues
 }
 
-// readAll returns everything in the topic, queue by queue in order.
-func (e *env) readAll(topic string) []*primitive.MessageExt {
-	var result []*primitive.MessageExt
-	for _, queue := range e.queues(topic) {
-		for offset := int64(0); ; {
-			pulled, err := e.reader.PullFrom(context.Background(), queue, offset, 32)
-			must(err)
-			if pulled.Status != primitive.PullFound {
-				break
+// readAll returns everything in the topic, queue by queue in order, once it is as many messages as expected.
+// (A message can be pulled a moment after it has been acknowledged.)
+func (e *env) readAll(topic string, expected int) (result []*primitive.MessageExt) {
+	await(fmt.Sprint(expected, " messages in ", topic), func() bool {
+		result = nil
+		for _, queue := range e.queues(topic) {
+			// At the end of a queue a pull of this client would wait at the broker for 20 s.
+			for offset, end := int64(0), int64(1); offset < end; {
+				pulled, err := e.reader.PullFrom(context.Background(), queue, offset, 32)
+				must(err)
+				result = append(result, pulled.GetMessageExts()...)
+				offset, end = pulled.NextBeginOffset, pulled.MaxOffset
 			}
-			result = append(result, pulled.GetMessageExts()...)
-			offset = pulled.NextBeginOffset
 		}
-	}
+		return len(result) >= expected
+	})
+	equal("messages in "+topic, expected, len(result))
 	return result
 }
 
@@ -158,6 +161,11 @@ func sorted(list []string) []string {
 
 // awaitExactly waits until as many messages have come as expected, then wants exactly these, each once.
 func (r *received) awaitExactly(what string, expected []string) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			panic(fmt.Sprint(failure, ", got ", sorted(r.bodies())))
+		}
+	}()
 	await(what, func() bool { return len(r.all()) >= len(expected) })
 	equal(what, sorted(expected), sorted(r.bodies()))
 }

@@ -58,7 +58,6 @@ func sendOneway(e *env, f facts) {
 	for _, body := range bodies("oneway", 20) {
 		must(e.producer.SendOneWay(context.Background(), message(topic, "tag", body)))
 	}
-	await("one-way messages", func() bool { return len(e.readAll(topic)) == 20 })
 	e.checkStored(topic, bodies("oneway", 20), f)
 }
 
@@ -78,7 +77,7 @@ func sendBatch(e *env, f facts) {
 		f["offset-ids-"+prefix] = len(strings.Split(result.OffsetMsgID, ","))
 		expected = append(expected, bodies(prefix, 10)...)
 	}
-	stored := e.readAll(topic)
+	stored := e.readAll(topic, 30)
 	equal("order", expected, bodiesOf(stored))
 	f["properties"] = propertyNames(stored[0])
 }
@@ -100,8 +99,7 @@ func messageRoundTrip(e *env, f facts) {
 		must(err)
 		equal("status", primitive.SendOK, result.Status)
 	}
-	stored := e.readAll(topic)
-	equal("count", len(all), len(stored))
+	stored := e.readAll(topic, len(all))
 	for i, m := range stored {
 		check(bytes.Equal(all[i], m.Body), "a body changed")
 		for name, value := range properties {
@@ -116,14 +114,14 @@ func topicAuto(e *env, f facts) {
 	topic := e.name("topic-auto")
 	e.send(topic, "auto", 8)
 	equal("queues", 4, len(e.queues(topic)))
-	equal("messages", 8, len(e.readAll(topic)))
+	e.readAll(topic, 8)
 }
 
 func topicAdmin(e *env, f facts) {
 	topic := e.name("topic-admin")
 	e.createTopic(topic, 3)
 	e.send(topic, "three", 6)
-	equal("messages", 6, len(e.readAll(topic)))
+	e.readAll(topic, 6)
 	listed := func() bool {
 		list, err := e.admin.FetchAllTopicList(context.Background())
 		must(err)
@@ -149,7 +147,7 @@ func checkSends(results []*primitive.SendResult, f facts) {
 }
 
 func (e *env) checkStored(topic string, expected []string, f facts) {
-	stored := e.readAll(topic)
+	stored := e.readAll(topic, len(expected))
 	equal("stored bodies", sorted(expected), sorted(bodiesOf(stored)))
 	first := stored[0]
 	equal("keys", "key-"+string(first.Body), first.GetKeys())

@@ -48,16 +48,26 @@ class Env:
         consumer.start()
         return consumer
 
-    def read_all(self, topic):
-        """Everything in the topic, queue by queue in order."""
-        consumer = PullConsumer(self.name(f"reader-{next(instances)}"))
-        consumer.set_namesrv_addr(self.namesrv)
-        consumer.start()
+    def read_all(self, topic, expected):
+        """Everything in the topic, queue by queue in order, once it is as many messages as expected.
+
+        (A message can be pulled a moment after it has been acknowledged.)
+        """
         inbox = Inbox()
-        for received in consumer.pull(topic):
-            inbox.add(received)
-        consumer.offset_table.clear()
-        consumer.shutdown()
+
+        def complete():
+            consumer = PullConsumer(self.name(f"reader-{next(instances)}"))
+            consumer.set_namesrv_addr(self.namesrv)
+            consumer.start()
+            consumer.offset_table = {}
+            inbox.messages.clear()
+            for received in consumer.pull(topic):
+                inbox.add(received)
+            consumer.shutdown()
+            return len(inbox.messages) >= expected
+
+        wait_for(f"{expected} messages in {topic}", complete)
+        equal(f"messages in {topic}", expected, len(inbox.messages))
         return inbox.messages
 
 

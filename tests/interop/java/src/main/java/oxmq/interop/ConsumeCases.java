@@ -52,7 +52,7 @@ final class ConsumeCases {
     /** Number of queues, sum of consumer offsets, sum of broker offsets, as the broker tells. */
     private static List<Long> committed(Env env, String group, String topic) throws Exception {
         long[] result = new long[3];
-        env.admin.examineConsumeStats(env.name(group), topic).getOffsetTable().forEach((queue, offset) -> {
+        env.admin.examineConsumeStats(env.name(group)).getOffsetTable().forEach((queue, offset) -> {
             if (queue.getTopic().equals(topic)) {
                 result[0]++;
                 result[1] += offset.getConsumerOffset();

@@ -108,21 +108,33 @@ final class Env {
             == queues);
     }
 
-    /** Everything in the topic, queue by queue in order. */
-    List<MessageExt> readAll(String topic) throws Exception {
+    /**
+     * Everything in the topic, queue by queue in order, once it is as many messages as expected. (A message can be
+     * pulled a moment after it has been acknowledged.)
+     */
+    List<MessageExt> readAll(String topic, int expected) throws Exception {
         List<MessageExt> result = new ArrayList<>();
-        for (MessageQueue queue : new TreeSet<>(reader.fetchSubscribeMessageQueues(topic))) {
-            PullResult pulled;
-            long offset = 0;
-            do {
-                pulled = reader.pull(queue, "*", offset, 32);
-                offset = pulled.getNextBeginOffset();
-                if (pulled.getPullStatus() == PullStatus.FOUND) {
-                    result.addAll(pulled.getMsgFoundList());
-                }
-            } while (pulled.getPullStatus() == PullStatus.FOUND);
-        }
+        await(expected + " messages in " + topic, () -> {
+            result.clear();
+            for (MessageQueue queue : new TreeSet<>(reader.fetchSubscribeMessageQueues(topic))) {
+                readQueue(queue, result);
+            }
+            return result.size() >= expected;
+        });
+        equal("messages in " + topic, expected, result.size());
         return result;
+    }
+
+    private void readQueue(MessageQueue queue, List<MessageExt> result) throws Exception {
+        PullResult pulled;
+        long offset = 0;
+        do {
+            pulled = reader.pull(queue, "*", offset, 32);
+            offset = pulled.getNextBeginOffset();
+            if (pulled.getPullStatus() == PullStatus.FOUND) {
+                result.addAll(pulled.getMsgFoundList());
+            }
+        } while (pulled.getPullStatus() == PullStatus.FOUND);
     }
 
     /** Number of messages ever stored in the topic; 0 while it has no route. */

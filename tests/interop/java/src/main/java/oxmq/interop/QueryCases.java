@@ -7,7 +7,6 @@ import java.util.Map;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import org.apache.rocketmq.client.QueryResult;
-import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
@@ -53,15 +52,6 @@ final class QueryCases {
             equal("unique id", sent.getMsgId(), found.getMsgId());
             facts.put("properties", new TreeSet<>(found.getProperties().keySet()));
         }
-        try {
-            // A physical offset inside the message, where no message starts.
-            long offset = byOffsetId.getCommitLogOffset() + 1;
-            String id = sent.getOffsetMsgId().substring(0, 16) + String.format("%016X", offset);
-            facts.put("by wrong offset id", env.reader.viewMessage(topic, id).toString());
-        } catch (MQBrokerException | MQClientException refused) {
-            facts.put("by wrong offset id", refused.getMessage().replaceAll("[0-9.]+:[0-9]+", "<address>"));
-        }
-
         MessageQueue queue = new MessageQueue(topic, "broker-a", 0);
         facts.put("by time", new long[] {env.reader.searchOffset(queue, 0), env.reader.searchOffset(queue, between),
             env.reader.searchOffset(queue, end)});
