@@ -211,9 +211,11 @@ fn go_on(disk: &SimulatedDisk, store: Arc<MessageStore>, ledger: &Ledger, what: 
     assert_eq!(contents_of_all(&store), before, "{what}");
 }
 
-fn contents_of_all(store: &MessageStore) -> Vec<BTreeMap<i64, u64>> {
+fn contents_of_all(store: &MessageStore) -> Vec<(i64, BTreeMap<i64, u64>)> {
     let queues = TOPICS.iter().flat_map(|topic| store.queues_of(topic));
-    queues.map(|queue| contents(store, &queue)).collect()
+    queues
+        .map(|queue| (queue.max_offset(), contents(store, &queue)))
+        .collect()
 }
 
 fn seeds() -> u64 {
@@ -261,6 +263,36 @@ fn a_second_power_cut_during_recovery_changes_nothing() {
             if opened.is_ok() {
                 break;
             }
+        }
+    }
+}
+
+#[test]
+fn a_record_behind_a_lost_one_never_comes_back() {
+    for seed in 0..60 {
+        let disk = SimulatedDisk::new();
+        let store = open_simulated(&disk, FlushDiskType::Async).unwrap();
+        let queue = store.queue_or_create("orders", 0);
+        let mut batch = AppendBatch::default();
+        for number in 0..8 {
+            add(&mut batch, &queue, number, 800);
+        }
+        store.append(&mut batch).unwrap();
+        let disk = disk.crash(seed);
+        let mut expected = Vec::new();
+        for round in 0..3 {
+            let store = open_simulated(&disk, FlushDiskType::Async).unwrap();
+            let queue = store.queue_or_create("orders", 0);
+            let found: Vec<u64> = contents(&store, &queue).into_values().collect();
+            if round == 0 {
+                assert!(found.iter().copied().eq(0..found.len() as u64));
+                expected = found.clone();
+            }
+            assert_eq!(found, expected, "seed {seed} round {round}");
+            let mut batch = AppendBatch::default();
+            add(&mut batch, &queue, round, 800);
+            store.append(&mut batch).unwrap();
+            expected.push(round);
         }
     }
 }
