@@ -165,12 +165,14 @@ impl NameServer {
         };
         let returns_order_conf = config.return_order_topic_config_to_broker;
         drop(config);
-        let broker = (registration.broker_name.clone(), registration.broker_addr.clone());
-        let registered = self
-            .register(connection.handle(), registration)
-            .inspect_err(|refused| {
-                warn!(broker_name = broker.0, broker_addr = broker.1, %refused, "registration refused");
-            })?;
+        let (broker_name, broker_addr) = (registration.broker_name.clone(), registration.broker_addr.clone());
+        let registered = self.register(connection.handle(), registration);
+        let registered = registered.inspect_err(|refused| {
+            warn!(broker_name, broker_addr, %refused, "registration refused");
+        })?;
+        if registered.is_first {
+            info!(broker_name, broker_addr, "broker registered");
+        }
         let response = success().with_fields(&RegisterBrokerReply {
             ha_server_addr: registered.ha_server_addr,
             master_addr: registered.master_addr,
