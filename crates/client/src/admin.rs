@@ -1,7 +1,7 @@
 //! Looking after a cluster: topics, groups, offsets, and finding messages again.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use oxmq_protocol::body::{
@@ -11,12 +11,13 @@ use oxmq_protocol::body::{
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::message_id::{OffsetMessageId, unique_id_timestamp_ms};
 use oxmq_protocol::requests::{
-    CreateTopicHeader, DeleteTopicInNamesrvHeader, GetConsumeStatsHeader, QueryMessageHeader, QueueHeader,
-    SearchOffsetHeader, TopicHeader, ViewMessageHeader, request,
+    CreateTopicHeader, DeleteTopicInNamesrvHeader, GetConsumeStatsHeader, QueryMessageHeader, TopicHeader,
+    ViewMessageHeader, request,
 };
 use oxmq_protocol::{Request, json, response_code, topic};
 use oxmq_remoting::Reply;
 
+use crate::clock::{now_millis, utc_offset_millis};
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 
@@ -137,38 +138,19 @@ impl Admin {
         Ok(())
     }
 
-    /// One past the last message of a queue.
+    /// The offset after the last message of a queue.
     pub async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        let addr = self.master_of(queue).await?;
-        let reply = self
-            .call::<request::GetMaxOffset>(&addr, &queue_header(queue), Bytes::new())
-            .await?;
-        Ok(reply.fields.offset)
+        self.instance.max_offset(queue).await
     }
 
-    /// The oldest message of a queue.
+    /// The offset of the first message that still exists.
     pub async fn min_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        let addr = self.master_of(queue).await?;
-        let reply = self
-            .call::<request::GetMinOffset>(&addr, &queue_header(queue), Bytes::new())
-            .await?;
-        Ok(reply.fields.offset)
+        self.instance.min_offset(queue).await
     }
 
-    /// The first message of a queue that was stored at this time or later.
+    /// The offset of the first message stored at or after a time, in milliseconds since 1970.
     pub async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
-        let addr = self.master_of(queue).await?;
-        let header = SearchOffsetHeader {
-            topic: queue.topic.clone(),
-            queue_id: queue.queue_id,
-            timestamp: timestamp_ms,
-            boundary_type: None,
-            broker_name: Some(queue.broker_name.clone()),
-        };
-        let reply = self
-            .call::<request::SearchOffsetByTimestamp>(&addr, &header, Bytes::new())
-            .await?;
-        Ok(reply.fields.offset)
+        self.instance.search_offset(queue, timestamp_ms).await
     }
 
     /// Smallest and largest offset of each queue of a topic.
@@ -260,10 +242,9 @@ impl Admin {
         topic: &str,
         unique_id: &str,
     ) -> Result<Option<MessageExt>, ClientError> {
-        let now_ms = now_ms();
-        let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;
         // Ids of other makers hold no time: search everything.
-        let made = unique_id_timestamp_ms(unique_id, now_ms, utc_offset_ms).unwrap_or(UNIQUE_ID_CLOCK_SLACK_MS);
+        let made =
+            unique_id_timestamp_ms(unique_id, now_millis(), utc_offset_millis()).unwrap_or(UNIQUE_ID_CLOCK_SLACK_MS);
         let header = QueryMessageHeader {
             topic: topic.to_owned(),
             key: unique_id.to_owned(),
@@ -313,27 +294,8 @@ impl Admin {
         Ok(masters.map(str::to_owned).collect())
     }
 
-    async fn master_of(&self, queue: &MessageQueue) -> Result<String, ClientError> {
-        self.instance.route(&queue.topic).await?;
-        self.instance.master_addr(&queue.broker_name)
-    }
-
     async fn call<R: Request>(&self, addr: &str, header: &R::Header, body: Bytes) -> Result<Reply<R>, ClientError> {
         let remoting = self.instance.remoting();
         Ok(remoting.call::<R>(addr, header, body, self.timeout).await?)
     }
-}
-
-fn queue_header(queue: &MessageQueue) -> QueueHeader {
-    QueueHeader {
-        topic: queue.topic.clone(),
-        queue_id: queue.queue_id,
-        committed: None,
-        broker_name: Some(queue.broker_name.clone()),
-    }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as i64
 }

@@ -6,6 +6,7 @@
 //! producers and consumers are its members and usually create one of their own.
 
 mod admin;
+mod clock;
 mod consumer;
 mod error;
 mod instance;
@@ -15,6 +16,7 @@ mod producer;
 pub use admin::Admin;
 pub use consumer::allocate::{AllocateAveragely, AllocateAveragelyByCircle, AllocateStrategy};
 pub use consumer::listener::{ConsumeOrderlyStatus, ConsumeStatus, Messages};
+pub use consumer::lite_pull::{LitePullConsumer, LitePullConsumerBuilder};
 pub use consumer::pull::{PullConsumer, PullConsumerBuilder};
 pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};

@@ -11,7 +11,7 @@ mod retry;
 mod send_result;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::body::{MessageQueue, ProducerData};
@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 use crate::latency_fault::LatencyFault;
@@ -214,19 +215,19 @@ impl Producer {
 
     /// Sends a message and waits until the broker has stored it.
     pub async fn send(&self, message: Message) -> Result<SendResult, SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
         self.0.send(&prepared, self.0.retry_rule()).await
     }
 
     /// Sends messages of one topic as one request. They are stored together, in one queue, one behind the other.
     pub async fn send_batch(&self, messages: Vec<Message>) -> Result<SendResult, SendError> {
-        let prepared = Prepared::batch(messages, &self.0.message, now_ms())?;
+        let prepared = Prepared::batch(messages, &self.0.message, now_millis())?;
         self.0.send(&prepared, self.0.retry_rule()).await
     }
 
     /// Starts a send and returns at once. The send goes on whether or not its handle is awaited.
     pub fn send_async(&self, message: Message) -> Result<JoinHandle<Result<SendResult, SendError>>, SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
         let permit = Arc::clone(&self.0.in_flight).try_acquire_owned();
         let permit = permit.map_err(|_| SendError::TooManyInFlight {
             max: self.0.send.async_in_flight_max,
@@ -260,7 +261,7 @@ impl Producer {
 
     /// Hands a message to the connection without asking for an answer. Whether it arrived is not known.
     pub async fn send_oneway(&self, message: Message) -> Result<(), SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
         let route = self.0.route(&prepared).await?;
         let queue = self.0.choose(&route, None, &prepared)?;
         let mut request = prepared.request(queue);
@@ -274,7 +275,7 @@ impl Producer {
 
     /// Sends to one queue. No other is tried when that fails.
     pub async fn send_to(&self, message: Message, queue: &MessageQueue) -> Result<SendResult, SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_ms())?;
+        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
         self.0.route(&prepared).await?;
         let sent = self.0.attempt(&prepared, queue, self.0.send.timeout).await;
         sent.map_err(|source| SendError::Failed { attempts: 1, source })
@@ -418,11 +419,6 @@ fn no_queue(prepared: &Prepared) -> SendError {
     SendError::NoQueue {
         topic: prepared.topic().to_owned(),
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as i64
 }
 
 fn as_member(shared: &Arc<Shared>) -> Arc<dyn Member> {

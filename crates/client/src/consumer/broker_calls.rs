@@ -6,12 +6,13 @@ use bytes::Bytes;
 use oxmq_protocol::body::{ConsumerIdList, LockBatchRequestBody, LockBatchResponseBody, MessageQueue};
 use oxmq_protocol::message::MessageExt;
 use oxmq_protocol::requests::{
-    ConsumerGroupHeader, ConsumerSendMsgBackHeader, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader,
-    SendMessageHeaderV2, UpdateConsumerOffsetHeader, request,
+    ConsumerGroupHeader, ConsumerSendMsgBackHeader, QueryConsumerOffsetHeader, SendMessageHeaderV2,
+    UpdateConsumerOffsetHeader, request,
 };
 use oxmq_protocol::{RemotingCommand, json, response_code, topic};
 
 use super::retry::RetryMessage;
+use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::Instance;
 
@@ -107,46 +108,6 @@ impl BrokerCalls {
             commit_offset: Some(offset),
             broker_name: Some(queue.broker_name.clone()),
         }
-    }
-
-    /// The offset after the last message (30).
-    pub(crate) async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        let master = self.master(queue).await?;
-        let reply = self
-            .instance
-            .remoting()
-            .call::<request::GetMaxOffset>(&master, &queue_header(queue), Bytes::new(), self.api_timeout())
-            .await?;
-        Ok(reply.fields.offset)
-    }
-
-    /// The offset of the first message that still exists (31).
-    pub(crate) async fn min_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        let master = self.master(queue).await?;
-        let reply = self
-            .instance
-            .remoting()
-            .call::<request::GetMinOffset>(&master, &queue_header(queue), Bytes::new(), self.api_timeout())
-            .await?;
-        Ok(reply.fields.offset)
-    }
-
-    /// The offset of the first message stored at or after a time, in milliseconds since 1970 (29).
-    pub(crate) async fn search_offset(&self, queue: &MessageQueue, timestamp: i64) -> Result<i64, ClientError> {
-        let header = SearchOffsetHeader {
-            topic: queue.topic.clone(),
-            queue_id: queue.queue_id,
-            timestamp,
-            boundary_type: None,
-            broker_name: Some(queue.broker_name.clone()),
-        };
-        let master = self.master(queue).await?;
-        let reply = self
-            .instance
-            .remoting()
-            .call::<request::SearchOffsetByTimestamp>(&master, &header, Bytes::new(), self.api_timeout())
-            .await?;
-        Ok(reply.fields.offset)
     }
 
     /// Takes or renews the locks of queues of one broker (41); returns those that are ours now.
@@ -280,19 +241,4 @@ impl BrokerCalls {
 fn is_stored(code: i32) -> bool {
     use response_code::{FLUSH_DISK_TIMEOUT, FLUSH_SLAVE_TIMEOUT, SLAVE_NOT_AVAILABLE};
     matches!(code, FLUSH_DISK_TIMEOUT | FLUSH_SLAVE_TIMEOUT | SLAVE_NOT_AVAILABLE)
-}
-
-fn queue_header(queue: &MessageQueue) -> QueueHeader {
-    QueueHeader {
-        topic: queue.topic.clone(),
-        queue_id: queue.queue_id,
-        committed: None,
-        broker_name: Some(queue.broker_name.clone()),
-    }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_millis() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as i64
 }

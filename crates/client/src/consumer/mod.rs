@@ -6,6 +6,7 @@ mod assignment;
 mod broker_calls;
 mod engine;
 pub(crate) mod listener;
+pub(crate) mod lite_pull;
 mod offset_file;
 mod offset_store;
 mod process_queue;

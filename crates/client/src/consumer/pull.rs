@@ -14,11 +14,12 @@ use oxmq_protocol::topic;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::broker_calls::{BrokerCalls, now_millis};
+use super::broker_calls::BrokerCalls;
 use super::offset_file::OffsetFile;
 use super::offset_store::OffsetStore;
 use super::pull_request::{PullRequest, PullResult};
 use super::retry::max_reconsume_times_concurrent;
+use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData};
 
@@ -137,6 +138,7 @@ impl PullConsumer {
                 commit_offset: None,
                 subscription: &subscription,
                 send_subscription: true,
+                is_lite: false,
                 broker_id: MASTER_ID,
             })
             .await
@@ -163,17 +165,17 @@ impl PullConsumer {
 
     /// The offset that the next message of the queue will get.
     pub async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        self.shared.calls.max_offset(queue).await
+        self.shared.calls.instance.max_offset(queue).await
     }
 
     /// The offset of the first message that is still there.
     pub async fn min_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        self.shared.calls.min_offset(queue).await
+        self.shared.calls.instance.min_offset(queue).await
     }
 
     /// The offset of the first message stored at or after a time, in milliseconds since 1970.
     pub async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
-        self.shared.calls.search_offset(queue, timestamp_ms).await
+        self.shared.calls.instance.search_offset(queue, timestamp_ms).await
     }
 
     /// Lets a message come again later, from the group's retry topic. Level 0 leaves the delay to the broker.

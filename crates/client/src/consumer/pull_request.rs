@@ -29,6 +29,8 @@ pub(crate) struct PullRequest<'a> {
     pub(crate) subscription: &'a SubscriptionData,
     /// The broker filters by the subscription in the request, not by the one of the heartbeat.
     pub(crate) send_subscription: bool,
+    /// Says that it is a lite pull consumer that asks.
+    pub(crate) is_lite: bool,
     /// Where the last answer told to go.
     pub(crate) broker_id: i64,
 }
@@ -83,6 +85,9 @@ impl PullRequest<'_> {
         if self.send_subscription {
             sys_flag |= pull::SUBSCRIPTION;
         }
+        if self.is_lite {
+            sys_flag |= pull::LITE_PULL;
+        }
         let subscription = self.subscription;
         let version_counts = !self.send_subscription || !subscription.is_tag_type();
         PullMessageHeader {
@@ -116,7 +121,10 @@ impl BrokerCalls {
             }
         };
         let header = pull.header(&self.group, broker.broker_id);
-        let request = RemotingCommand::request::<request::PullMessage>(&header, Bytes::new());
+        let request = match pull.is_lite {
+            true => RemotingCommand::request::<request::LitePullMessage>(&header, Bytes::new()),
+            false => RemotingCommand::request::<request::PullMessage>(&header, Bytes::new()),
+        };
         let timeout = match pull.suspend {
             Some(suspend) => TIMEOUT_OF_HELD_PULL.max(suspend + TIMEOUT),
             None => TIMEOUT,
@@ -209,6 +217,7 @@ mod tests {
             commit_offset: Some(3),
             subscription,
             send_subscription: false,
+            is_lite: false,
             broker_id: 0,
         };
         assert_eq!(pull.header("g", 0).sys_flag, 1);

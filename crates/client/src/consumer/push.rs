@@ -10,12 +10,13 @@ use oxmq_protocol::topic;
 use tokio::sync::mpsc;
 
 use super::allocate::{AllocateAveragely, AllocateStrategy};
-use super::broker_calls::{BrokerCalls, now_millis};
+use super::broker_calls::BrokerCalls;
 use super::engine::{Delivery, Engine, EngineConfig, with_retry_topic};
 use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_file::OffsetFile;
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
+use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 
@@ -406,7 +407,6 @@ impl PushConsumerBuilder {
                 span: (!is_orderly).then_some(self.consume_concurrently_max_span.into()),
             },
             send_subscription: self.post_subscription_when_pull,
-            commit_with_pull: true,
             consume_concurrency: self.consume_concurrency,
             consume_batch_max_size: self.consume_message_batch_max_size,
             max_reconsume_times: self.max_reconsume_times,

@@ -5,6 +5,7 @@
 //! It holds members weakly, so a member that is dropped without leaving is forgotten, not leaked.
 
 mod name_servers;
+mod queue_offsets;
 mod route;
 mod routes;
 

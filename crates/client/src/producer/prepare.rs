@@ -16,6 +16,7 @@ use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
 use oxmq_protocol::{RemotingCommand, property};
 
 use super::MessageError;
+use crate::clock::utc_offset_millis;
 
 /// Queues of a topic that the send creates.
 const DEFAULT_TOPIC_QUEUE_NUMS: i32 = 4;
@@ -180,8 +181,7 @@ fn unique_ids() -> &'static UniqueIds {
     IDS.get_or_init(|| {
         let random = RandomState::new().hash_one(std::process::id());
         let ip = IpAddr::V4(Ipv4Addr::from_bits((random >> 32) as u32));
-        let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;
-        UniqueIds::new(ip, std::process::id(), random as u32, utc_offset_ms)
+        UniqueIds::new(ip, std::process::id(), random as u32, utc_offset_millis())
     })
 }
 

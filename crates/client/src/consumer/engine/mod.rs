@@ -25,11 +25,12 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::allocate::AllocateStrategy;
-use super::broker_calls::{BrokerCalls, now_millis};
+use super::broker_calls::BrokerCalls;
 use super::listener::{ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
 use super::queue_lock::LOCK_INTERVAL;
+use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Member, MemberData};
 
@@ -52,8 +53,6 @@ pub(crate) struct EngineConfig {
     pub(crate) flow_limits: FlowLimits,
     /// Pulls carry the subscription, so that the broker does not need the heartbeat's.
     pub(crate) send_subscription: bool,
-    /// Pulls store the consumer offset along the way.
-    pub(crate) commit_with_pull: bool,
     pub(crate) consume_concurrency: usize,
     pub(crate) consume_batch_max_size: usize,
     pub(crate) max_reconsume_times: i32,
@@ -234,6 +233,10 @@ impl Engine {
 
     fn is_orderly(&self) -> bool {
         matches!(self.delivery, Delivery::Orderly { .. })
+    }
+
+    fn is_polled(&self) -> bool {
+        matches!(self.delivery, Delivery::Poll { .. })
     }
 
     /// Orderly consumption in a group needs the broker's lock on each queue.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::{Delivery, Engine, OwnedQueue};
-use crate::consumer::broker_calls::now_millis;
+use crate::clock::now_millis;
 use crate::consumer::listener::{self, ConsumeOrderlyStatus, Messages};
 use crate::consumer::retry::{max_reconsume_times_orderly, retry_message};
 

@@ -10,7 +10,7 @@ use oxmq_protocol::{property, response_code, topic};
 use tracing::{debug, warn};
 
 use super::{Engine, OwnedQueue};
-use crate::consumer::broker_calls::now_millis;
+use crate::clock::now_millis;
 use crate::consumer::pull_request::{PullRequest, PullResult, PullStatus};
 use crate::error::ClientError;
 
@@ -87,7 +87,7 @@ impl Engine {
         let queue = &owned.queue;
         // An unsubscribed topic's queues are given up by the next rebalance.
         let subscription = self.subscription(&queue.topic).ok_or(ClientError::ShutDown)?;
-        let commits = self.config.commit_with_pull && self.is_clustering();
+        let commits = self.is_clustering() && !self.is_polled();
         owned.state.lock().last_pull_timestamp = now_millis();
         self.calls
             .pull(&PullRequest {
@@ -99,6 +99,7 @@ impl Engine {
                 commit_offset: self.offsets.get(queue).filter(|offset| commits && *offset > 0),
                 subscription: &subscription,
                 send_subscription: self.config.send_subscription,
+                is_lite: self.is_polled(),
                 broker_id: cursor.broker_id,
             })
             .await
@@ -114,8 +115,9 @@ impl Engine {
         cursor.queue_offset = result.next_begin_offset;
         cursor.broker_id = result.suggested_broker_id;
         if result.messages.is_empty() {
-            // Nothing before this offset is left to do, so it is as good as consumed.
-            if owned.state.lock().process.is_empty() {
+            // Nothing before this offset is left to do, so it is as good as consumed. What was polled is another matter:
+            // the application commits it.
+            if !self.is_polled() && owned.state.lock().process.is_empty() {
                 self.offsets.advance(queue, cursor.queue_offset);
             }
             return Next::Pull;

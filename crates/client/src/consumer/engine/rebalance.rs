@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oxmq_protocol::body::MessageQueue;
@@ -10,9 +11,9 @@ use tracing::{debug, info, warn};
 
 use super::pull_loop::pull_loop;
 use super::{Engine, LOCK_INTERVAL, OwnedQueue};
+use crate::clock::now_millis;
 use crate::consumer::allocate::allocate;
 use crate::consumer::assignment::changes;
-use crate::consumer::broker_calls::now_millis;
 use crate::consumer::queue_lock::QueueLock;
 use crate::consumer::start_offset::{StartOffset, start_offset};
 use crate::error::ClientError;
@@ -99,7 +100,7 @@ impl Engine {
         }
         for queue in free {
             match self.first_offset(&queue).await {
-                Ok(offset) => self.take(queue, offset, asked),
+                Ok(offset) => drop(self.take(queue, offset, asked)),
                 Err(error) => {
                     warn!(%queue, %error, "no offset to start at");
                     settled = false;
@@ -117,7 +118,7 @@ impl Engine {
         self.calls.instance.heartbeat().await;
     }
 
-    fn take(self: &Arc<Self>, queue: MessageQueue, offset: i64, asked: Instant) {
+    fn take(self: &Arc<Self>, queue: MessageQueue, offset: i64, asked: Instant) -> Arc<OwnedQueue> {
         info!(%queue, offset, group = self.calls.group, "queue taken");
         let mut lock = QueueLock::default();
         if self.holds_locks() {
@@ -128,7 +129,21 @@ impl Engine {
         if self.is_orderly() {
             owned.set_worker(tokio::spawn(Arc::clone(self).work_orderly(Arc::clone(&owned))));
         }
-        self.spawn(pull_loop(Arc::clone(self), owned, offset));
+        self.spawn(pull_loop(Arc::clone(self), Arc::clone(&owned), offset));
+        owned
+    }
+
+    /// Goes on at another offset of a queue that is ours, dropping what is cached. For polled consumers: nobody has to end
+    /// first.
+    pub(crate) fn reposition(self: &Arc<Self>, queue: &MessageQueue, offset: i64) -> bool {
+        let before = self.queues.lock().get(queue).cloned();
+        let Some(before) = before else {
+            return false;
+        };
+        before.drop_now();
+        let owned = self.take(queue.clone(), offset, Instant::now());
+        owned.paused.store(before.is_paused(), Ordering::Relaxed);
+        true
     }
 
     fn release_in_background(self: &Arc<Self>, queue: &MessageQueue) {
@@ -143,8 +158,8 @@ impl Engine {
         let from_where = self.config.consume_from_where;
         match start_offset(stored, &queue.topic, from_where, self.config.consume_timestamp) {
             StartOffset::At(offset) => Ok(offset),
-            StartOffset::Max => self.calls.max_offset(queue).await,
-            StartOffset::StoredSince(timestamp) => self.calls.search_offset(queue, timestamp).await,
+            StartOffset::Max => self.calls.instance.max_offset(queue).await,
+            StartOffset::StoredSince(timestamp) => self.calls.instance.search_offset(queue, timestamp).await,
         }
     }
 

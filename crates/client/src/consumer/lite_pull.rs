@@ -1,0 +1,413 @@
+//! The lite pull consumer: messages are fetched in the background, the application polls them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, MessageQueue, SubscriptionData};
+use oxmq_protocol::topic;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::allocate::{AllocateAveragely, AllocateStrategy};
+use super::broker_calls::BrokerCalls;
+use super::engine::{Batch, Delivery, Engine, EngineConfig};
+use super::listener::Messages;
+use super::offset_file::OffsetFile;
+use super::offset_store::OffsetStore;
+use super::process_queue::FlowLimits;
+use crate::clock::now_millis;
+use crate::error::ClientError;
+use crate::instance::{Instance, InstanceConfig};
+
+const AUTO_COMMIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const PULL_BATCH_MAX: u32 = 1024;
+
+/// A consumer that is polled. Its queues come from the group's rebalancing ([`LitePullConsumerBuilder::subscribe`]) or
+/// from the application ([`LitePullConsumer::assign`]).
+///
+/// What a poll has returned counts as consumed with the next poll or the shutdown; with automatic commits off, only
+/// [`LitePullConsumer::commit`] makes it count.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use oxmq_client::LitePullConsumer;
+///
+/// # async fn example() -> Result<(), oxmq_client::ClientError> {
+/// let consumer =
+///     LitePullConsumer::builder("audit").name_server("127.0.0.1:9876").subscribe("orders", "*").start().await?;
+/// for _ in 0..10 {
+///     for message in consumer.poll(Duration::from_secs(5)).await {
+///         println!("{} {:?}", message.msg_id(), message.body);
+///     }
+/// }
+/// consumer.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct LitePullConsumer {
+    engine: Arc<Engine>,
+    arrivals: tokio::sync::Mutex<mpsc::UnboundedReceiver<Batch>>,
+    polled: Mutex<Polled>,
+    auto_commit_interval: Option<Duration>,
+    /// The instance is ours alone and ends with the consumer.
+    owns_instance: bool,
+}
+
+/// What the application has got and what of it is not committed yet.
+struct Polled {
+    offsets: BTreeMap<MessageQueue, i64>,
+    next_commit: Instant,
+}
+
+/// Settings of a lite pull consumer. Names and defaults are those of the original.
+#[derive(Clone)]
+pub struct LitePullConsumerBuilder {
+    group: String,
+    instance_config: InstanceConfig,
+    instance: Option<Instance>,
+    subscriptions: Vec<(String, String)>,
+    message_model: MessageModel,
+    consume_from_where: ConsumeFromWhere,
+    consume_timestamp: SystemTime,
+    allocate_strategy: Arc<dyn AllocateStrategy>,
+    pull_batch_size: u32,
+    pull_threshold_for_queue: usize,
+    pull_threshold_size_for_queue_mib: u32,
+    consume_max_span: u32,
+    auto_commit: bool,
+    auto_commit_interval: Duration,
+}
+
+impl LitePullConsumer {
+    pub fn builder(group: impl Into<String>) -> LitePullConsumerBuilder {
+        LitePullConsumerBuilder {
+            group: group.into(),
+            instance_config: InstanceConfig::default(),
+            instance: None,
+            subscriptions: Vec::new(),
+            message_model: MessageModel::Clustering,
+            consume_from_where: ConsumeFromWhere::LastOffset,
+            consume_timestamp: SystemTime::now() - Duration::from_secs(30 * 60),
+            allocate_strategy: Arc::new(AllocateAveragely),
+            pull_batch_size: 10,
+            pull_threshold_for_queue: 1000,
+            pull_threshold_size_for_queue_mib: 100,
+            consume_max_span: 2000,
+            auto_commit: true,
+            auto_commit_interval: Duration::from_secs(5),
+        }
+    }
+
+    /// The next messages of any queue; none when `timeout` passes without one.
+    pub async fn poll(&self, timeout: Duration) -> Messages {
+        self.commit_if_due().await;
+        let deadline = Instant::now() + timeout;
+        let mut arrivals = self.arrivals.lock().await;
+        while let Ok(Some(batch)) = timeout_at(deadline, arrivals.recv()).await {
+            if self.note_polled(&batch) {
+                return batch.messages;
+            }
+        }
+        Messages::new()
+    }
+
+    /// `false` for messages of a queue that was given up or sought elsewhere meanwhile.
+    fn note_polled(&self, batch: &Batch) -> bool {
+        let owned = &batch.owned;
+        // A seek holds this lock too, so it comes before or after as a whole.
+        let mut polled = self.polled.lock();
+        if owned.is_dropped() {
+            return false;
+        }
+        let consumed = owned.state.lock().process.remove(&batch.messages);
+        owned.room.notify_one();
+        if let Some(offset) = consumed {
+            polled.offsets.insert(owned.queue.clone(), offset);
+        }
+        true
+    }
+
+    /// Saves how far the polls have come, and waits until it is saved.
+    pub async fn commit(&self) -> Result<(), ClientError> {
+        let polled = std::mem::take(&mut self.polled.lock().offsets);
+        let mut result = Ok(());
+        for (queue, offset) in polled {
+            // A queue that is someone else's now keeps the offset they give it.
+            if self.engine.queues.lock().get(&queue).is_none() {
+                continue;
+            }
+            self.engine.offsets.set(&queue, offset);
+            result = result.and(self.engine.offsets.persist(&queue).await);
+        }
+        result
+    }
+
+    /// What is committed for a queue.
+    pub async fn committed(&self, queue: &MessageQueue) -> Result<Option<i64>, ClientError> {
+        self.engine.offsets.read(queue).await
+    }
+
+    /// The queues of a topic that can be read.
+    pub async fn fetch_message_queues(&self, topic: &str) -> Result<Vec<MessageQueue>, ClientError> {
+        Ok(self.engine.calls.instance.route(topic).await?.subscribe.clone())
+    }
+
+    /// Takes exactly these queues from now on, whatever others of the group have. Not together with subscriptions.
+    pub async fn assign(&self, queues: impl IntoIterator<Item = MessageQueue>) -> Result<(), ClientError> {
+        let queues: BTreeSet<MessageQueue> = queues.into_iter().collect();
+        let topics: BTreeSet<&str> = queues.iter().map(|queue| queue.topic.as_str()).collect();
+        for topic in topics {
+            if self.engine.subscription(topic).is_none() {
+                let subscription = SubscriptionData::parse(topic, "*", now_millis())?;
+                self.engine.subscribe(subscription).await;
+            }
+        }
+        self.engine.choose(queues);
+        Ok(())
+    }
+
+    /// The queues that are ours now.
+    pub fn assignment(&self) -> BTreeSet<MessageQueue> {
+        self.engine.queues.lock().names().into_iter().collect()
+    }
+
+    /// Goes on at another offset of a queue that is ours. What was fetched and not polled is dropped.
+    pub async fn seek(&self, queue: &MessageQueue, queue_offset: i64) -> Result<(), ClientError> {
+        let (min, max) = (
+            self.engine.calls.instance.min_offset(queue).await?,
+            self.engine.calls.instance.max_offset(queue).await?,
+        );
+        if !(min..=max).contains(&queue_offset) {
+            return Err(ClientError::Config(format!(
+                "{queue} has offsets {min} to {max}, not {queue_offset}"
+            )));
+        }
+        let mut polled = self.polled.lock();
+        if !self.engine.reposition(queue, queue_offset) {
+            return Err(ClientError::Config(format!("{queue} is not assigned to this consumer")));
+        }
+        polled.offsets.insert(queue.clone(), queue_offset);
+        Ok(())
+    }
+
+    /// Fetches nothing more from these queues. What is here can still be polled.
+    pub fn pause(&self, queues: &[MessageQueue]) {
+        self.set_paused(queues, true);
+    }
+
+    pub fn resume(&self, queues: &[MessageQueue]) {
+        self.set_paused(queues, false);
+    }
+
+    fn set_paused(&self, queues: &[MessageQueue], paused: bool) {
+        let table = self.engine.queues.lock();
+        for owned in queues.iter().filter_map(|queue| table.get(queue)) {
+            owned.paused.store(paused, Ordering::Relaxed);
+        }
+    }
+
+    /// The offset of the first message stored at or after a time, in milliseconds since 1970.
+    pub async fn offset_for_timestamp(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
+        self.engine.calls.instance.search_offset(queue, timestamp_ms).await
+    }
+
+    /// Commits unless automatic commits are off, and leaves the group.
+    pub async fn shutdown(self) {
+        if self.auto_commit_interval.is_some() {
+            self.commit_and_log().await;
+        }
+        self.engine.shutdown().await;
+        if self.owns_instance {
+            self.engine.calls.instance.shutdown().await;
+        }
+    }
+
+    async fn commit_if_due(&self) {
+        let Some(interval) = self.auto_commit_interval else {
+            return;
+        };
+        let now = Instant::now();
+        {
+            let mut polled = self.polled.lock();
+            if now < polled.next_commit {
+                return;
+            }
+            polled.next_commit = now + interval;
+        }
+        self.commit_and_log().await;
+    }
+
+    async fn commit_and_log(&self) {
+        if let Err(error) = self.commit().await {
+            tracing::warn!(group = self.engine.calls.group, %error, "offsets not committed");
+        }
+    }
+}
+
+impl Drop for LitePullConsumer {
+    fn drop(&mut self) {
+        self.engine.stop_now();
+    }
+}
+
+impl LitePullConsumerBuilder {
+    /// `host:9876`, several with `;` between them. Without it NAMESRV_ADDR counts.
+    #[must_use]
+    pub fn name_server(mut self, addrs: impl Into<String>) -> Self {
+        self.instance_config.name_server = addrs.into();
+        self
+    }
+
+    /// Everything about connections and identity. Overwrites what [`Self::name_server`] has set.
+    #[must_use]
+    pub fn instance_config(mut self, config: InstanceConfig) -> Self {
+        self.instance_config = config;
+        self
+    }
+
+    /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
+    #[must_use]
+    pub fn instance(mut self, instance: Instance) -> Self {
+        self.instance = Some(instance);
+        self
+    }
+
+    /// `*` takes all of a topic, `tagA || tagB` those with one of the tags.
+    #[must_use]
+    pub fn subscribe(mut self, topic: impl Into<String>, expression: impl Into<String>) -> Self {
+        self.subscriptions.push((topic.into(), expression.into()));
+        self
+    }
+
+    /// Whether the group shares the messages (clustering) or each member gets all of them (broadcasting).
+    #[must_use]
+    pub fn message_model(mut self, model: MessageModel) -> Self {
+        self.message_model = model;
+        self
+    }
+
+    /// Where a group begins that has no offsets yet.
+    #[must_use]
+    pub fn consume_from_where(mut self, from_where: ConsumeFromWhere) -> Self {
+        self.consume_from_where = from_where;
+        self
+    }
+
+    /// For [`ConsumeFromWhere::Timestamp`]; half an hour ago unless set.
+    #[must_use]
+    pub fn consume_timestamp(mut self, since: SystemTime) -> Self {
+        self.consume_timestamp = since;
+        self
+    }
+
+    #[must_use]
+    pub fn allocate_strategy(mut self, strategy: impl AllocateStrategy) -> Self {
+        self.allocate_strategy = Arc::new(strategy);
+        self
+    }
+
+    /// Messages per pull and per poll at most, 1 to 1024.
+    #[must_use]
+    pub fn pull_batch_size(mut self, count: u32) -> Self {
+        self.pull_batch_size = count;
+        self
+    }
+
+    /// Messages of one queue that may wait here.
+    #[must_use]
+    pub fn pull_threshold_for_queue(mut self, count: usize) -> Self {
+        self.pull_threshold_for_queue = count;
+        self
+    }
+
+    /// MiB of one queue that may wait here.
+    #[must_use]
+    pub fn pull_threshold_size_for_queue(mut self, mib: u32) -> Self {
+        self.pull_threshold_size_for_queue_mib = mib;
+        self
+    }
+
+    #[must_use]
+    pub fn auto_commit(mut self, enable: bool) -> Self {
+        self.auto_commit = enable;
+        self
+    }
+
+    /// Polls commit what the polls before have returned, but not more often than this.
+    #[must_use]
+    pub fn auto_commit_interval(mut self, interval: Duration) -> Self {
+        self.auto_commit_interval = interval;
+        self
+    }
+
+    pub async fn start(self) -> Result<LitePullConsumer, ClientError> {
+        topic::validate_group(&self.group)?;
+        if !(1..=PULL_BATCH_MAX).contains(&self.pull_batch_size) {
+            return Err(ClientError::Config(format!(
+                "pull_batch_size must be 1 to {PULL_BATCH_MAX}"
+            )));
+        }
+        let mut subscriptions = Vec::new();
+        for (topic, expression) in &self.subscriptions {
+            topic::validate_topic(topic)?;
+            subscriptions.push(SubscriptionData::parse(topic, expression, now_millis())?);
+        }
+        let config = self.engine_config();
+        let owns_instance = self.instance.is_none();
+        let instance = match self.instance {
+            Some(instance) => instance,
+            None => Instance::start(self.instance_config.for_model(self.message_model)).await?,
+        };
+        let calls = BrokerCalls {
+            instance,
+            group: self.group,
+        };
+        let offsets = OffsetStore::open(&calls, self.message_model, &OffsetFile::default_dir())?;
+        let (batches, arrivals) = mpsc::unbounded_channel();
+        let engine = Engine::new(config, calls, offsets, Delivery::Poll { batches }, subscriptions);
+        let interval = self.auto_commit_interval.max(AUTO_COMMIT_INTERVAL_MIN);
+        let consumer = LitePullConsumer {
+            engine,
+            arrivals: tokio::sync::Mutex::new(arrivals),
+            polled: Mutex::new(Polled {
+                offsets: BTreeMap::new(),
+                next_commit: Instant::now() + interval,
+            }),
+            auto_commit_interval: self.auto_commit.then_some(interval),
+            owns_instance,
+        };
+        consumer.engine.start(None).await?;
+        Ok(consumer)
+    }
+
+    fn engine_config(&self) -> EngineConfig {
+        let since = self.consume_timestamp.duration_since(SystemTime::UNIX_EPOCH);
+        EngineConfig {
+            message_model: self.message_model,
+            consume_type: ConsumeType::Actively,
+            consume_from_where: self.consume_from_where,
+            consume_timestamp: since.unwrap_or_default().as_millis() as i64,
+            strategy: Arc::clone(&self.allocate_strategy),
+            pull_batch_size: self.pull_batch_size as i32,
+            pull_batch_bytes_max: i32::MAX,
+            pull_interval: Duration::ZERO,
+            pull_suspend: Duration::from_secs(20),
+            flow_limits: FlowLimits {
+                messages: self.pull_threshold_for_queue,
+                bytes: u64::from(self.pull_threshold_size_for_queue_mib) << 20,
+                span: Some(self.consume_max_span.into()),
+            },
+            send_subscription: true,
+            consume_concurrency: 1,
+            consume_batch_max_size: 1,
+            max_reconsume_times: -1,
+            consume_timeout: Duration::from_secs(15 * 60),
+            suspend_current_queue_time: Duration::from_secs(1),
+            persist_interval: Duration::from_secs(5),
+            await_termination: Duration::from_secs(10),
+        }
+    }
+}
