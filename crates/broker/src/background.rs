@@ -13,11 +13,14 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::broker::Broker;
+use crate::handlers::heartbeat;
 use crate::registration;
 use crate::stats;
 
 /// How often clients without heartbeats are looked for.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(10);
+/// How often members are told of changes where that does not happen at once.
+const NOTICE_PERIOD: Duration = Duration::from_secs(15);
 const STATS_PERIOD: Duration = Duration::from_secs(1);
 
 pub(crate) struct Background {
@@ -63,6 +66,9 @@ async fn run(broker: Arc<Broker>, stopped: oneshot::Receiver<()>) {
     spawn_local(save_new_topics(Arc::clone(&broker)));
     spawn_local(save_new_groups(Arc::clone(&broker)));
     every(&broker, LIVENESS_PERIOD, forget_dead_clients);
+    every(&broker, NOTICE_PERIOD, |broker| {
+        heartbeat::notify_members(&broker.consumers.take_deferred())
+    });
     every(&broker, STATS_PERIOD, |broker| {
         let now = broker.now_ms();
         let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;

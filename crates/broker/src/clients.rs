@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
 use oxmq_protocol::version::Language;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 /// A client that sends no heartbeat for this long is gone.
 pub const CLIENT_EXPIRED_MS: i64 = 120_000;
@@ -45,6 +45,8 @@ pub struct Producers<H> {
 /// Consumers by group, with what each group subscribes to.
 pub struct Consumers<H> {
     groups: RwLock<HashMap<String, ConsumerGroup<H>>>,
+    /// The last notice of each group that is still to be sent.
+    deferred: Mutex<HashMap<String, Vec<H>>>,
 }
 
 /// What the members of one group last said about it.
@@ -79,6 +81,7 @@ impl<H> Default for Consumers<H> {
     fn default() -> Self {
         Consumers {
             groups: RwLock::default(),
+            deferred: Mutex::default(),
         }
     }
 }
@@ -219,6 +222,23 @@ impl<H: Clone> Consumers<H> {
             !group.clients.is_empty()
         });
         expired
+    }
+
+    /// Keeps notices for later. The last one of a group says it all.
+    pub fn defer(&self, notices: &[GroupNotice<H>]) {
+        let mut deferred = self.deferred.lock();
+        for notice in notices {
+            deferred.insert(notice.group.clone(), notice.members.clone());
+        }
+    }
+
+    /// Takes out what was kept.
+    pub fn take_deferred(&self) -> Vec<GroupNotice<H>> {
+        let deferred = std::mem::take(&mut *self.deferred.lock());
+        deferred
+            .into_iter()
+            .map(|(group, members)| GroupNotice { group, members })
+            .collect()
     }
 
     pub fn subscription(&self, group: &str, topic: &str) -> Option<Arc<SubscriptionData>> {
@@ -412,6 +432,19 @@ mod tests {
         assert!(consumers.subscription("g", "t").is_some());
         let other = consumers.register(data(MessageModel::Clustering, &[]), client(2, 0), 10, true, true);
         assert!(other.fingerprint_changed);
+    }
+
+    #[test]
+    fn deferred_notices_are_one_for_each_group() {
+        let consumers = Consumers::default();
+        let notice = |members: &[u64]| GroupNotice {
+            group: "g".to_owned(),
+            members: members.to_vec(),
+        };
+        consumers.defer(&[notice(&[1])]);
+        consumers.defer(&[notice(&[1, 2])]);
+        assert_eq!(consumers.take_deferred(), [notice(&[1, 2])]);
+        assert!(consumers.take_deferred().is_empty());
     }
 
     #[test]

@@ -292,6 +292,8 @@ fn flat(table: &Table) -> BTreeMap<String, QueueOffsets> {
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn offsets(folder: &Path) -> ConsumerOffsets {
@@ -395,5 +397,31 @@ mod tests {
         }
         assert_eq!(offsets.version.lock().counter, 2);
         assert_eq!(offsets.version.lock().timestamp, 77);
+    }
+
+    proptest! {
+        /// The table and its file say what a plain map would.
+        #[test]
+        fn offsets_are_what_was_committed_last(commits in proptest::collection::vec((0..3usize, 0..3usize, 0..4i32, any::<i64>()), 0..60)) {
+            let folder = tempfile::tempdir().unwrap();
+            let (groups, topics) = (["g", "h", "g@broadcast"], ["t", "u", "%RETRY%g"]);
+            let live = offsets(folder.path());
+            let mut model = std::collections::HashMap::new();
+            for (group, topic, queue_id, offset) in commits {
+                live.commit(groups[group], topics[topic], queue_id, offset, 1);
+                model.insert((group, topic, queue_id), offset);
+            }
+            live.persist().unwrap();
+            let read = offsets(folder.path());
+            for group in 0..3 {
+                for topic in 0..3 {
+                    for queue_id in 0..4 {
+                        let expected = model.get(&(group, topic, queue_id)).copied();
+                        prop_assert_eq!(live.query(groups[group], topics[topic], queue_id), expected);
+                        prop_assert_eq!(read.query(groups[group], topics[topic], queue_id), expected);
+                    }
+                }
+            }
+        }
     }
 }

@@ -108,6 +108,8 @@ fn take(locks: &mut GroupLocks, queue: &MessageQueue, client_id: &str, now: i64)
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn queue(queue_id: i32) -> MessageQueue {
@@ -151,5 +153,32 @@ mod tests {
         assert!(!locks.holds_any("other", 0));
         locks.expire(LOCK_LIVE_MS + 1);
         assert!(locks.groups.lock().is_empty());
+    }
+
+    proptest! {
+        /// Whatever clients do, a queue that is held belongs to one of them.
+        #[test]
+        fn nobody_shares_a_queue(steps in proptest::collection::vec((0..4usize, 0..3i32, any::<bool>(), 0..40_000i64), 1..60)) {
+            let locks = QueueLocks::new();
+            let clients = ["a", "b", "c", "d"];
+            let mut now = 0;
+            let mut held: std::collections::HashMap<i32, (usize, i64)> = std::collections::HashMap::new();
+            for (client, queue_id, lock, elapsed) in steps {
+                now += elapsed;
+                if !lock {
+                    locks.unlock("g", clients[client], &[queue(queue_id)]);
+                    held.retain(|id, (owner, _)| *id != queue_id || *owner != client);
+                    continue;
+                }
+                let got = !locks.lock("g", clients[client], vec![queue(queue_id)], now).is_empty();
+                let other = held.get(&queue_id).is_some_and(|(owner, since)| *owner != client && now - since <= LOCK_LIVE_MS);
+                prop_assert_eq!(got, !other);
+                if got {
+                    held.insert(queue_id, (client, now));
+                }
+                let expected = held.values().any(|(_, since)| now - since <= LOCK_LIVE_MS);
+                prop_assert_eq!(locks.holds_any("g", now), expected);
+            }
+        }
     }
 }

@@ -33,6 +33,9 @@ const STEP: GetLimits = GetLimits {
     bytes: 1 << 20,
 };
 
+/// Positions of a level that are kept until they are on disk. Beyond that they get coarser.
+const UNFLUSHED_MAX: usize = 1024;
+
 /// Progress of every level.
 pub struct Schedule {
     file: ConfigFile,
@@ -213,9 +216,7 @@ impl Schedule {
 
     fn advance(&self, index: usize, next: i64, end_offset: i64, now: i64) {
         let mut state = self.state.lock();
-        let level = &mut state.levels[index];
-        level.next = next;
-        level.unflushed.push_back((next, end_offset));
+        state.levels[index].advance(next, end_offset);
         state.updates += 1;
         if state.updates.is_multiple_of(self.version_step) {
             state.version.advance(now);
@@ -264,6 +265,15 @@ impl Level {
             next: offset,
             saved: offset,
             ..Level::default()
+        }
+    }
+
+    fn advance(&mut self, next: i64, end_offset: i64) {
+        self.next = next;
+        if self.unflushed.len() < UNFLUSHED_MAX {
+            self.unflushed.push_back((next, end_offset));
+        } else if let Some(last) = self.unflushed.back_mut() {
+            *last = (next, end_offset.max(last.1));
         }
     }
 
@@ -413,8 +423,7 @@ mod tests {
             let mut expected = 0;
             for (delivered, bytes) in (1..).zip(&ends) {
                 end += bytes;
-                level.next = delivered;
-                level.unflushed.push_back((delivered, end));
+                level.advance(delivered, end);
                 if end <= flushed {
                     expected = delivered;
                 }
@@ -423,6 +432,23 @@ mod tests {
             prop_assert_eq!(level.saved, expected);
             prop_assert!(level.saved <= level.next);
         }
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_bounded() {
+        let mut level = Level::at(0);
+        for delivered in 1..=10_000 {
+            level.advance(delivered, delivered * 100);
+        }
+        assert_eq!(level.unflushed.len(), UNFLUSHED_MAX);
+        level.settle(500_000);
+        assert_eq!(
+            level.saved,
+            UNFLUSHED_MAX as i64 - 1,
+            "never further than what is on disk"
+        );
+        level.settle(1_000_000);
+        assert_eq!(level.saved, 10_000);
     }
 
     #[test]

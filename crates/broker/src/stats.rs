@@ -281,13 +281,38 @@ impl Stats {
 
     /// What VIEW_BROKER_STATS_DATA answers; `None` for a name or key that was never counted.
     pub fn view(&self, name: &str, key: &str) -> Option<BrokerStatsData> {
+        let name = Name::from_text(name)?;
         let sampled = self.sampled.lock();
-        let views = sampled.views.get(&(Name::from_text(name)?, key.to_owned()))?;
+        let Some(views) = sampled.views.get(&(name, key.to_owned())) else {
+            return self.is_counted(name, key).then(BrokerStatsData::default);
+        };
         Some(BrokerStatsData {
             stats_minute: views.minute.item(),
             stats_hour: views.hour.item(),
             stats_day: views.day.item(),
         })
+    }
+
+    /// Counters exist before their first sample.
+    fn is_counted(&self, name: Name, key: &str) -> bool {
+        let of_group = |count: fn(&GroupStats) -> &AtomicI64| {
+            let groups = self.groups.read();
+            let stats = key
+                .split_once('@')
+                .and_then(|(topic, group)| groups.get(group)?.get(topic));
+            stats.is_some_and(|stats| count(stats).load(Ordering::Relaxed) > 0)
+        };
+        match name {
+            Name::TopicPutNums | Name::TopicPutSize => {
+                let topics = self.topics.read();
+                topics
+                    .get(key)
+                    .is_some_and(|stats| stats.put_times.load(Ordering::Relaxed) > 0)
+            }
+            Name::GroupGetNums | Name::GroupGetSize => of_group(|stats| &stats.get_times),
+            Name::SendBackPutNums => of_group(|stats| &stats.send_back_count),
+            _ => false,
+        }
     }
 
     /// Messages a second that the group got from the topic, over the last minute.
@@ -512,6 +537,17 @@ mod tests {
         );
         assert!(stats.view("TOPIC_PUT_NUMS", "unknown").is_none());
         assert!(stats.view("NO_SUCH_NAME", "orders").is_none());
+    }
+
+    #[test]
+    fn a_counter_is_there_before_its_first_sample() {
+        let stats = Stats::new("c");
+        stats.topic("orders").on_send(1, 1);
+        stats.group("orders", "g").on_send_back();
+        assert!(stats.view("TOPIC_PUT_NUMS", "orders").is_some());
+        assert!(stats.view("SNDBCK_PUT_NUMS", "orders@g").is_some());
+        assert!(stats.view("GROUP_GET_NUMS", "orders@g").is_none());
+        assert!(stats.view("GROUP_GET_NUMS", "orders").is_none());
     }
 
     #[test]

@@ -193,20 +193,28 @@ impl Topics {
         Some(self.put(&mut state, created, now))
     }
 
-    /// The topic with these settings, created if it does not exist. An existing topic only follows `order`.
-    pub fn ensure(&self, topic: &str, queue_nums: i32, order: bool, topic_sys_flag: i32, now: i64) -> Arc<TopicConfig> {
-        if let Some(known) = self.get(topic).filter(|known| known.order == order) {
+    /// The topic with these settings, created if it does not exist. An existing topic only follows `order`, where given.
+    fn ensure(
+        &self,
+        topic: &str,
+        queue_nums: i32,
+        order: Option<bool>,
+        topic_sys_flag: i32,
+        now: i64,
+    ) -> Arc<TopicConfig> {
+        let is_right = |known: &TopicConfig| order.is_none_or(|order| order == known.order);
+        if let Some(known) = self.get(topic).filter(|known| is_right(known)) {
             return known;
         }
         let mut state = self.state.write();
         let config = match state.table.get(topic) {
-            Some(known) if known.order == order => return Arc::clone(known),
+            Some(known) if is_right(known) => return Arc::clone(known),
             Some(known) => TopicConfig {
-                order,
+                order: !known.order,
                 ..TopicConfig::clone(known)
             },
             None => TopicConfig {
-                order,
+                order: order.unwrap_or(false),
                 topic_sys_flag,
                 ..TopicConfig::new(topic, queue_nums, READ_WRITE)
             },
@@ -214,12 +222,12 @@ impl Topics {
         self.put(&mut state, config, now)
     }
 
-    /// `%RETRY%group`, with as many queues as the group asks for.
+    /// `%RETRY%group`, with as many queues as the group asks for. Heartbeats know whether the group consumes in order.
     pub fn ensure_retry_topic(
         &self,
         group: &str,
         retry_queue_nums: i32,
-        order: bool,
+        order: Option<bool>,
         unit_mode: bool,
         now: i64,
     ) -> Arc<TopicConfig> {
@@ -230,7 +238,7 @@ impl Topics {
 
     /// `%DLQ%group` with its one queue.
     pub fn ensure_dlq_topic(&self, group: &str, now: i64) -> Arc<TopicConfig> {
-        self.ensure(&topic::dlq_topic(group), 1, false, 0, now)
+        self.ensure(&topic::dlq_topic(group), 1, None, 0, now)
     }
 
     /// Creates or replaces topics on behalf of an administrator: all of them, or none on an error. The attributes of
@@ -508,7 +516,7 @@ mod tests {
                 .topic_sys_flag,
             2
         );
-        assert_eq!(topics.ensure_retry_topic("h", 1, false, true, 1).topic_sys_flag, 2);
+        assert_eq!(topics.ensure_retry_topic("h", 1, None, true, 1).topic_sys_flag, 2);
     }
 
     #[test]
@@ -536,6 +544,17 @@ mod tests {
             written.contains(r#""colour":"red""#) && written.contains(r#""newMember":{"a":1}"#),
             "{written}"
         );
+    }
+
+    #[test]
+    fn a_retry_topic_follows_heartbeats_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let topics = open(folder.path());
+        assert!(topics.ensure_retry_topic("g", 2, Some(true), false, 1).order);
+        assert!(topics.ensure_retry_topic("g", 2, None, false, 1).order);
+        assert_eq!(topics.data_version().counter, 1);
+        let changed = topics.ensure_retry_topic("g", 5, Some(false), false, 1);
+        assert_eq!((changed.order, changed.read_queue_nums), (false, 2));
     }
 
     #[test]

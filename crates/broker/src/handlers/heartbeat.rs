@@ -58,7 +58,7 @@ fn register_consumer(
     let (group, queue_nums) = (&data.group_name, config.retry_queue_nums);
     broker
         .topics
-        .ensure_retry_topic(group, queue_nums, ordered, data.unit_mode, client.last_update);
+        .ensure_retry_topic(group, queue_nums, Some(ordered), data.unit_mode, client.last_update);
     let notify = config.notify_consumer_ids_changed_enable && settings.notify_consumer_ids_changed_enable;
     let registered = broker.consumers.register(
         data,
@@ -67,7 +67,7 @@ fn register_consumer(
         fingerprint != 0 && without_sub,
         notify,
     );
-    notify_members(registered.notice.as_slice());
+    tell(broker, registered.notice.as_slice());
     registered.fingerprint_changed
 }
 
@@ -90,17 +90,20 @@ pub(super) fn unregister(context: &RequestContext<'_>, command: &RemotingCommand
         let config = broker.groups.get(group);
         let wanted = config.is_none_or(|config| config.notify_consumer_ids_changed_enable);
         let notify = wanted && broker.config().notify_consumer_ids_changed_enable;
-        notify_members(broker.consumers.unregister(group, connection, notify).as_slice());
+        tell(
+            broker,
+            broker.consumers.unregister(group, connection, notify).as_slice(),
+        );
     }
     Ok(success())
 }
 
-pub(super) fn check_client_config(broker: &Broker, command: &RemotingCommand) -> Handled {
+/// Expressions other than tags are for a later version.
+pub(super) fn check_client_config(command: &RemotingCommand) -> Handled {
     let request: CheckClientRequestBody = body(command)?;
     if request.subscription_data.is_tag_type() {
         return Ok(success());
     }
-    let _ = broker;
     let kind = &request.subscription_data.expression_type;
     let remark = format!("The broker does not support consumer to filter message by {kind}");
     Err(Refusal::new(response_code::SYSTEM_ERROR, remark))
@@ -111,7 +114,15 @@ pub(crate) fn on_close(broker: &Broker, connection: u64) {
     broker.producers.on_close(connection);
     let notices = broker.consumers.on_close(connection);
     if broker.config().notify_consumer_ids_changed_enable {
-        notify_members(&notices);
+        tell(broker, &notices);
+    }
+}
+
+/// Now, or together with others every few seconds.
+fn tell(broker: &Broker, notices: &[GroupNotice<ConnectionHandle>]) {
+    match broker.config().real_time_notify_consumer_change {
+        true => notify_members(notices),
+        false => broker.consumers.defer(notices),
     }
 }
 

@@ -52,9 +52,7 @@ pub(super) fn send_back(broker: &Broker, command: &RemotingCommand) -> Handled {
 
 fn retry_topic(broker: &Broker, group: &SubscriptionGroupConfig, unit_mode: bool) -> Result<Arc<TopicConfig>, Refusal> {
     let (name, queue_nums, now) = (&group.group_name, group.retry_queue_nums, broker.now_ms());
-    let topic = broker
-        .topics
-        .ensure_retry_topic(name, queue_nums, false, unit_mode, now);
+    let topic = broker.topics.ensure_retry_topic(name, queue_nums, None, unit_mode, now);
     if !perm::is_writeable(topic.perm) {
         let remark = format!("the topic[{}] sending message is forbidden", topic.topic_name);
         return Err(Refusal::new(code::NO_PERMISSION, remark));
