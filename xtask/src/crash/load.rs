@@ -2,7 +2,7 @@
 //!
 //! Each producer has a connection of its own with a fixed number of sends under way, and writes to all queues in turn.
 //! A message says in its body who sent it and as which; the rest of the body follows from that, so that a harmed one
-//! is recognised.
+//! is recognised. One more producer is that of the client library, which sends one after the other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,18 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use oxmq_protocol::message::Message;
+use oxmq_client::{Message, Producer, SendStatus};
 use oxmq_protocol::requests::{SendMessageHeaderV2, SendMessageReply, request};
 use oxmq_protocol::{FieldSet, RemotingCommand, batch, response_code};
-use oxmq_remoting::RemotingClient;
+use oxmq_remoting::{CallError, RemotingClient};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::{CALL_TIMEOUT, QUEUES, TOPIC, client};
 
-const PRODUCERS: u64 = 4;
+const PIPELINED_PRODUCERS: u64 = 4;
+const LIBRARY_PRODUCER: u64 = PIPELINED_PRODUCERS;
 const IN_FLIGHT: usize = 24;
-/// Producers with an odd number send batches.
+/// Pipelined producers with an odd number send batches.
 const BATCH: u64 = 8;
 const FLUSH_DISK_TIMEOUT: i32 = response_code::FLUSH_DISK_TIMEOUT;
 
@@ -82,30 +83,42 @@ impl Sent {
 }
 
 pub(super) struct Producers {
+    namesrv_addr: String,
     addr: String,
     next_numbers: Vec<Arc<AtomicU64>>,
 }
 
 /// A load that runs until the broker dies.
 pub(super) struct Load {
-    producers: JoinSet<anyhow::Result<Vec<Acknowledged>>>,
+    producers: JoinSet<anyhow::Result<Ended>>,
     first_answer: Arc<Notify>,
 }
 
+/// A producer met the end of the broker.
+struct Ended {
+    acknowledged: Vec<Acknowledged>,
+    why: String,
+}
+
 impl Producers {
-    pub(super) fn new(addr: String) -> Producers {
+    pub(super) fn new(namesrv_addr: String, addr: String) -> Producers {
         Producers {
+            namesrv_addr,
             addr,
-            next_numbers: (0..PRODUCERS).map(|_| Arc::default()).collect(),
+            next_numbers: (0..=LIBRARY_PRODUCER).map(|_| Arc::default()).collect(),
         }
     }
 
     pub(super) fn start(&mut self) -> Load {
         let mut producers = JoinSet::new();
         let first_answer = Arc::new(Notify::new());
-        for (producer, next_number) in self.next_numbers.iter().enumerate() {
-            let (addr, next_number) = (self.addr.clone(), Arc::clone(next_number));
-            producers.spawn(produce(addr, producer as u64, next_number, Arc::clone(&first_answer)));
+        for (producer, next_number) in (0..).zip(&self.next_numbers) {
+            let (next_number, first_answer) = (Arc::clone(next_number), Arc::clone(&first_answer));
+            if producer == LIBRARY_PRODUCER {
+                producers.spawn(produce_by_library(self.namesrv_addr.clone(), next_number, first_answer));
+            } else {
+                producers.spawn(produce(self.addr.clone(), producer, next_number, first_answer));
+            }
         }
         Load {
             producers,
@@ -123,8 +136,7 @@ impl Load {
         };
         tokio::select! {
             Some(ended) = self.producers.join_next() => {
-                ended??;
-                bail!("the load ended before the broker was killed")
+                bail!("a producer ended before the broker was killed: {}", ended??.why)
             }
             () = running => Ok(()),
         }
@@ -133,8 +145,8 @@ impl Load {
     /// Everything that was acknowledged until the broker died.
     pub(super) async fn acknowledged(mut self) -> anyhow::Result<Vec<Acknowledged>> {
         let mut all = Vec::new();
-        while let Some(acknowledged) = self.producers.join_next().await {
-            all.extend(acknowledged??);
+        while let Some(ended) = self.producers.join_next().await {
+            all.extend(ended??.acknowledged);
         }
         ensure!(!all.is_empty(), "nothing was acknowledged");
         Ok(all)
@@ -146,7 +158,7 @@ async fn produce(
     producer: u64,
     next_number: Arc<AtomicU64>,
     first_answer: Arc<Notify>,
-) -> anyhow::Result<Vec<Acknowledged>> {
+) -> anyhow::Result<Ended> {
     let client = client();
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut sends = JoinSet::new();
@@ -160,7 +172,12 @@ async fn produce(
                     first_answer.notify_one();
                     all.extend::<Vec<Acknowledged>>(acknowledged);
                 }
-                Err(SendError::Broken) => return Ok(drain(sends, all).await),
+                Err(SendError::Broken(error)) => {
+                    return Ok(Ended {
+                        acknowledged: drain(sends, all).await,
+                        why: error.to_string(),
+                    });
+                }
                 Err(SendError::Refused(error)) => return Err(error),
             }
         }
@@ -174,6 +191,42 @@ async fn produce(
             drop(permit);
             result
         });
+    }
+}
+
+/// One after the other, without retries: a retried message might be stored twice.
+async fn produce_by_library(
+    namesrv_addr: String,
+    next_number: Arc<AtomicU64>,
+    first_answer: Arc<Notify>,
+) -> anyhow::Result<Ended> {
+    let producer = Producer::builder("crash-library")
+        .name_server(namesrv_addr)
+        .retry_times_when_send_failed(0)
+        .start()
+        .await?;
+    let mut acknowledged = Vec::new();
+    loop {
+        let sent = Sent {
+            producer: LIBRARY_PRODUCER,
+            number: next_number.fetch_add(1, Ordering::Relaxed),
+        };
+        match producer.send(sent.message()).await {
+            Ok(result) if result.status == SendStatus::SendOk => {
+                first_answer.notify_one();
+                acknowledged.push(Acknowledged {
+                    sent,
+                    queue_id: result.queue.queue_id,
+                    queue_offset: result.queue_offset,
+                });
+            }
+            // Stored but not promised.
+            Ok(_) => {}
+            Err(error) => {
+                let why = error.to_string();
+                return Ok(Ended { acknowledged, why });
+            }
+        }
     }
 }
 
@@ -192,7 +245,7 @@ async fn drain(
 
 enum SendError {
     /// The connection broke: whether the message is stored is open.
-    Broken,
+    Broken(CallError),
     Refused(anyhow::Error),
 }
 
@@ -200,7 +253,7 @@ async fn send(client: &RemotingClient, addr: &str, first: Sent, count: u64) -> R
     let response = client
         .invoke(addr, send_request(first, count), CALL_TIMEOUT)
         .await
-        .map_err(|_| SendError::Broken)?;
+        .map_err(SendError::Broken)?;
     acknowledged(first, count, &response).map_err(SendError::Refused)
 }
 

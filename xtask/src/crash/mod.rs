@@ -89,7 +89,7 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
     let addr = cluster.broker_addr();
     runtime.block_on(create_topic(&addr))?;
     let mut moments = Moments(arguments.seed);
-    let mut producers = Producers::new(addr.clone());
+    let mut producers = Producers::new(cluster.namesrv_addr(), addr.clone());
     let mut stored = Stored::new(addr.clone());
     let mut restarts = Vec::new();
     for round in 1..=arguments.rounds {
