@@ -94,20 +94,27 @@ impl Index {
             }
         }
         *index.files.write() = files;
-        *index.durable.lock() = durable.unwrap_or_default();
         Ok(index)
     }
 
-    /// Sets where the index goes on: behind what is known to be durable, otherwise at `from`.
-    pub(crate) fn resume(&self, from: i64) {
-        let mut durable = self.durable.lock();
-        let newest = self.files.read().last().map_or(0, |file| file.name);
-        if durable.position == 0 || newest != durable.file {
-            *durable = IndexMark {
-                position: from,
-                ..IndexMark::default()
-            };
-        }
+    /// Sets where the index goes on. Behind the mark of the checkpoint, if its file is still the newest; at `from` if a
+    /// Java broker has added files since or there never was a mark; at the start of the log if the marked file is lost.
+    pub(crate) fn resume(&self, mark: Option<IndexMark>, from: i64) {
+        let newest = self.files.read().last().map(|file| (file.name, file.header()));
+        let newest_name = newest.map_or(0, |(name, _)| name);
+        let durable = match mark {
+            Some(mark) if mark.file == newest_name => mark,
+            other => IndexMark {
+                position: match other {
+                    Some(mark) if mark.file > newest_name => 0,
+                    _ => from,
+                },
+                file: newest_name,
+                count: newest.map_or(0, |(_, header)| header.count),
+                end_timestamp: newest.map_or(0, |(_, header)| header.end_timestamp),
+            },
+        };
+        *self.durable.lock() = durable;
         self.position.store(durable.position, Ordering::Release);
     }
 

@@ -160,12 +160,7 @@ impl MessageStore {
             checkpoint.index_msg_timestamp,
         )
         .map_err(at_root)?;
-        // A mark of ours tells what the index lacks; if it tells of nothing yet, the index lacks everything.
-        index.resume(if index_mark.is_some() {
-            segments.min()
-        } else {
-            recovered.scanned_from
-        });
+        index.resume(index_mark, recovered.scanned_from);
 
         let log = CommitLog::new(&config, segments, recovered.end);
         let start_timestamp = (config.clock)();

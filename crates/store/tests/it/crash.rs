@@ -179,20 +179,26 @@ fn check(
         ledger.config_tried
     );
     let report = store.recovery_report().clone();
-    go_on(disk, store, ledger, what);
+    go_on(disk, store, ledger, safe, what);
     report
 }
 
 /// The recovered store takes messages, stops cleanly, and a second start finds the same without recovery.
-fn go_on(disk: &SimulatedDisk, store: Arc<MessageStore>, ledger: &Ledger, what: &str) {
+fn go_on(disk: &SimulatedDisk, store: Arc<MessageStore>, ledger: &Ledger, safe: i64, what: &str) {
     for number in 0..3 {
         append_one(&store, "orders", 0, 1_000_000 + number).unwrap();
     }
     store.run_background_work();
-    for number in [ledger.next_number.saturating_sub(9), 1_000_002] {
-        for record in store.query("orders", &format!("key-{number}"), 8, 0, i64::MAX).records {
-            number_of(&RecordRef::parse(&record).unwrap());
-        }
+    let promised = ledger.written.iter().filter(|(_, (_, end))| *end <= safe);
+    for ((topic, _, _), (number, _)) in promised.step_by(9) {
+        let found = store
+            .query(TOPICS[*topic], &format!("key-{number}"), 64, 0, i64::MAX)
+            .records;
+        let mut numbers = found.iter().map(|record| number_of(&RecordRef::parse(record).unwrap()));
+        assert!(
+            numbers.any(|found| found == *number),
+            "{what}: message {number} is not in the index"
+        );
     }
     assert_eq!(
         store.query("orders", "key-1000002", 8, 0, i64::MAX).records.len(),
