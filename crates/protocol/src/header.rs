@@ -1,5 +1,6 @@
 //! The header of a command in both serializations (spec: protocol.md §1.2, §2).
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -172,14 +173,11 @@ struct JsonHeader<'a> {
 }
 
 /// Text, or a scalar that stands for it.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum JsonText<'a> {
-    Text(std::borrow::Cow<'a, str>),
+    Text(Cow<'a, str>),
     Whole(i64),
-    Real(f64),
-    Truth(bool),
-    Nothing(()),
+    Other(String),
+    Nothing,
 }
 
 impl JsonText<'_> {
@@ -187,10 +185,43 @@ impl JsonText<'_> {
         match self {
             JsonText::Text(text) => Some(text.into_owned()),
             JsonText::Whole(number) => Some(number.to_string()),
-            JsonText::Real(number) => Some(number.to_string()),
-            JsonText::Truth(truth) => Some(truth.to_string()),
-            JsonText::Nothing(()) => None,
+            JsonText::Other(text) => Some(text),
+            JsonText::Nothing => None,
         }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for JsonText<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<JsonText<'a>, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = JsonText<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("text, a number or a boolean")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<JsonText<'de>, E> {
+                Ok(JsonText::Text(text.into()))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<JsonText<'de>, E> {
+                Ok(JsonText::Text(text.to_owned().into()))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<JsonText<'de>, E> {
+                Ok(JsonText::Whole(number))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<JsonText<'de>, E> {
+                Ok(i64::try_from(number).map_or_else(|_| JsonText::Other(number.to_string()), JsonText::Whole))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<JsonText<'de>, E> {
+                Ok(JsonText::Other(number.to_string()))
+            }
+            fn visit_bool<E>(self, truth: bool) -> Result<JsonText<'de>, E> {
+                Ok(JsonText::Other(truth.to_string()))
+            }
+            fn visit_unit<E>(self) -> Result<JsonText<'de>, E> {
+                Ok(JsonText::Nothing)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
