@@ -108,7 +108,7 @@ impl<H: CommandHandler> CommandService<H> {
             Outcome::Unsupported => connection.reply_unsupported(to),
             Outcome::Later(reply) => {
                 let connection = Rc::clone(connection);
-                let guards = (connection.begin_request(), InFlight::enter(&self.in_flight));
+                let guards = (connection.begin_request(0), InFlight::enter(&self.in_flight));
                 tokio::task::spawn_local(async move {
                     let reply = reply.await;
                     connection.reply(to, reply);

@@ -45,8 +45,9 @@ pub struct Connection {
     blocked: Cell<bool>,
     /// The connection's task stopped reading because of congestion.
     paused: Cell<bool>,
-    /// Requests that were taken and will be answered later.
+    /// Requests that were taken and will be answered later, and what their answers are expected to take.
     in_flight: Cell<usize>,
+    expected_bytes: Cell<usize>,
     closing: RefCell<Option<CloseReason>>,
     /// The worker's tick in which bytes last moved.
     active_tick: Cell<u32>,
@@ -69,6 +70,7 @@ impl Connection {
             blocked: Cell::new(false),
             paused: Cell::new(false),
             in_flight: Cell::new(0),
+            expected_bytes: Cell::new(0),
             closing: RefCell::new(None),
             active_tick,
             task: RefCell::new(None),
@@ -120,15 +122,20 @@ impl Connection {
     pub fn is_congested(&self) -> bool {
         let waiting = self.output_bytes();
         let config = &self.worker.config;
-        waiting >= config.out_bytes_high
+        waiting + self.expected_bytes.get() >= config.out_bytes_high
             || (waiting > 0 && self.worker.output_bytes.get() >= config.worker_out_bytes_high)
             || self.in_flight.get() >= config.in_flight_max
     }
 
-    /// Counts a request as under way until the guard is dropped.
-    pub fn begin_request(self: &Rc<Self>) -> RequestGuard {
+    /// Counts a request as under way until the guard is dropped, and so many bytes as already written: a peer that asks
+    /// for much and reads nothing is not read from before the answers are there.
+    pub fn begin_request(self: &Rc<Self>, expected_bytes: usize) -> RequestGuard {
         self.in_flight.update(|count| count + 1);
-        RequestGuard(Rc::clone(self))
+        self.expected_bytes.update(|bytes| bytes + expected_bytes);
+        RequestGuard {
+            connection: Rc::clone(self),
+            expected_bytes,
+        }
     }
 
     /// Bytes written but not yet taken by the socket.
@@ -317,7 +324,7 @@ impl Connection {
     fn resume_if_drained(&self) {
         let config = &self.worker.config;
         if self.paused.get()
-            && self.output_bytes() <= config.out_bytes_high / 2
+            && self.output_bytes() + self.expected_bytes.get() <= config.out_bytes_high / 2
             && self.in_flight.get() <= config.in_flight_max / 2
         {
             self.paused.set(false);
@@ -352,12 +359,17 @@ impl fmt::Debug for Connection {
 }
 
 /// A request that is under way on a connection.
-pub struct RequestGuard(Rc<Connection>);
+pub struct RequestGuard {
+    connection: Rc<Connection>,
+    expected_bytes: usize,
+}
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.in_flight.update(|count| count - 1);
-        self.0.resume_if_drained();
+        let connection = &self.connection;
+        connection.in_flight.update(|count| count - 1);
+        connection.expected_bytes.update(|bytes| bytes - self.expected_bytes);
+        connection.resume_if_drained();
     }
 }
 
