@@ -16,7 +16,8 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/producer"
 )
 
-const deadline = 90 * time.Second
+// When this client starts right after a stop, the broker may wait for the old connection to expire (120 s).
+const deadline = 150 * time.Second
 
 // env is what all cases share: one producer, one reader, one admin client and the label that keeps clients apart.
 type env struct {

@@ -12,6 +12,7 @@ import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.Collectors;
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
@@ -40,25 +41,32 @@ final class ConsumeCases {
         env.send(topic, "live", 4);
         expected.addAll(Env.bodies("live", 4));
         received.awaitExactly("live messages", expected);
-        consumer.shutdown();
+        facts.put("committed", shutdown(env, consumer, topic, 44));
 
         MessageExt any = received.messages().get(0);
         facts.put("properties", Env.propertyNames(any));
         facts.put("reconsume-times", received.messages().stream().map(MessageExt::getReconsumeTimes)
             .collect(Collectors.toSet()));
-        facts.put("committed", committed(env, "consume-concurrent", topic));
     }
 
-    /** Number of queues, sum of consumer offsets, sum of broker offsets, as the broker tells. */
-    private static List<Long> committed(Env env, String group, String topic) throws Exception {
+    /**
+     * Waits until the consumer has noted that all messages are consumed, which is a moment after the listener has
+     * returned, and stops it. Then the broker has to know; tells queues, consumer offsets and broker offsets (sums).
+     */
+    private static List<Long> shutdown(Env env, DefaultMQPushConsumer consumer, String topic, long messages)
+        throws Exception {
+        env.shutdown(consumer, topic, messages);
+        DefaultMQPullConsumer probe = new DefaultMQPullConsumer(consumer.getConsumerGroup());
+        probe.setNamesrvAddr(env.namesrv);
+        probe.start();
         long[] result = new long[3];
-        env.admin.examineConsumeStats(env.name(group)).getOffsetTable().forEach((queue, offset) -> {
-            if (queue.getTopic().equals(topic)) {
-                result[0]++;
-                result[1] += offset.getConsumerOffset();
-                result[2] += offset.getBrokerOffset();
-            }
-        });
+        for (MessageQueue queue : probe.fetchSubscribeMessageQueues(topic)) {
+            result[0]++;
+            result[1] += probe.fetchConsumeOffset(queue, true);
+            result[2] += probe.maxOffset(queue);
+        }
+        probe.shutdown();
+        equal("committed", messages, result[1]);
         return Arrays.stream(result).boxed().collect(Collectors.toList());
     }
 
@@ -90,13 +98,12 @@ final class ConsumeCases {
         });
         consumer.start();
         received.awaitExactly("orderly messages", all);
-        consumer.shutdown();
+        facts.put("committed", shutdown(env, consumer, topic, all.size()));
         check(suspended.get(), "the refusal did not happen");
         for (int key = 0; key < 4; key++) {
             equal("order of queue " + key, Env.bodies(Integer.toString(key), 10),
                 received.bodiesOf(new MessageQueue(topic, "broker-a", key)));
         }
-        facts.put("committed", committed(env, "consume-orderly", topic));
     }
 
     static void broadcast(Env env, Map<String, Object> facts) throws Exception {
@@ -188,8 +195,7 @@ final class ConsumeCases {
         env.send(topic, "alone", 40);
         expected.addAll(Env.bodies("alone", 40));
         received.awaitExactly("with one consumer", expected);
-        consumers.get(1).shutdown();
-        facts.put("committed", committed(env, "rebalance", topic));
+        facts.put("committed", shutdown(env, consumers.get(1), topic, 80));
     }
 
     private static TreeSet<Integer> queues(DefaultMQPushConsumer consumer, String topic) {
@@ -208,8 +214,7 @@ final class ConsumeCases {
             consumer.registerMessageListener(received.concurrently());
             consumer.start();
             received.awaitExactly(round, Env.bodies(round, 20));
-            consumer.shutdown();
-            facts.put(round, committed(env, "consumer-restart", topic));
+            facts.put(round, shutdown(env, consumer, topic, round.equals("first") ? 20 : 40));
         }
     }
 }

@@ -12,6 +12,8 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
+import org.apache.rocketmq.client.consumer.store.OffsetStore;
+import org.apache.rocketmq.client.consumer.store.ReadOffsetType;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
@@ -24,7 +26,7 @@ import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** What all cases share: one producer, one reader, one admin client, names, waiting and checking. */
 final class Env {
-    private static final long DEADLINE_SECONDS = 90;
+    private static final long DEADLINE_SECONDS = 120;
 
     final String namesrv;
     final DefaultMQProducer producer;
@@ -67,6 +69,19 @@ final class Env {
         result.setConsumeThreadMin(2);
         result.setConsumeThreadMax(2);
         return result;
+    }
+
+    /** Stops the consumer once it has noted that this many messages of the topic are consumed. */
+    void shutdown(DefaultMQPushConsumer consumer, String topic, long messages) throws Exception {
+        OffsetStore offsets = consumer.getDefaultMQPushConsumerImpl().getOffsetStore();
+        await("consumer offsets", () -> {
+            long sum = 0;
+            for (MessageQueue queue : reader.fetchSubscribeMessageQueues(topic)) {
+                sum += Math.max(0, offsets.readOffset(queue, ReadOffsetType.READ_FROM_MEMORY));
+            }
+            return sum >= messages;
+        });
+        consumer.shutdown();
     }
 
     void send(String topic, String prefix, int count) throws Exception {

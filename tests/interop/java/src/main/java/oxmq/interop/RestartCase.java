@@ -31,7 +31,7 @@ final class RestartCase {
         received.awaitExactly("before the restart", Env.bodies("before", 20));
 
         env.send(kept, "before", 20);
-        consume(env, kept, "before");
+        consume(env, kept, "before", 20);
 
         List<String> acknowledged = new ArrayList<>();
         AtomicBoolean stop = new AtomicBoolean();
@@ -65,17 +65,17 @@ final class RestartCase {
         }
 
         env.send(kept, "after", 20);
-        consume(env, kept, "after");
+        consume(env, kept, "after", 40);
         facts.put("stored", env.stored(kept));
     }
 
-    private static void consume(Env env, String topic, String round) throws Exception {
+    private static void consume(Env env, String topic, String round, long consumed) throws Exception {
         Received received = new Received();
         DefaultMQPushConsumer consumer = env.consumer("broker-restart-kept");
         consumer.subscribe(topic, "*");
         consumer.registerMessageListener(received.concurrently());
         consumer.start();
         received.awaitExactly(round, Env.bodies(round, 20));
-        consumer.shutdown();
+        env.shutdown(consumer, topic, consumed);
     }
 }
