@@ -3,11 +3,6 @@
 macro_rules! property_names {
     ($( $(#[$meta:meta])* $name:ident = $text:literal; )*) => {
         $( $(#[$meta])* pub const $name: &str = $text; )*
-
-        /// Names with a meaning of their own, which applications may not use for properties of theirs.
-        pub fn is_reserved(name: &str) -> bool {
-            matches!(name, $( $text )|*)
-        }
     };
 }
 

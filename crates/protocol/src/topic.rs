@@ -1,8 +1,6 @@
 //! Names of topics and groups: what is allowed, what is reserved, and the topics derived from a group
 //! (spec: behaviour.md §2.2, protocol.md §6.6, storage.md §19).
 
-use std::borrow::Cow;
-
 use thiserror::Error;
 
 pub const TOPIC_LENGTH_MAX: usize = 127;
@@ -12,7 +10,6 @@ pub const GROUP_LENGTH_MAX: usize = 120;
 
 pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DLQ_PREFIX: &str = "%DLQ%";
-pub const LMQ_PREFIX: &str = "%LMQ%";
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
@@ -151,30 +148,9 @@ pub fn is_dlq(topic: &str) -> bool {
     topic.starts_with(DLQ_PREFIX)
 }
 
-pub fn is_lmq(topic: &str) -> bool {
-    topic.starts_with(LMQ_PREFIX)
-}
-
 /// The group a retry topic belongs to.
 pub fn group_of_retry(topic: &str) -> Option<&str> {
     topic.strip_prefix(RETRY_PREFIX)
-}
-
-/// A topic or group without the prefix of its namespace: `NS%t` → `t`, `%RETRY%NS%g` → `%RETRY%g`.
-pub fn without_namespace<'a>(name: &'a str, namespace: &str) -> Cow<'a, str> {
-    if namespace.is_empty() {
-        return name.into();
-    }
-    for prefix in [RETRY_PREFIX, DLQ_PREFIX, ""] {
-        let plain = name
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_prefix(namespace))
-            .and_then(|rest| rest.strip_prefix('%'));
-        if let Some(plain) = plain {
-            return format!("{prefix}{plain}").into();
-        }
-    }
-    name.into()
 }
 
 #[cfg(test)]
@@ -209,13 +185,5 @@ mod tests {
         assert!(is_system_topic("TBW102") && is_system_topic("rmq_sys_wheel_timer") && !is_system_topic("orders"));
         assert!(is_closed_to_clients(SCHEDULE_TOPIC) && !is_closed_to_clients("TBW102"));
         assert!(is_system_group("CID_RMQ_SYS_x") && is_system_group("TOOLS_CONSUMER") && !is_system_group("g"));
-    }
-
-    #[test]
-    fn namespaces_are_taken_off_behind_the_retry_prefix() {
-        assert_eq!(without_namespace("NS%t", "NS"), "t");
-        assert_eq!(without_namespace("%RETRY%NS%g", "NS"), "%RETRY%g");
-        assert_eq!(without_namespace("t", "NS"), "t");
-        assert_eq!(without_namespace("NS%t", ""), "NS%t");
     }
 }
