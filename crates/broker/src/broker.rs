@@ -1,7 +1,7 @@
 //! A broker as a whole: what its parts share, how it starts and how it stops.
 //!
-//! Start: store (which recovers), tables, listeners, background thread. Stop: no more connections, what is in flight is
-//! answered and waiting pulls with it, name servers are told, tables are saved, the store is flushed and closed.
+//! Start: store (which recovers), tables, listeners, background thread. Stop: name servers are told, no more connections,
+//! what is in flight is answered and waiting pulls with it, the store is flushed and closed, tables are saved.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -262,11 +262,11 @@ impl BrokerHandle {
     }
 
     fn stop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.shutdown(SHUTDOWN_GRACE);
-        }
         if let Some(background) = self.background.take() {
             background.stop();
+        }
+        if let Some(server) = self.server.take() {
+            server.shutdown(SHUTDOWN_GRACE);
         }
         self.broker.schedule.stop();
         for thread in self.threads.drain(..) {

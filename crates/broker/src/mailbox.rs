@@ -67,6 +67,11 @@ impl Mailbox {
         std::mem::take(&mut *self.arrived.lock())
     }
 
+    /// News that the worker itself has found; it looks into its mailbox again by itself.
+    pub(crate) fn note_arrived(&self, queue: &Arc<ConsumeQueue>) {
+        self.arrived.lock().push(Arc::clone(queue));
+    }
+
     pub(crate) fn take_done(&self) -> Vec<(usize, Done)> {
         std::mem::take(&mut *self.done.lock())
     }
@@ -98,7 +103,7 @@ impl StoreListener for Mailboxes {
                 let Some(mailbox) = self.boxes.get(worker) else {
                     continue;
                 };
-                mailbox.arrived.lock().push(Arc::clone(queue));
+                mailbox.note_arrived(queue);
                 // A worker that appends looks into its mailbox by itself.
                 if CURRENT.get() != Some(worker) {
                     mailbox.wake();

@@ -46,9 +46,14 @@ pub struct GroupStats {
 impl TopicStats {
     /// Messages that were stored.
     pub fn on_send(&self, count: i64, bytes: i64) {
+        self.on_sends(1, count, bytes);
+    }
+
+    /// The same for several sends.
+    pub fn on_sends(&self, times: i64, count: i64, bytes: i64) {
         self.put_count.fetch_add(count, Ordering::Relaxed);
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.put_times.fetch_add(1, Ordering::Relaxed);
+        self.put_times.fetch_add(times, Ordering::Relaxed);
     }
 }
 

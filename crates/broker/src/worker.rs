@@ -15,7 +15,7 @@ use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageH
 use oxmq_protocol::scan::{ScannedRequest, scan};
 use oxmq_protocol::{FieldSet, Frame, RemotingCommand, RequestCode, response_code};
 use oxmq_remoting::{CloseReason, Connection, ReplyTo, Service, TurnRequest, WorkerContext};
-use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
+use oxmq_store::{AppendBatch, ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     later: Rc<Cell<usize>>,
     /// When the timer that is set will fire.
     timer_ms: Cell<Option<u64>>,
+    /// The server stops: nothing may wait any more.
+    stopping: Cell<bool>,
 }
 
 struct StagedSend {
@@ -142,6 +144,7 @@ impl Service for Worker {
     }
 
     fn on_shutdown(&self) {
+        self.stopping.set(true);
         self.append();
         let waiting = self.waiting.borrow_mut().take_all();
         for pull in waiting {
@@ -179,6 +182,7 @@ impl Worker {
             away: RefCell::default(),
             later: Rc::default(),
             timer_ms: Cell::new(None),
+            stopping: Cell::new(false),
         })
     }
 
@@ -198,7 +202,7 @@ impl Worker {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// News for what waits here. Serving one thing may bring news for another, so it looks until there is nothing.
+    /// News for what waits here. What comes while it is being served is for the next turn.
     fn look_into_mailbox(&self) {
         let mailbox = self.mailbox();
         self.release_flushed();
@@ -278,6 +282,7 @@ impl Worker {
         let end = stage.batch.end_offset;
         let sync = self.broker.flush_disk_type == FlushDiskType::SyncFlush;
         let must_wait = sync && self.broker.store.flushed() < end;
+        count_sends(&stage.batch, staged);
         let mut flushes = self.flushes.borrow_mut();
         for send in staged {
             let entries = &stage.batch.entries[send.staged.entries.clone()];
@@ -286,8 +291,6 @@ impl Worker {
                 key: &stage.keys[send.staged.key.clone()],
                 entries,
             };
-            let bytes: u32 = entries.iter().map(|entry| entry.len).sum();
-            send.topic.stats.on_send(entries.len() as i64, bytes.into());
             if send.to.oneway {
                 continue;
             }
@@ -435,6 +438,9 @@ impl Worker {
 
     /// Lets a pull wait that found nothing when the queue was as in `got`.
     fn wait(&self, connection: &Rc<Connection>, pull: Pull, got: &GetMessages) {
+        if self.stopping.get() {
+            return self.answer(connection, &pull, got, &[]);
+        }
         let deadline_ms = self.now_ms() + pull.suspend_ms.unwrap_or(0);
         let looked_until = pull.from;
         let waiting = WaitingPull {
@@ -445,7 +451,7 @@ impl Worker {
         self.wait_until(deadline_ms, waiting, got.max_offset);
     }
 
-    /// Lets a pull wait. If the queue has grown beyond what the last look saw, it is looked at again first.
+    /// Lets a pull wait. If the queue has grown beyond what the last look saw, the end of the turn looks at it again.
     fn wait_until(&self, deadline_ms: u64, pull: WaitingPull, seen_max_offset: i64) {
         let queue = Arc::clone(&pull.pull.queue);
         let added = self
@@ -457,7 +463,8 @@ impl Worker {
         }
         self.set_timer(deadline_ms);
         if queue.max_offset() != seen_max_offset {
-            self.arrived(&queue);
+            self.mailbox().note_arrived(&queue);
+            self.turn.request_turn_end();
         }
     }
 
@@ -658,6 +665,21 @@ impl Worker {
             self.set_timer(next);
         }
         self.turn.request_turn_end();
+    }
+}
+
+/// Counts what was stored, sends to one topic in a row at once.
+fn count_sends(batch: &AppendBatch, staged: &[StagedSend]) {
+    for sends in staged.chunk_by(|send, next| Rc::ptr_eq(&send.topic, &next.topic)) {
+        let entries = sends[0].staged.entries.start..sends[sends.len() - 1].staged.entries.end;
+        let bytes: u64 = batch.entries[entries.clone()]
+            .iter()
+            .map(|entry| u64::from(entry.len))
+            .sum();
+        sends[0]
+            .topic
+            .stats
+            .on_sends(sends.len() as i64, entries.len() as i64, bytes as i64);
     }
 }
 
