@@ -96,7 +96,6 @@ public final class MqAdmin {
         Received received = new Received();
         DefaultMQPushConsumer consumer = env.consumer("group");
         consumer.setConsumerGroup(GROUP);
-        consumer.setPersistConsumerOffsetInterval(100);
         consumer.subscribe(TOPIC, "tag || other");
         consumer.registerMessageListener(received.concurrently());
         consumer.start();
