@@ -283,3 +283,33 @@ async fn what_fails_comes_again_and_ends_in_the_dead_letters() {
     reader.shutdown().await;
     consumer.shutdown().await;
 }
+
+#[test]
+fn a_local_runtime_will_do() {
+    let servers = Servers::start();
+    tokio::runtime::LocalRuntime::new().unwrap().block_on(async {
+        let producer = servers.producer(&["orders"]).await;
+        let queue = &producer.publish_queues("orders").await.unwrap()[0];
+        let (consumer, inbox) = servers.collect("g").await;
+        send_numbers(&producer, queue, 0..3).await;
+        assert_eq!(inbox.wait_for_count(3).await.len(), 3);
+        consumer.shutdown().await;
+    });
+}
+
+#[tokio::test]
+async fn a_consumer_that_vanishes_is_replaced() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queues = producer.publish_queues("orders").await.unwrap();
+    let (first, first_inbox) = servers.collect("g").await;
+    let (second, _) = servers.collect("g").await;
+    // No good-bye: the broker sees the connection close.
+    drop(first);
+    drop(second);
+    drop(first_inbox);
+    let (third, third_inbox) = servers.collect("g").await;
+    let count = send_to_each(&producer, &queues, 0).await;
+    third_inbox.wait_for(|messages| numbers(messages).len() == count).await;
+    third.shutdown().await;
+}

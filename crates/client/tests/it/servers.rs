@@ -19,11 +19,17 @@ pub(crate) struct Servers {
     namesrv: NamesrvHandle,
     broker: Option<BrokerHandle>,
     broker_port: u16,
+    change: Box<dyn Fn(&mut BrokerConfig)>,
     pub(crate) dir: TempDir,
 }
 
 impl Servers {
     pub(crate) fn start() -> Servers {
+        Servers::start_with(|_| {})
+    }
+
+    /// The broker's settings as `change` leaves them.
+    pub(crate) fn start_with(change: impl Fn(&mut BrokerConfig) + 'static) -> Servers {
         let dir = tempfile::tempdir().unwrap();
         let namesrv = oxmq_namesrv::start(NamesrvConfig {
             bind_address: "127.0.0.1".into(),
@@ -38,6 +44,7 @@ impl Servers {
             namesrv,
             broker: None,
             broker_port: 0,
+            change: Box::new(change),
             dir,
         };
         servers.start_broker();
@@ -45,7 +52,9 @@ impl Servers {
     }
 
     pub(crate) fn start_broker(&mut self) {
-        let broker = Broker::start(broker_config(self.dir.path(), &self.name_server(), self.broker_port)).unwrap();
+        let mut config = broker_config(self.dir.path(), &self.name_server(), self.broker_port);
+        (self.change)(&mut config);
+        let broker = Broker::start(config).unwrap();
         self.broker_port = broker.local_addr().port();
         self.broker = Some(broker);
     }

@@ -129,9 +129,12 @@ impl Engine {
         let instance = &self.calls.instance;
         instance.join(&self.as_member())?;
         for topic in self.topics() {
-            // A topic that does not exist yet is looked for again by each rebalance.
-            if let Err(error) = instance.route(&topic).await {
-                debug!(topic, %error, "no route yet");
+            // A topic that does not exist yet is looked for again by each rebalance. The retry topic comes with the first
+            // heartbeat.
+            if let Err(error) = instance.route(&topic).await
+                && !topic::is_retry(&topic)
+            {
+                warn!(topic, %error, "nothing to consume yet");
             }
         }
         instance.heartbeat().await;
