@@ -98,11 +98,7 @@ pub struct BrokerHandle {
 
 impl Broker {
     /// Starts a broker on its own threads; it serves when this returns. Port 0 means any that is free.
-    pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
-        Broker::start_on(config, Arc::new(RealDisk))
-    }
-
-    fn start_on(mut config: BrokerConfig, disk: Arc<dyn Disk>) -> Result<BrokerHandle, StartError> {
+    pub fn start(mut config: BrokerConfig) -> Result<BrokerHandle, StartError> {
         if config.broker_role == BrokerRole::Slave {
             return Err(StartError::Slave);
         }
@@ -111,7 +107,7 @@ impl Broker {
         }
         let server_config = server_config(&config)?;
         let mailboxes = Arc::new(Mailboxes::new(server_config.workers));
-        let broker = Arc::new(Broker::open(config, &disk, Arc::clone(&mailboxes))?);
+        let broker = Arc::new(Broker::open(config, Arc::clone(&mailboxes))?);
         broker.registration.follow(&broker.topics);
 
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
@@ -137,17 +133,18 @@ impl Broker {
         Ok(handle)
     }
 
-    fn open(config: BrokerConfig, disk: &Arc<dyn Disk>, mailboxes: Arc<Mailboxes>) -> Result<Broker, StartError> {
+    fn open(config: BrokerConfig, mailboxes: Arc<Mailboxes>) -> Result<Broker, StartError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let delays_ms = delay_level::parse(&config.message_delay_level)?;
         let store_host = (config.broker_ip1.as_str(), config.listen_port);
         let store_host = first_address(store_host).ok_or_else(|| StartError::Host {
             host: config.broker_ip1.clone(),
         })?;
         let store_config = store_config(&config, delays_ms.clone());
-        let store = MessageStore::open(store_config, Arc::clone(disk), Arc::clone(&mailboxes) as _)?;
+        let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
 
         let folder = Path::new(&config.store_path_root_dir).join("config");
-        let file = |name: &str| ConfigFile::new(disk, folder.join(name));
+        let file = |name: &str| ConfigFile::new(&disk, folder.join(name));
         let table = |name: &str| {
             let path = folder.join(name);
             move |source| StartError::Table { path, source }

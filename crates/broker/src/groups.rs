@@ -80,6 +80,13 @@ impl Groups {
             ..State::default()
         };
         for (name, group) in stored.subscription_group_table {
+            if topic::validate_group(&name).is_err() {
+                tracing::warn!(
+                    group = name,
+                    "subscriptionGroup.json holds an illegal name, which is ignored"
+                );
+                continue;
+            }
             if !group.unknown.is_empty() {
                 state.unknown.insert(name.clone(), group.unknown);
             }

@@ -49,6 +49,12 @@ struct ChangeLog {
     everything_since: u64,
 }
 
+/// What a name server has to hear.
+enum News {
+    Topics(DataVersion, Vec<Arc<TopicConfig>>),
+    Everything,
+}
+
 impl Default for Registration {
     fn default() -> Registration {
         Registration {
@@ -93,17 +99,21 @@ impl Changes {
         self.news.send_replace(log.sequence);
     }
 
-    /// What a name server that knows everything up to `known` has to hear: `None` means everything.
-    fn since(&self, known: u64) -> (u64, Option<(DataVersion, Vec<Arc<TopicConfig>>)>) {
+    fn sequence(&self) -> u64 {
+        self.log.lock().sequence
+    }
+
+    /// What a name server that knows everything up to `known` has to hear, and what it knows then.
+    fn since(&self, known: u64) -> (u64, News) {
         let log = self.log.lock();
         if known < log.everything_since {
-            return (log.sequence, None);
+            return (log.sequence, News::Everything);
         }
         let mut latest = BTreeMap::new();
         for (_, config) in log.topics.iter().filter(|(sequence, _)| *sequence > known) {
             latest.insert(config.topic_name.as_str(), Arc::clone(config));
         }
-        (log.sequence, Some((log.version, latest.into_values().collect())))
+        (log.sequence, News::Topics(log.version, latest.into_values().collect()))
     }
 }
 
@@ -184,7 +194,7 @@ impl Registrar {
         if self.known.is_some() && !config.force_register && self.is_up_to_date(&config).await {
             return;
         }
-        let (sequence, _) = self.broker.registration.changes.since(u64::MAX);
+        let sequence = self.broker.registration.changes.sequence();
         let (version, topics) = self.broker.topics.snapshot();
         let piece = match config.enable_split_registration {
             true => config.split_registration_size,
@@ -201,7 +211,7 @@ impl Registrar {
     async fn register_changes(&mut self) {
         let Some(known) = self.known else { return };
         match self.broker.registration.changes.since(known) {
-            (sequence, Some((version, topics))) => {
+            (sequence, News::Topics(version, topics)) => {
                 self.known = Some(sequence);
                 if topics.is_empty() {
                     return;
@@ -214,7 +224,7 @@ impl Registrar {
                     }
                 }
             }
-            (_, None) => self.register_all().await,
+            (_, News::Everything) => self.register_all().await,
         }
     }
 
@@ -358,8 +368,11 @@ mod tests {
         Arc::new(TopicConfig::new(name, queue_nums, 6))
     }
 
-    fn names(news: Option<(DataVersion, Vec<Arc<TopicConfig>>)>) -> Option<Vec<String>> {
-        news.map(|(_, topics)| topics.iter().map(|topic| topic.topic_name.clone()).collect())
+    fn names(news: News) -> Option<Vec<String>> {
+        match news {
+            News::Topics(_, topics) => Some(topics.iter().map(|topic| topic.topic_name.clone()).collect()),
+            News::Everything => None,
+        }
     }
 
     #[test]
@@ -371,7 +384,7 @@ mod tests {
         changes.add(&[topic("b", 1), topic("c", 1)], DataVersion::default());
         changes.add(&[topic("b", 2)], DataVersion::default());
         let (_, news) = changes.since(known);
-        assert_eq!(news.as_ref().unwrap().1[0].read_queue_nums, 2);
+        assert!(matches!(&news, News::Topics(_, topics) if topics[0].read_queue_nums == 2));
         assert_eq!(names(news), Some(vec!["b".into(), "c".into()]));
         assert_eq!(names(changes.since(3).1), Some(vec![]));
     }
@@ -383,10 +396,10 @@ mod tests {
         for index in 0..=CHANGES_MAX {
             changes.add(&[topic(&format!("t{index}"), 1)], DataVersion::default());
         }
-        assert!(changes.since(0).1.is_none());
+        assert_eq!(names(changes.since(0).1), None);
         assert_eq!(names(changes.since(1).1).map(|names| names.len()), Some(CHANGES_MAX));
         registration.request();
-        assert!(changes.since(CHANGES_MAX as u64 + 1).1.is_none());
+        assert_eq!(names(changes.since(CHANGES_MAX as u64 + 1).1), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! HEART_BEAT (34), UNREGISTER_CLIENT (35), CHECK_CLIENT_CONFIG (46) and what they set off (spec: behaviour.md §5.2,
 //! §5.3).
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use oxmq_protocol::body::{CheckClientRequestBody, ConsumeType, ConsumerData, HeartbeatData};
 use oxmq_protocol::requests::{ConsumerGroupHeader, HeartBeatReply, UnregisterClientHeader, request};
@@ -145,7 +147,7 @@ pub(crate) fn notify_members(notices: &[GroupNotice<ConnectionHandle>]) {
 
 fn client(
     broker: &Broker,
-    connection: &std::rc::Rc<Connection>,
+    connection: &Rc<Connection>,
     command: &RemotingCommand,
     client_id: &str,
 ) -> Client<ConnectionHandle> {

@@ -14,24 +14,26 @@ use super::{Handled, success_json};
 use crate::broker::Broker;
 use crate::stats::Rates;
 
-const APPEND_TIME_CLASSES: [&str; 13] = [
-    "<=0ms",
-    "0~10ms",
-    "10~50ms",
-    "50~100ms",
-    "100~200ms",
-    "200~500ms",
-    "500ms~1s",
-    "1~2s",
-    "2~3s",
-    "3~4s",
-    "4~5s",
-    "5~10s",
-    "10s~",
+/// Name and upper bound in milliseconds of the classes that appends are counted in.
+const APPEND_TIME_CLASSES: [(&str, f64); 13] = [
+    ("<=0ms", 0.0),
+    ("0~10ms", 10.0),
+    ("10~50ms", 50.0),
+    ("50~100ms", 100.0),
+    ("100~200ms", 200.0),
+    ("200~500ms", 500.0),
+    ("500ms~1s", 1000.0),
+    ("1~2s", 2000.0),
+    ("2~3s", 3000.0),
+    ("3~4s", 4000.0),
+    ("4~5s", 5000.0),
+    ("5~10s", 10_000.0),
+    ("10s~", 10_000.0),
 ];
 
-/// Values of parts that this broker does not have.
-const IDLE: [(&str, &str); 22] = [
+/// Values of what this broker does not have or does not measure.
+const IDLE: [(&str, &str); 23] = [
+    ("getMessageEntireTimeMax", "0"),
     ("sendThreadPoolQueueSize", "0"),
     ("sendThreadPoolQueueCapacity", "10000"),
     ("sendThreadPoolQueueHeadWaitTimeMills", "0"),
@@ -120,9 +122,8 @@ fn storage(broker: &Broker, table: &mut Table) {
         java_double(figures.append_bytes as f64 / messages as f64),
     );
     set(table, "putMessageDistributeTime", distribution(&figures));
-    set(table, "getMessageEntireTimeMax", 0);
-    set(table, "putLatency99", "0.00");
-    set(table, "putLatency999", "0.00");
+    set(table, "putLatency99", latency(&figures, 0.99));
+    set(table, "putLatency999", latency(&figures, 0.999));
     set(table, "dispatchMaxBuffer", 0);
     set(table, "dispatchBehindBytes", store.dispatch_behind_bytes());
     set(table, "pageCacheLockTimeMills", store.append_in_progress_ms());
@@ -186,7 +187,22 @@ fn ratio(value: f64) -> String {
 
 fn distribution(figures: &Figures) -> String {
     let classes = APPEND_TIME_CLASSES.iter().zip(figures.append_times);
-    classes.map(|(class, count)| format!("[{class}]:{count} ")).collect()
+    classes
+        .map(|((class, _), count)| format!("[{class}]:{count} "))
+        .collect()
+}
+
+/// Within which time this share of all appends was done: the bound of the class that it falls into.
+fn latency(figures: &Figures, share: f64) -> String {
+    let all: u64 = figures.append_times.iter().sum();
+    let mut done = 0;
+    for ((_, bound), count) in APPEND_TIME_CLASSES.iter().zip(figures.append_times) {
+        done += count;
+        if done as f64 >= all as f64 * share {
+            return format!("{bound:.2}");
+        }
+    }
+    "0.00".to_owned()
 }
 
 fn capacity(dir: &Path) -> String {
@@ -218,6 +234,15 @@ mod tests {
     fn sizes_read_like_javas() {
         let shown = [0, 1023, 1024, 2150, 252 << 30, u64::MAX].map(human_bytes);
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "2.1 KiB", "252.0 GiB", "16.0 EiB"]);
+    }
+
+    #[test]
+    fn latencies_are_the_bounds_of_their_classes() {
+        let mut figures = Figures::default();
+        assert_eq!(latency(&figures, 0.99), "0.00");
+        figures.append_times[..3].copy_from_slice(&[980, 15, 5]);
+        assert_eq!(latency(&figures, 0.99), "10.00");
+        assert_eq!(latency(&figures, 0.999), "50.00");
     }
 
     #[test]

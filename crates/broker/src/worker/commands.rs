@@ -1,0 +1,115 @@
+//! Everything that is no hot request, and what comes back from the read threads.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2};
+use oxmq_protocol::{FieldSet, Frame, RemotingCommand, RequestCode, response_code};
+use oxmq_remoting::{CloseReason, Connection, ReplyTo};
+
+use super::{Away, Worker};
+use crate::handlers::{self, Outcome};
+use crate::pull::{PullError, PullRequest};
+use crate::read_threads::{Done, Work};
+use crate::response::{OVERLOAD, Refusal};
+use crate::send::SendRequest;
+
+impl Worker {
+    pub(super) fn command(&self, connection: &Rc<Connection>, frame: Frame<'_>) -> Result<(), CloseReason> {
+        let command = RemotingCommand::decode(frame)?;
+        if command.header.is_response() {
+            connection.complete(command);
+            return Ok(());
+        }
+        let to = ReplyTo::of(&command.header, frame.serialize);
+        match RequestCode::from_code(to.code) {
+            None => connection.reply_unsupported(to),
+            Some(RequestCode::SendMessage) => match SendMessageHeader::read(&command.header.ext_fields) {
+                Ok(header) => {
+                    let request = SendRequest::of_v1(&header);
+                    self.send(connection, to, command.header.version, &request, frame.body);
+                }
+                Err(error) => self.refuse_send(connection, to, &error.into()),
+            },
+            Some(RequestCode::SendMessageV2 | RequestCode::SendBatchMessage) => {
+                match SendMessageHeaderV2::read(&command.header.ext_fields) {
+                    Ok(header) => {
+                        let request = SendRequest::of_v2(&header);
+                        self.send(connection, to, command.header.version, &request, frame.body);
+                    }
+                    Err(error) => self.refuse_send(connection, to, &error.into()),
+                }
+            }
+            Some(RequestCode::PullMessage | RequestCode::LitePullMessage) => {
+                match PullMessageHeader::read(&command.header.ext_fields) {
+                    Ok(header) => self.pull(connection, to, &PullRequest::of_header(to.code, &header)),
+                    Err(error) => self.refuse_pull(connection, to, &error.into()),
+                }
+            }
+            Some(code) => self.handle(connection, to, code, command),
+        }
+        Ok(())
+    }
+
+    fn handle(&self, connection: &Rc<Connection>, to: ReplyTo, code: RequestCode, command: RemotingCommand) {
+        match handlers::handle(&self.context(connection), code, command) {
+            Outcome::Reply(reply) => connection.reply(to, reply),
+            Outcome::Unsupported => connection.reply_unsupported(to),
+            Outcome::Offload(work) => {
+                let work: Work = Box::new(move |broker| Done::Command(work(broker)));
+                self.hand_over(Away::Command(Rc::clone(connection), to), work);
+            }
+            Outcome::Later(reply) => {
+                let connection = Rc::clone(connection);
+                let counted = Counted::enter(&self.later);
+                tokio::task::spawn_local(async move {
+                    connection.reply(to, reply.await);
+                    drop(counted);
+                });
+            }
+        }
+    }
+
+    pub(super) fn hand_over(&self, away: Away, work: Work) {
+        let ticket = self.away.borrow_mut().insert(away);
+        if self.read_queue.submit(self.id, ticket, work) {
+            return;
+        }
+        match self.away.borrow_mut().remove(ticket) {
+            Away::Pull(connection, pull) => self.refuse_pull(&connection, pull.to, &PullError::Overload),
+            Away::Command(connection, to) => {
+                let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
+                connection.reply(to, refusal.into_command(to.opaque));
+            }
+        }
+    }
+
+    pub(super) fn came_back(&self, ticket: usize, done: Done) {
+        let away = self.away.borrow_mut().try_remove(ticket);
+        match (away, done) {
+            (Some(Away::Command(connection, to)), Done::Command(reply)) => connection.reply(to, reply),
+            (Some(Away::Pull(connection, pull)), Done::Pull(got, messages)) => match got {
+                Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(&connection, pull, &got),
+                Ok(got) => self.answer(&connection, &pull, &got, &messages),
+                Err(error) => self.refuse_pull(&connection, pull.to, &PullError::Read(error.to_string())),
+            },
+            _ => unreachable!("a ticket comes back once, with what it was given for"),
+        }
+    }
+}
+
+/// Counts a request for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn enter(count: &Rc<Cell<usize>>) -> Counted {
+        count.set(count.get() + 1);
+        Counted(Rc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

@@ -1,0 +1,245 @@
+//! A worker's pulls: answered from memory or the page cache, or waiting for messages or for a read thread.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use oxmq_remoting::{Connection, ReplyTo};
+use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
+
+use super::{Away, WaitingPull, Worker};
+use crate::pull::{Consumer, Pull, PullError, PullReply, PullRequest};
+use crate::read_threads::{Done, Work};
+use crate::reply;
+use crate::response::Refusal;
+
+/// What a look at the queue of a pull brought.
+enum Look {
+    /// It was answered.
+    Answered,
+    /// Nothing to answer with yet, and it may wait.
+    Nothing(GetMessages),
+    /// The disk is needed.
+    WouldBlock,
+}
+
+impl Worker {
+    pub(super) fn pull(&self, connection: &Rc<Connection>, to: ReplyTo, request: &PullRequest<'_>) {
+        if connection.local_addr().port() != self.main_port {
+            return connection.reply_unsupported(to);
+        }
+        let consumer = Consumer {
+            connection: connection.id(),
+            addr: connection.peer_addr(),
+        };
+        let pull = match request.check(&self.broker, &self.topics, to, &consumer) {
+            Ok(pull) => pull,
+            Err(error) => return self.refuse_pull(connection, to, &error),
+        };
+        match self.reset_offset(&pull) {
+            Some(offset) => self.answer_reset(connection, &pull, offset),
+            None => self.serve(connection, pull),
+        }
+    }
+
+    /// An offset that an administrator set and that the consumer does not know yet.
+    fn reset_offset(&self, pull: &Pull) -> Option<i64> {
+        let offsets = &self.broker.consumer_offsets;
+        offsets.take_reset(&pull.group.group_name, pull.topic.name(), pull.queue.queue_id())
+    }
+
+    fn answer_reset(&self, connection: &Rc<Connection>, pull: &Pull, offset: i64) {
+        let got = GetMessages {
+            status: GetStatus::OffsetReset,
+            next_begin_offset: offset,
+            min_offset: pull.queue.min_offset(),
+            max_offset: pull.queue.max_offset(),
+            count: 0,
+            bytes: 0,
+            suggest_pulling_from_slave: false,
+            last_store_timestamp: 0,
+        };
+        self.answer(connection, pull, &got, &[]);
+    }
+
+    /// The first look at the queue.
+    fn serve(&self, connection: &Rc<Connection>, pull: Pull) {
+        match self.look(connection, &pull, pull.from) {
+            Look::Answered => {}
+            Look::Nothing(got) => self.wait(connection, pull, &got),
+            Look::WouldBlock => self.send_away(connection, pull),
+        }
+    }
+
+    /// Reads from the memory and the page cache, messages straight into the output of the connection.
+    fn look(&self, connection: &Rc<Connection>, pull: &Pull, from: i64) -> Look {
+        let mut look = Look::Answered;
+        connection.write(|out| {
+            let start = reply::begin_pull(out);
+            let mut filter = |code| pull.filter.accepts(code);
+            let got = self
+                .broker
+                .store
+                .get_messages(&pull.queue, from, &pull.limits, &mut filter, Wait::Never, out);
+            look = match got {
+                Ok(got) => {
+                    let reply = self.reply(pull, &got);
+                    if pull.may_wait(&reply) {
+                        out.truncate(start);
+                        Look::Nothing(got)
+                    } else {
+                        reply::finish_pull(out, start, pull.to, &reply);
+                        self.count(pull, &got);
+                        Look::Answered
+                    }
+                }
+                Err(GetError::WouldBlock) => {
+                    out.truncate(start);
+                    Look::WouldBlock
+                }
+                Err(error) => {
+                    out.truncate(start);
+                    let refusal = Refusal::from(&PullError::Read(error.to_string()));
+                    refusal.into_command(pull.to.opaque).encode(pull.to.serialize, out);
+                    Look::Answered
+                }
+            };
+        });
+        look
+    }
+
+    pub(super) fn reply(&self, pull: &Pull, got: &GetMessages) -> PullReply {
+        pull.reply(got, self.broker.config().slave_read_enable)
+    }
+
+    pub(super) fn answer(&self, connection: &Rc<Connection>, pull: &Pull, got: &GetMessages, messages: &[u8]) {
+        let reply = self.reply(pull, got);
+        connection.write(|out| reply::put_pull(out, pull.to, &reply, messages));
+        self.count(pull, got);
+    }
+
+    fn count(&self, pull: &Pull, got: &GetMessages) {
+        let offsets = &self.broker.consumer_offsets;
+        let queue_id = pull.queue.queue_id();
+        offsets.commit_pull(
+            &pull.group.group_name,
+            pull.topic.name(),
+            queue_id,
+            got.next_begin_offset,
+        );
+        match got.count {
+            0 => self.broker.stats.on_pull_missed(),
+            count => pull.stats.on_pull(count as i64, got.bytes as i64),
+        }
+    }
+
+    /// Lets a pull wait that found nothing when the queue was as in `got`.
+    pub(super) fn wait(&self, connection: &Rc<Connection>, pull: Pull, got: &GetMessages) {
+        if self.stopping.get() {
+            return self.answer(connection, &pull, got, &[]);
+        }
+        let deadline_ms = self.now_ms() + pull.suspend_ms.unwrap_or(0);
+        let looked_until = pull.from;
+        let waiting = WaitingPull {
+            connection: Rc::clone(connection),
+            pull,
+            looked_until,
+        };
+        self.wait_until(deadline_ms, waiting, got.max_offset);
+    }
+
+    /// Lets a pull wait. If the queue has grown beyond what the last look saw, the end of the turn looks at it again.
+    fn wait_until(&self, deadline_ms: u64, pull: WaitingPull, seen_max_offset: i64) {
+        let queue = Arc::clone(&pull.pull.queue);
+        let added = self
+            .waiting
+            .borrow_mut()
+            .add(&queue, pull.connection.id(), deadline_ms, pull);
+        if let Err(pull) = added {
+            return self.refuse_pull(&pull.connection, pull.pull.to, &PullError::Overload);
+        }
+        self.set_timer(deadline_ms);
+        if queue.max_offset() != seen_max_offset {
+            self.mailbox().note_arrived(&queue);
+            self.turn.request_turn_end();
+        }
+    }
+
+    /// The queue has grown: everything that waits for it looks at it.
+    pub(super) fn arrived(&self, queue: &Arc<ConsumeQueue>) {
+        let waiting = self.waiting.borrow_mut().take_queue(queue);
+        for (deadline_ms, mut pull) in waiting {
+            if pull.connection.is_congested() {
+                // Its deadline will answer it, or the next arrival.
+                let max_offset = queue.max_offset();
+                self.wait_until(deadline_ms, pull, max_offset);
+                continue;
+            }
+            match self.look_again(&mut pull) {
+                Look::Answered => {}
+                Look::Nothing(got) => self.wait_until(deadline_ms, pull, got.max_offset),
+                Look::WouldBlock => self.send_away(&Rc::clone(&pull.connection), pull.pull),
+            }
+        }
+    }
+
+    /// A look by a pull that has waited. Messages that do not match are no reason to answer it.
+    fn look_again(&self, waiting: &mut WaitingPull) -> Look {
+        if waiting.pull.filter.is_all() {
+            return self.look(&waiting.connection, &waiting.pull, waiting.pull.from);
+        }
+        loop {
+            let mut matches = false;
+            let queue = &waiting.pull.queue;
+            let filter = &waiting.pull.filter;
+            let mut probe = |code| {
+                matches |= filter.accepts(code);
+                false
+            };
+            let limits = waiting.pull.limits;
+            let from = waiting.looked_until;
+            let mut nothing = BytesMut::new();
+            let got = self
+                .broker
+                .store
+                .get_messages(queue, from, &limits, &mut probe, Wait::Never, &mut nothing);
+            match got {
+                Ok(got) if !matches && got.status == GetStatus::NoMatchedMessage => {
+                    waiting.looked_until = got.next_begin_offset;
+                    if got.next_begin_offset >= got.max_offset {
+                        return Look::Nothing(got);
+                    }
+                }
+                Ok(got) if !matches && got.status == GetStatus::OffsetOverflowOne => return Look::Nothing(got),
+                Err(GetError::WouldBlock) => return Look::WouldBlock,
+                _ => return self.look(&waiting.connection, &waiting.pull, from),
+            }
+        }
+    }
+
+    /// Answers a pull that has waited long enough with what there is.
+    pub(super) fn answer_now(&self, mut waiting: WaitingPull) {
+        waiting.pull.suspend_ms = None;
+        match self.look(&waiting.connection, &waiting.pull, waiting.pull.from) {
+            Look::WouldBlock => self.send_away(&waiting.connection, waiting.pull),
+            Look::Answered | Look::Nothing(_) => {}
+        }
+    }
+
+    fn send_away(&self, connection: &Rc<Connection>, pull: Pull) {
+        let (queue, from, limits, filter) = (Arc::clone(&pull.queue), pull.from, pull.limits, pull.filter.clone());
+        let work: Work = Box::new(move |broker| {
+            let mut messages = BytesMut::new();
+            let mut filter = |code| filter.accepts(code);
+            let got = broker
+                .store
+                .get_messages(&queue, from, &limits, &mut filter, Wait::Allowed, &mut messages);
+            Done::Pull(got, messages)
+        });
+        self.hand_over(Away::Pull(Rc::clone(connection), pull), work);
+    }
+
+    pub(super) fn refuse_pull(&self, connection: &Rc<Connection>, to: ReplyTo, error: &PullError) {
+        connection.reply(to, Refusal::from(error).into_command(to.opaque));
+    }
+}

@@ -1,0 +1,147 @@
+//! A worker's sends: staged as their frames come, appended at the end of the turn, answered when their promise holds.
+
+use std::rc::Rc;
+
+use oxmq_remoting::{Connection, ReplyTo};
+use oxmq_store::AppendBatch;
+
+use super::{StagedSend, Worker};
+use crate::config::FlushDiskType;
+use crate::reply::SendReply;
+use crate::send::{Producer, SendError, SendRequest, SendStage};
+
+/// A batch is appended when it has grown beyond this, even before the turn ends.
+const STAGED_BYTES_MAX: usize = 1024 * 1024;
+/// An append that has been holding the log for this long makes sends fail (spec: behaviour.md §3.1).
+const APPEND_BUSY_MS: u64 = 1000;
+
+impl Worker {
+    pub(super) fn send(
+        &self,
+        connection: &Rc<Connection>,
+        to: ReplyTo,
+        version: i32,
+        request: &SendRequest<'_>,
+        body: &[u8],
+    ) {
+        let producer = Producer {
+            addr: connection.peer_addr(),
+            version,
+        };
+        let mut stage = self.stage.borrow_mut();
+        let staged = self.may_stage(&stage).and_then(|()| {
+            let stage = &mut *stage;
+            stage.stage(&self.broker, &self.topics, request, body, producer)
+        });
+        let staged_bytes = stage.batch.records.len();
+        drop(stage);
+        match staged {
+            Ok((topic, staged)) => self.staged.borrow_mut().push(StagedSend {
+                connection: Rc::clone(connection),
+                to,
+                staged,
+                topic,
+            }),
+            Err(error) => self.refuse_send(connection, to, &error),
+        }
+        if staged_bytes > STAGED_BYTES_MAX {
+            self.append();
+        }
+    }
+
+    /// Checked once per batch.
+    fn may_stage(&self, stage: &SendStage) -> Result<(), SendError> {
+        if !stage.is_empty() {
+            return Ok(());
+        }
+        if self.flushes.borrow().is_full() {
+            return Err(SendError::Overload);
+        }
+        match self.broker.store.append_in_progress_ms() {
+            0..=APPEND_BUSY_MS => Ok(()),
+            _ => Err(SendError::Busy),
+        }
+    }
+
+    /// Appends what was staged and answers it, or lets the answers wait for the disk.
+    pub(super) fn append(&self) {
+        let mut stage = self.stage.borrow_mut();
+        if stage.is_empty() {
+            return;
+        }
+        let mut staged = self.staged.borrow_mut();
+        let stored = self.broker.store.append(&mut stage.batch);
+        match stored {
+            Ok(()) => self.stored(&stage, &staged),
+            Err(error) => {
+                let error = SendError::Append(error);
+                for send in &*staged {
+                    self.refuse_send(&send.connection, send.to, &error);
+                }
+            }
+        }
+        staged.clear();
+        stage.clear();
+    }
+
+    fn stored(&self, stage: &SendStage, staged: &[StagedSend]) {
+        let end = stage.batch.end_offset;
+        let sync = self.broker.flush_disk_type == FlushDiskType::SyncFlush;
+        let must_wait = sync && self.broker.store.flushed() < end;
+        count_sends(&stage.batch, staged);
+        let mut flushes = self.flushes.borrow_mut();
+        for send in staged {
+            let entries = &stage.batch.entries[send.staged.entries.clone()];
+            let reply = SendReply {
+                queue_id: send.staged.queue_id,
+                key: &stage.keys[send.staged.key.clone()],
+                entries,
+            };
+            if send.to.oneway {
+                continue;
+            }
+            if must_wait && send.staged.wait_store {
+                flushes.push(end, &send.connection, |out| self.replies.send(out, send.to, &reply));
+            } else {
+                send.connection.write(|out| self.replies.send(out, send.to, &reply));
+            }
+        }
+        if must_wait {
+            let timeout_ms = self.broker.config().sync_flush_timeout_ms;
+            flushes.close_turn(self.now_ms() + timeout_ms);
+            self.mailbox().wait_for_flush();
+            flushes.release(self.broker.store.flushed());
+            if let Some(deadline_ms) = flushes.next_deadline_ms() {
+                self.set_timer(deadline_ms);
+            }
+        }
+    }
+
+    pub(super) fn release_flushed(&self) {
+        let mut flushes = self.flushes.borrow_mut();
+        if flushes.is_empty() {
+            return;
+        }
+        self.mailbox().wait_for_flush();
+        flushes.release(self.broker.store.flushed());
+    }
+
+    pub(super) fn refuse_send(&self, connection: &Rc<Connection>, to: ReplyTo, error: &SendError) {
+        connection.reply(to, self.replies.refused_send(to.opaque, error.into()));
+    }
+}
+
+/// Counts what was stored, sends to one topic in a row at once.
+fn count_sends(batch: &AppendBatch, staged: &[StagedSend]) {
+    for sends in staged.chunk_by(|send, next| Rc::ptr_eq(&send.topic, &next.topic)) {
+        let entries = sends[0].staged.entries.start..sends[sends.len() - 1].staged.entries.end;
+        let bytes: u64 = batch.entries[entries.clone()]
+            .iter()
+            .map(|entry| u64::from(entry.len))
+            .sum();
+        sends[0]
+            .topic
+            .stats
+            .on_sends(sends.len() as i64, entries.len() as i64, bytes as i64);
+    }
+}
