@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use oxmq_client::{
-    ConsumeOrderlyStatus, ConsumeStatus, InstanceConfig, Message, MessageExt, MessageModel, MessageQueue, Messages,
-    Producer, PullConsumer, PushConsumer,
+    ConsumeOrderlyStatus, ConsumeStatus, Instance, InstanceConfig, Message, MessageExt, MessageModel, MessageQueue,
+    Messages, Producer, PullConsumer, PushConsumer,
 };
 
 use crate::servers::{Inbox, Servers, bodies, eventually, numbers, send_numbers};
@@ -312,4 +312,109 @@ async fn a_consumer_that_vanishes_is_replaced() {
     let count = send_to_each(&producer, &queues, 0).await;
     third_inbox.wait_for(|messages| numbers(messages).len() == count).await;
     third.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_message_whose_listener_hangs_comes_again() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let inbox = Inbox::default();
+    let to = inbox.clone();
+    let consumer = servers
+        .consumer("g")
+        .subscribe("orders", "number")
+        .consume_timeout(Duration::from_millis(500))
+        .await_termination(Duration::from_millis(100))
+        .concurrent(move |messages: Messages| {
+            let hangs = bodies(&messages) == ["0"] && messages[0].reconsume_times == 0;
+            to.add(messages);
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                ConsumeStatus::Success
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    send_numbers(&producer, queue, 0..3).await;
+    let got = inbox.wait_for_count(4).await;
+    let again: Vec<_> = got.iter().filter(|message| message.body == "0").collect();
+    assert_eq!(
+        again.iter().map(|message| message.reconsume_times).collect::<Vec<_>>(),
+        [0, 1]
+    );
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn only_the_failed_part_of_a_batch_comes_again() {
+    let servers = Servers::start();
+    let producer = servers.producer(&["orders"]).await;
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    send_numbers(&producer, queue, 0..6).await;
+    let inbox = Inbox::default();
+    let to = inbox.clone();
+    let consumer = servers
+        .consumer("g")
+        .subscribe("orders", "number")
+        .consume_message_batch_max_size(6)
+        .concurrent(move |messages: Messages| {
+            let first_time = messages[0].reconsume_times == 0;
+            to.add(messages);
+            async move {
+                match first_time {
+                    true => ConsumeStatus::SuccessUpTo { count: 4 },
+                    false => ConsumeStatus::Success,
+                }
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let got = inbox.wait_for_count(8).await;
+    assert_eq!(bodies(&got[..6]), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(numbers(&got[6..]), [4, 5]);
+    consumer.shutdown().await;
+}
+
+#[tokio::test]
+async fn producers_and_consumers_can_share_an_instance() {
+    let servers = Servers::start();
+    servers.producer(&["orders"]).await.shutdown().await;
+    let instance = Instance::start(InstanceConfig {
+        name_server: servers.name_server(),
+        ..InstanceConfig::default()
+    });
+    let instance = instance.await.unwrap();
+    let producer = Producer::builder("p").instance(instance.clone()).start().await.unwrap();
+    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let inboxes = [Inbox::default(), Inbox::default()];
+    let start = async |group: &str, inbox: &Inbox| {
+        let to = inbox.clone();
+        let listener = move |messages| {
+            to.add(messages);
+            async { ConsumeStatus::Success }
+        };
+        let builder = servers.consumer(group).subscribe("orders", "number");
+        builder.concurrent(listener).instance(instance.clone()).start().await
+    };
+    let first = start("g1", &inboxes[0]).await.unwrap();
+    let second = start("g2", &inboxes[1]).await.unwrap();
+    assert!(
+        start("g1", &inboxes[0]).await.is_err(),
+        "one member of a group per client"
+    );
+    send_numbers(&producer, queue, 0..3).await;
+    for inbox in &inboxes {
+        assert_eq!(numbers(&inbox.wait_for_count(3).await), [0, 1, 2]);
+    }
+    first.shutdown().await;
+    send_numbers(&producer, queue, 3..4).await;
+    assert_eq!(numbers(&inboxes[1].wait_for_count(4).await), [0, 1, 2, 3]);
+    second.shutdown().await;
+    producer.shutdown().await;
+    instance.shutdown().await;
 }
