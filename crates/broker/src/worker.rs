@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use oxmq_protocol::Frame;
 use oxmq_protocol::scan::{ScannedRequest, scan};
-use oxmq_remoting::{CloseReason, Connection, ReplyTo, Service, TurnRequest, WorkerContext};
+use oxmq_remoting::{CloseReason, Connection, ReplyTo, RequestGuard, Service, TurnRequest, WorkerContext};
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -31,6 +31,10 @@ use crate::read_threads::ReadQueue;
 use crate::reply::Replies;
 use crate::send::{SendRequest, SendStage, Staged};
 use crate::topic_cache::{TopicCache, TopicState};
+
+/// What a request that is with the read threads is expected to bring: a consumer that does not read cannot ask for any
+/// number of cold messages.
+const AWAY_REPLY_BYTES: usize = 64 * 1024;
 
 /// What a worker shares with its broker.
 #[derive(Clone)]
@@ -84,8 +88,8 @@ struct WaitingPull {
 }
 
 enum Away {
-    Pull(Rc<Connection>, Pull),
-    Command(Rc<Connection>, ReplyTo),
+    Pull(RequestGuard, Pull),
+    Command(RequestGuard, ReplyTo),
 }
 
 impl Service for Worker {

@@ -364,6 +364,12 @@ pub struct RequestGuard {
     expected_bytes: usize,
 }
 
+impl RequestGuard {
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+}
+
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         let connection = &self.connection;

@@ -33,9 +33,6 @@ pub(crate) const MAILBOX_MAX: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_millis(200);
 const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Tasks run between two polls of the sockets. More than tokio's 61, so that one turn covers more connections.
-const TASKS_PER_POLL: u32 = 256;
-
 /// What a service gets to know about its worker.
 #[derive(Clone)]
 pub struct WorkerContext {
@@ -153,7 +150,6 @@ pub(crate) struct Worker {
 pub(crate) fn run(seed: WorkerSeed) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .event_interval(TASKS_PER_POLL)
         .build_local(tokio::runtime::LocalOptions::default())
         .expect("a runtime needs a few file descriptors, which the server has reserved by binding first");
     runtime.block_on(serve(seed));

@@ -7,7 +7,7 @@ use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageH
 use oxmq_protocol::{FieldSet, Frame, RemotingCommand, RequestCode, response_code};
 use oxmq_remoting::{CloseReason, Connection, ReplyTo};
 
-use super::{Away, Worker};
+use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::handlers::{self, Outcome};
 use crate::pull::{PullError, PullRequest};
 use crate::read_threads::{Done, Work};
@@ -57,13 +57,13 @@ impl Worker {
             Outcome::Unsupported => connection.reply_unsupported(to),
             Outcome::Offload(work) => {
                 let work: Work = Box::new(move |broker| Done::Command(work(broker)));
-                self.hand_over(Away::Command(Rc::clone(connection), to), work);
+                self.hand_over(Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to), work);
             }
             Outcome::Later(reply) => {
-                let connection = Rc::clone(connection);
+                let request = connection.begin_request(0);
                 let counted = Counted::enter(&self.later);
                 tokio::task::spawn_local(async move {
-                    connection.reply(to, reply.await);
+                    request.connection().reply(to, reply.await);
                     drop(counted);
                 });
             }
@@ -76,10 +76,10 @@ impl Worker {
             return;
         }
         match self.away.borrow_mut().remove(ticket) {
-            Away::Pull(connection, pull) => self.refuse_pull(&connection, pull.to, &PullError::Overload),
-            Away::Command(connection, to) => {
+            Away::Pull(request, pull) => self.refuse_pull(request.connection(), pull.to, &PullError::Overload),
+            Away::Command(request, to) => {
                 let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
-                connection.reply(to, refusal.into_command(to.opaque));
+                request.connection().reply(to, refusal.into_command(to.opaque));
             }
         }
     }
@@ -87,11 +87,11 @@ impl Worker {
     pub(super) fn came_back(&self, ticket: usize, done: Done) {
         let away = self.away.borrow_mut().try_remove(ticket);
         match (away, done) {
-            (Some(Away::Command(connection, to)), Done::Command(reply)) => connection.reply(to, reply),
-            (Some(Away::Pull(connection, pull)), Done::Pull(got, messages)) => match got {
-                Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(&connection, pull, &got),
-                Ok(got) => self.answer(&connection, &pull, &got, &messages),
-                Err(error) => self.refuse_pull(&connection, pull.to, &PullError::Read(error.to_string())),
+            (Some(Away::Command(request, to)), Done::Command(reply)) => request.connection().reply(to, reply),
+            (Some(Away::Pull(request, pull)), Done::Pull(got, messages)) => match got {
+                Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(request.connection(), pull, &got),
+                Ok(got) => self.answer(request.connection(), &pull, &got, &messages),
+                Err(error) => self.refuse_pull(request.connection(), pull.to, &PullError::Read(error.to_string())),
             },
             _ => unreachable!("a ticket comes back once, with what it was given for"),
         }

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use oxmq_remoting::{Connection, ReplyTo};
 use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
 
-use super::{Away, WaitingPull, Worker};
+use super::{AWAY_REPLY_BYTES, Away, WaitingPull, Worker};
 use crate::pull::{Consumer, Pull, PullError, PullReply, PullRequest};
 use crate::read_threads::{Done, Work};
 use crate::reply;
@@ -49,16 +49,7 @@ impl Worker {
     }
 
     fn answer_reset(&self, connection: &Rc<Connection>, pull: &Pull, offset: i64) {
-        let got = GetMessages {
-            status: GetStatus::OffsetReset,
-            next_begin_offset: offset,
-            min_offset: pull.queue.min_offset(),
-            max_offset: pull.queue.max_offset(),
-            count: 0,
-            bytes: 0,
-            suggest_pulling_from_slave: false,
-            last_store_timestamp: 0,
-        };
+        let got = no_messages(pull, GetStatus::OffsetReset, offset);
         self.answer(connection, pull, &got, &[]);
     }
 
@@ -170,9 +161,7 @@ impl Worker {
         let waiting = self.waiting.borrow_mut().take_queue(queue);
         for (deadline_ms, mut pull) in waiting {
             if pull.connection.is_congested() {
-                // Its deadline will answer it, or the next arrival.
-                let max_offset = queue.max_offset();
-                self.wait_until(deadline_ms, pull, max_offset);
+                self.put_off(&pull);
                 continue;
             }
             match self.look_again(&mut pull) {
@@ -219,11 +208,22 @@ impl Worker {
 
     /// Answers a pull that has waited long enough with what there is.
     pub(super) fn answer_now(&self, mut waiting: WaitingPull) {
+        if waiting.connection.is_congested() {
+            return self.put_off(&waiting);
+        }
         waiting.pull.suspend_ms = None;
         match self.look(&waiting.connection, &waiting.pull, waiting.pull.from) {
             Look::WouldBlock => self.send_away(&waiting.connection, waiting.pull),
             Look::Answered | Look::Nothing(_) => {}
         }
+    }
+
+    /// Sends a consumer away that does not read what it has been sent: it may ask again when it has. Left waiting, its
+    /// pulls would be looked at with every message, and their messages would have to be kept.
+    fn put_off(&self, waiting: &WaitingPull) {
+        let pull = &waiting.pull;
+        let nothing = no_messages(pull, GetStatus::OffsetOverflowOne, pull.from);
+        self.answer(&waiting.connection, pull, &nothing, &[]);
     }
 
     fn send_away(&self, connection: &Rc<Connection>, pull: Pull) {
@@ -236,10 +236,24 @@ impl Worker {
                 .get_messages(&queue, from, &limits, &mut filter, Wait::Allowed, &mut messages);
             Done::Pull(got, messages)
         });
-        self.hand_over(Away::Pull(Rc::clone(connection), pull), work);
+        self.hand_over(Away::Pull(connection.begin_request(AWAY_REPLY_BYTES), pull), work);
     }
 
     pub(super) fn refuse_pull(&self, connection: &Rc<Connection>, to: ReplyTo, error: &PullError) {
         connection.reply(to, Refusal::from(error).into_command(to.opaque));
+    }
+}
+
+/// The outcome of a look that was not taken.
+fn no_messages(pull: &Pull, status: GetStatus, next_begin_offset: i64) -> GetMessages {
+    GetMessages {
+        status,
+        next_begin_offset,
+        min_offset: pull.queue.min_offset(),
+        max_offset: pull.queue.max_offset(),
+        count: 0,
+        bytes: 0,
+        suggest_pulling_from_slave: false,
+        last_store_timestamp: 0,
     }
 }
