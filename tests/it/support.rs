@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
 use oxmq_namesrv::{NamesrvConfig, NamesrvHandle};
-use oxmq_protocol::requests::{CreateTopicHeader, SendMessageHeader, request as row};
+use oxmq_protocol::requests::{CreateTopicHeader, GetRouteInfoHeader, SendMessageHeader, request as row};
 use oxmq_protocol::{Frame, RemotingCommand, Request, SerializeType, response_code};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -57,12 +57,23 @@ impl System {
         change(&mut config);
         let broker = Broker::start(config.clone()).unwrap();
         config.listen_port = broker.local_addr().port();
-        System {
+        let system = System {
             namesrv,
             broker: Some(broker),
             config,
             dir,
-        }
+        };
+        system.wait_for_registration();
+        system
+    }
+
+    fn wait_for_registration(&self) {
+        let addr = format!("\"{}\"", self.broker_addr());
+        wait_for("the registration", || {
+            let response =
+                RawClient::connect(self.namesrv.local_addr()).call(&command::<row::GetBrokerClusterInfo>(&(), b""));
+            String::from_utf8_lossy(&response.body).contains(&addr)
+        });
     }
 
     pub(crate) fn broker(&self) -> &BrokerHandle {
@@ -80,6 +91,7 @@ impl System {
     /// Starts the broker on the data it left, on the same port.
     pub(crate) fn start_broker(&mut self) {
         self.broker = Some(Broker::start(self.config.clone()).unwrap());
+        self.wait_for_registration();
     }
 
     pub(crate) fn connect(&self) -> RawClient {

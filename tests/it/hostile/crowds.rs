@@ -85,6 +85,45 @@ fn a_consumer_that_never_reads_costs_bounded_memory_and_others_nothing() {
     system.assert_serves("Lazy");
 }
 
+#[test]
+fn pulls_that_wait_for_a_consumer_that_never_reads_cost_bounded_memory() {
+    let system = System::start();
+    system.create_topic("LazyWait", 1);
+    let mut client = system.connect();
+    assert!(is_success(&client.call(&send("LazyWait", b"first"))));
+    let pull = PullMessageHeader {
+        consumer_group: "lazy-wait".into(),
+        topic: "LazyWait".into(),
+        queue_offset: 1,
+        max_msg_nums: 32,
+        // Wait, and the subscription is in the request.
+        sys_flag: 2 + 4,
+        suspend_timeout_millis: 2000,
+        subscription: Some("*".into()),
+        ..PullMessageHeader::default()
+    };
+    let mut frame = encode(&command::<row::PullMessage>(&pull, b""), SerializeType::Json).to_vec();
+    frame = frame.repeat(8000);
+    let mut lazy = system.connect();
+    lazy.socket.write_all(&frame).unwrap();
+    // Answered behind the pulls: they all wait now.
+    lazy.call(&command::<row::GetAllTopicConfig>(&Default::default(), b""));
+    let before = anonymous_bytes();
+    let started = Instant::now();
+    let mut most = 0;
+    while started.elapsed() < Duration::from_secs(4) {
+        for _ in 0..10 {
+            assert!(is_success(&client.call(&send("LazyWait", &[7; 8000]))));
+        }
+        most = most.max(anonymous_bytes().saturating_sub(before));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Full answers to all would be 2 GB.
+    let answered: usize = (0..8000).map(|_| lazy.receive().unwrap().body.len()).sum();
+    assert!(most < 128 << 20, "{most} bytes more, {answered} bytes of messages");
+    system.assert_serves("LazyWait");
+}
+
 /// The other half of the next test, in a process with a limit of open files of its own.
 #[test]
 #[ignore = "runs as a child process of ten_thousand_idle_connections"]
