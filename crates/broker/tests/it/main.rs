@@ -11,6 +11,7 @@ mod hostile;
 mod node;
 mod offsets;
 mod pulls;
+mod registration;
 mod send_back;
 mod sends;
 mod shell;
