@@ -111,6 +111,11 @@ impl Cluster {
         self.options.dir.join("store")
     }
 
+    /// A folder for what a client of this name writes, beside the servers' own.
+    pub(crate) fn home(&self, client: &str) -> PathBuf {
+        self.options.dir.join(client)
+    }
+
     /// SIGKILL, and wait until the process is gone.
     pub(crate) fn kill_broker(&mut self) -> anyhow::Result<()> {
         let mut broker = self.broker.take().context("the broker is not running")?;

@@ -150,6 +150,7 @@ func consumerRestart(e *env, f facts) {
 		r := &received{}
 		c := e.consume("consumer-restart", topic, r)
 		r.awaitExactly(round, bodies(round, 20))
+		settle()
 		must(c.Shutdown())
 	}
 }
@@ -266,5 +267,6 @@ func (e *env) keepOffsets(topic, round string) {
 	r := &received{}
 	c := e.consume("broker-restart-kept", topic, r)
 	r.awaitExactly(round, bodies(round, 20))
+	settle()
 	must(c.Shutdown())
 }

@@ -179,6 +179,10 @@ func (e *env) consume(group, topic string, r *received, options ...consumer.Opti
 	}, options...)
 }
 
+// settle gives a consumer the moment that it needs, after the listener has returned, to note what is consumed.
+// This client has no way to ask.
+func settle() { time.Sleep(500 * time.Millisecond) }
+
 var instances struct {
 	sync.Mutex
 	count int

@@ -6,7 +6,7 @@ import time
 from rocketmq.client import SendStatus
 from rocketmq.ffi import MessageModel
 
-from env import Inbox, bodies, equal, message, wait_for
+from env import Inbox, bodies, equal, message, settle, wait_for
 
 
 def send_sync(env, facts):
@@ -177,6 +177,7 @@ def consumer_restart(env, facts):
         inbox = Inbox()
         consumer = env.consumer("consumer-restart", topic, inbox)
         inbox.await_exactly(part, bodies(part, 20))
+        settle()
         consumer.shutdown()
 
 
@@ -247,6 +248,7 @@ def keep_offsets(env, topic, part):
     inbox = Inbox()
     consumer = env.consumer("broker-restart-kept", topic, inbox)
     inbox.await_exactly(part, bodies(part, 20))
+    settle()
     consumer.shutdown()
 
 

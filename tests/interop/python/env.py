@@ -94,6 +94,14 @@ class Inbox:
         equal(what, sorted(expected), sorted(self.bodies()))
 
 
+def settle():
+    """Gives a consumer the moment that it needs, after the callback has returned, to note what is consumed.
+
+    This client has no way to ask.
+    """
+    time.sleep(0.5)
+
+
 def message(topic, tag, body):
     result = Message(topic)
     result.set_tags(tag)

@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -16,7 +15,7 @@ use serde_json::Value;
 
 use super::programs::Client;
 use super::{Outcome, Outcomes};
-use crate::servers::{Cluster, target_dir};
+use crate::servers::Cluster;
 
 /// For everything that one program has to do.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(300);
@@ -48,7 +47,7 @@ pub(super) fn run(cluster: &mut Cluster, clients: &[Client], cases: &[&str]) -> 
     let mut outcomes = Outcomes::new();
     for client in clients {
         for case in cases {
-            let missing = Outcome::Failed(format!("no result, see {}", home(*client).display()));
+            let missing = Outcome::Failed(format!("no result, see {}", cluster.home(client.name()).display()));
             outcomes.insert((client.name().to_owned(), (*case).to_owned()), missing);
         }
     }
@@ -56,16 +55,8 @@ pub(super) fn run(cluster: &mut Cluster, clients: &[Client], cases: &[&str]) -> 
     Ok(outcomes)
 }
 
-/// The folder of what the client and its program write.
-fn home(client: Client) -> PathBuf {
-    target_dir().join("interop/home").join(client.name())
-}
-
 fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event>) -> anyhow::Result<Program> {
-    let home = home(client);
-    if home.exists() {
-        fs::remove_dir_all(&home)?;
-    }
+    let home = cluster.home(client.name());
     fs::create_dir_all(&home)?;
     let label = client.name().replace('.', "_");
     let mut command = client.command(&home);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cluster_run::TIME_LIMIT;
 use super::{Outcome, programs};
-use crate::servers::{Cluster, target_dir, wait};
+use crate::servers::{Cluster, wait};
 
 const VERSION: &str = "5.5.0";
 
@@ -20,7 +20,7 @@ pub(super) fn build() -> anyhow::Result<()> {
 }
 
 pub(super) fn run(cluster: &Cluster, bless: bool) -> anyhow::Result<Outcome> {
-    let home = target_dir().join("interop/home/mqadmin");
+    let home = cluster.home("mqadmin");
     fs::create_dir_all(&home)?;
     let output = home.join("output.txt");
     let mut command = programs::java_program(VERSION, &home);

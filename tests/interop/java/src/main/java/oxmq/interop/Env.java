@@ -14,6 +14,7 @@ import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.consumer.store.OffsetStore;
 import org.apache.rocketmq.client.consumer.store.ReadOffsetType;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
@@ -116,11 +117,37 @@ final class Env {
         return admin.examineBrokerClusterInfo().getBrokerAddrTable().values().iterator().next().selectBrokerAddr();
     }
 
-    /** Creates or changes a topic and waits until the name server says so. */
     void createTopic(String topic, int queues) throws Exception {
-        admin.createAndUpdateTopicConfig(brokerAddr(), new TopicConfig(topic, queues, queues, 6));
-        await("route of " + topic, () -> admin.examineTopicRouteInfo(topic).getQueueDatas().get(0).getReadQueueNums()
-            == queues);
+        createTopic(topic, queues, 6);
+    }
+
+    /**
+     * Creates or changes a topic and waits until the name server says so. The original's name server can overlook a
+     * change that its broker registers at the same moment as another, because both carry the same data version; then
+     * the topic has to change once more.
+     */
+    void createTopic(String topic, int queues, int perm) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(DEADLINE_SECONDS);
+        do {
+            admin.createAndUpdateTopicConfig(brokerAddr(), new TopicConfig(topic, queues, queues, perm));
+            for (int attempt = 0; attempt < 60; attempt++) {
+                if (isRouted(topic, queues, perm)) {
+                    return;
+                }
+                Thread.sleep(50);
+            }
+            admin.createAndUpdateTopicConfig(brokerAddr(), new TopicConfig(topic, queues + 1, queues + 1, perm));
+        } while (System.nanoTime() < deadline);
+        throw new AssertionError("waited in vain for the route of " + topic);
+    }
+
+    private boolean isRouted(String topic, int queues, int perm) throws Exception {
+        try {
+            var route = admin.examineTopicRouteInfo(topic).getQueueDatas().get(0);
+            return route.getReadQueueNums() == queues && route.getPerm() == perm;
+        } catch (MQClientException none) {
+            return false;
+        }
     }
 
     /**

@@ -22,7 +22,6 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
-import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -166,8 +165,7 @@ final class SendCases {
         facts.put("stats-5", offsets(env, topic));
 
         // Permissions guide the clients, through the route; the broker itself takes what it gets.
-        env.admin.createAndUpdateTopicConfig(env.brokerAddr(), new TopicConfig(topic, 5, 5, 4));
-        await("read-only topic", () -> env.admin.examineTopicRouteInfo(topic).getQueueDatas().get(0).getPerm() == 4);
+        env.createTopic(topic, 5, 4);
         facts.put("sent in spite of permission", env.producer.send(Env.message(topic, "tag", "refused"),
             new MessageQueue(topic, "broker-a", 0)).getSendStatus().name());
 
