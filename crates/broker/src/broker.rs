@@ -17,7 +17,8 @@ use oxmq_protocol::message_id::UniqueIds;
 use oxmq_protocol::{properties, property};
 use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, serve};
 use oxmq_store::disk::{Disk, RealDisk};
-use oxmq_store::{MessageStore, OpenError, StoreConfig};
+use oxmq_store::{AppendBatch, MessageStore, OpenError, StoreConfig};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -61,6 +62,8 @@ pub struct Broker {
     pub(crate) stamp: Vec<u8>,
     pub(crate) delay_level_max: u8,
     pub(crate) registration: Registration,
+    /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
+    pub(crate) internal_batch: Mutex<AppendBatch>,
     mailboxes: Arc<Mailboxes>,
     unique_ids: UniqueIds,
 }
@@ -173,6 +176,7 @@ impl Broker {
             stamp: stamp(&config),
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
             registration: Registration::default(),
+            internal_batch: Mutex::default(),
             mailboxes,
             unique_ids: unique_ids(store_host.ip()),
             config: ArcSwap::from_pointee(config),

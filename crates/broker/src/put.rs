@@ -213,8 +213,9 @@ impl Broker {
             topic: topic.as_bytes(),
             body: message.body,
         };
-        let mut batch = AppendBatch::default();
         let queue = self.store.queue_or_create(topic, queue_id);
+        let mut batch = self.internal_batch.lock();
+        batch.clear();
         stage(&mut batch, queue, &fields, tags_code, 1, |out| match delay {
             Some(delay) => {
                 copy_properties(out, message.properties, is_of_delay);

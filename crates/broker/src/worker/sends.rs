@@ -11,7 +11,9 @@ use crate::reply::SendReply;
 use crate::send::{Producer, SendError, SendRequest, SendStage};
 
 /// A batch is appended when it has grown beyond this, even before the turn ends.
-const STAGED_BYTES_MAX: usize = 1024 * 1024;
+const STAGED_BYTES_MAX: usize = 256 * 1024;
+/// What a record has besides body and properties, roughly: topic, fixed fields, what the broker adds.
+const RECORD_OVERHEAD_BYTES: usize = 1024;
 /// An append that has been holding the log for this long makes sends fail (spec: behaviour.md §3.1).
 const APPEND_BUSY_MS: u64 = 1000;
 
@@ -28,6 +30,9 @@ impl Worker {
             addr: connection.peer_addr(),
             version,
         };
+        if !self.has_room(request.properties.len() + 2 * body.len() + RECORD_OVERHEAD_BYTES) {
+            self.append();
+        }
         let mut stage = self.stage.borrow_mut();
         let staged = self.may_stage(&stage).and_then(|()| {
             let stage = &mut *stage;
@@ -47,6 +52,13 @@ impl Worker {
         if staged_bytes > STAGED_BYTES_MAX {
             self.append();
         }
+    }
+
+    /// Whether the buffer of the batch takes so much more without growing, which would copy what is staged. The next
+    /// batch has a buffer with room.
+    fn has_room(&self, bytes: usize) -> bool {
+        let records = &self.stage.borrow().batch.records;
+        records.is_empty() || records.capacity() - records.len() >= bytes
     }
 
     /// Checked once per batch.
