@@ -110,6 +110,14 @@ impl System {
         };
         let response = self.connect().call(&command::<row::UpdateAndCreateTopic>(&header, b""));
         assert_eq!(response.header.code, 0, "{:?}", response.header.remark);
+        let header = GetRouteInfoHeader {
+            topic: topic.into(),
+            ..GetRouteInfoHeader::default()
+        };
+        wait_for("the route of the topic", || {
+            let mut client = RawClient::connect(self.namesrv.local_addr());
+            is_success(&client.call(&command::<row::GetRouteInfoByTopic>(&header, b"")))
+        });
     }
 
     /// The servers work for somebody else, and nothing has panicked in them.
