@@ -4,7 +4,6 @@ import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
-import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Collectors;
@@ -27,8 +26,6 @@ public final class MqAdmin {
     private final PrintStream errors = System.err;
     private final String namesrv;
     private final String broker;
-    /** While a command runs: the threads of other clients. */
-    private volatile Set<Thread> lasting;
     private String uniqueId = "none yet";
     private String offsetId = "none yet";
 
@@ -39,11 +36,11 @@ public final class MqAdmin {
 
     public static void main(String[] args) throws Exception {
         try {
-            MqAdmin mqAdmin = new MqAdmin(args[0], args[1]);
-            Thread alarm = new Thread(mqAdmin::hurryShutdowns);
+            Thread main = Thread.currentThread();
+            Thread alarm = new Thread(() -> hurryShutdowns(main));
             alarm.setDaemon(true);
             alarm.start();
-            mqAdmin.scenario(new Env(args[0], "mqadmin"));
+            new MqAdmin(args[0], args[1]).scenario(new Env(args[0], "mqadmin"));
             System.exit(0);
         } catch (Throwable failure) {
             failure.printStackTrace();
@@ -52,18 +49,16 @@ public final class MqAdmin {
     }
 
     /** Every command ends with a client's shutdown, which waits up to 3 s for a thread that sleeps: wakes it up. */
-    private void hurryShutdowns() {
+    private static void hurryShutdowns(Thread main) {
         while (true) {
-            LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(50));
-            Set<Thread> others = lasting;
-            eventThreads().filter(thread -> others != null && !others.contains(thread)).forEach(Thread::interrupt);
+            LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(20));
+            if (Arrays.stream(main.getStackTrace()).anyMatch(frame -> frame.getMethodName().equals("shutdown")
+                && frame.getClassName().endsWith(".ServiceThread"))) {
+                Thread[] threads = new Thread[1000];
+                Arrays.stream(threads, 0, Thread.enumerate(threads))
+                    .filter(thread -> thread.getName().equals("NettyEventExecutor")).forEach(Thread::interrupt);
+            }
         }
-    }
-
-    private static Stream<Thread> eventThreads() {
-        Thread[] threads = new Thread[1000];
-        return Arrays.stream(threads, 0, Thread.enumerate(threads))
-            .filter(thread -> thread.getName().equals("NettyEventExecutor"));
     }
 
     private void scenario(Env env) throws Exception {
@@ -133,9 +128,7 @@ public final class MqAdmin {
             ByteArrayOutputStream output = new ByteArrayOutputStream();
             System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
             System.setErr(System.out);
-            lasting = eventThreads().collect(Collectors.toSet());
             MQAdminStartup.main0(words, null);
-            lasting = null;
             System.setOut(console);
             System.setErr(errors);
             console.println("$ mqadmin " + line);
