@@ -190,7 +190,7 @@ fn a_pull_consumer_reads_and_commits_where_it_wants() {
         while numbers.len() < 100 {
             let result = consumer.pull(queue, "*", next, 32).await.unwrap();
             assert_eq!(result.status, PullStatus::Found);
-            numbers.extend(result.messages.iter().map(|message| number_of(message)));
+            numbers.extend(result.messages.iter().map(number_of));
             next = result.next_begin_offset;
         }
         assert_eq!(numbers, (0..100).collect::<Vec<_>>());

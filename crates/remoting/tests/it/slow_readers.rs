@@ -1,10 +1,15 @@
 //! A peer that does not read is not read from: what it can make the server hold is bounded.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::atomic::Ordering;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use oxmq_remoting::ServerConfig;
+use oxmq_protocol::{Frame, SerializeType};
+use oxmq_remoting::{CloseReason, Connection, RequestGuard, ServerConfig, Service, WorkerContext, WorkerWaker, serve};
+use parking_lot::Mutex;
 
 use crate::support::*;
 
@@ -91,4 +96,57 @@ fn a_client_that_never_reads_is_closed_as_idle() {
     let mut lazy = server.connect();
     write_until_stuck(&mut lazy, &encode(&request_with_number(LARGE, 1, 100_000)));
     wait_for("the connection is closed", || server.connections() == 0);
+}
+
+/// Takes requests and answers them when it is woken.
+struct Hoarder {
+    taken: Arc<AtomicUsize>,
+    requests: RefCell<Vec<RequestGuard>>,
+}
+
+impl Service for Hoarder {
+    fn on_frame(&self, connection: &Rc<Connection>, _: Frame<'_>) -> Result<(), CloseReason> {
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        self.requests.borrow_mut().push(connection.begin_request(60_000));
+        Ok(())
+    }
+
+    fn on_wake(&self) {
+        for request in self.requests.take() {
+            request
+                .connection()
+                .send(&answer(vec![0; 60_000].into()), SerializeType::Json);
+        }
+    }
+}
+
+#[test]
+fn answers_that_are_being_made_count_as_waiting() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let waker: Arc<Mutex<Option<WorkerWaker>>> = Arc::default();
+    let (counting, waking) = (Arc::clone(&taken), Arc::clone(&waker));
+    let config = ServerConfig {
+        workers: 1,
+        out_bytes_high: 240_000,
+        ..config()
+    };
+    let factory = move |context: WorkerContext| -> Rc<dyn Service> {
+        *waking.lock() = Some(context.waker);
+        Rc::new(Hoarder {
+            taken: Arc::clone(&counting),
+            requests: RefCell::default(),
+        })
+    };
+    let server = serve(config, Arc::new(factory)).unwrap();
+    let mut client = RawClient::connect(server.local_addrs()[0]);
+    client.write(&encode(&request(ECHO, 1, b"")).repeat(12));
+    for expected in [4, 8, 12] {
+        wait_for("as many as may", || taken.load(Ordering::SeqCst) == expected);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(taken.load(Ordering::SeqCst), expected);
+        waker.lock().as_ref().unwrap().wake();
+        for _ in 0..4 {
+            assert_eq!(client.receive().body.len(), 60_000);
+        }
+    }
 }
