@@ -413,12 +413,12 @@ mod tests {
             }
             live.persist().unwrap();
             let read = offsets(folder.path());
-            for group in 0..3 {
-                for topic in 0..3 {
+            for (group, group_name) in groups.iter().enumerate() {
+                for (topic, topic_name) in topics.iter().enumerate() {
                     for queue_id in 0..4 {
                         let expected = model.get(&(group, topic, queue_id)).copied();
-                        prop_assert_eq!(live.query(groups[group], topics[topic], queue_id), expected);
-                        prop_assert_eq!(read.query(groups[group], topics[topic], queue_id), expected);
+                        prop_assert_eq!(live.query(group_name, topic_name, queue_id), expected);
+                        prop_assert_eq!(read.query(group_name, topic_name, queue_id), expected);
                     }
                 }
             }
