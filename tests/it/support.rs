@@ -63,17 +63,16 @@ impl System {
             config,
             dir,
         };
-        system.wait_for_registration();
+        system.assert_registered();
         system
     }
 
-    fn wait_for_registration(&self) {
+    /// A broker that has started is known to its name server.
+    fn assert_registered(&self) {
+        let response =
+            RawClient::connect(self.namesrv.local_addr()).call(&command::<row::GetBrokerClusterInfo>(&(), b""));
         let addr = format!("\"{}\"", self.broker_addr());
-        wait_for("the registration", || {
-            let response =
-                RawClient::connect(self.namesrv.local_addr()).call(&command::<row::GetBrokerClusterInfo>(&(), b""));
-            String::from_utf8_lossy(&response.body).contains(&addr)
-        });
+        assert!(String::from_utf8_lossy(&response.body).contains(&addr));
     }
 
     pub(crate) fn broker(&self) -> &BrokerHandle {
@@ -91,7 +90,7 @@ impl System {
     /// Starts the broker on the data it left, on the same port.
     pub(crate) fn start_broker(&mut self) {
         self.broker = Some(Broker::start(self.config.clone()).unwrap());
-        self.wait_for_registration();
+        self.assert_registered();
     }
 
     pub(crate) fn connect(&self) -> RawClient {
@@ -110,14 +109,17 @@ impl System {
         };
         let response = self.connect().call(&command::<row::UpdateAndCreateTopic>(&header, b""));
         assert_eq!(response.header.code, 0, "{:?}", response.header.remark);
+        assert!(self.has_route(topic), "no route for the topic that was just created");
+    }
+
+    /// Whether the name server knows the topic now.
+    pub(crate) fn has_route(&self, topic: &str) -> bool {
         let header = GetRouteInfoHeader {
             topic: topic.into(),
             ..GetRouteInfoHeader::default()
         };
-        wait_for("the route of the topic", || {
-            let mut client = RawClient::connect(self.namesrv.local_addr());
-            is_success(&client.call(&command::<row::GetRouteInfoByTopic>(&header, b"")))
-        });
+        let mut client = RawClient::connect(self.namesrv.local_addr());
+        is_success(&client.call(&command::<row::GetRouteInfoByTopic>(&header, b"")))
     }
 
     /// The servers work for somebody else, and nothing has panicked in them.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -29,8 +29,10 @@ pub(crate) struct Background {
 }
 
 impl Background {
+    /// Returns when the name servers that can be reached know of the broker.
     pub(crate) fn start(broker: &Arc<Broker>) -> io::Result<Background> {
         let (stop, stopped) = oneshot::channel();
+        let (registered, wait_registered) = mpsc::sync_channel(1);
         let broker = Arc::clone(broker);
         let thread = thread::Builder::new().name("broker-background".into());
         let thread = thread.spawn(move || {
@@ -38,10 +40,12 @@ impl Background {
                 .enable_all()
                 .build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(run(broker, stopped)),
+                Ok(runtime) => runtime.block_on(run(broker, registered, stopped)),
                 Err(error) => tracing::error!(%error, "the background thread cannot run"),
             }
         })?;
+        // An error means that the thread cannot run, which it has logged.
+        let _ = wait_registered.recv();
         Ok(Background { stop, thread })
     }
 
@@ -55,7 +59,7 @@ impl Background {
     }
 }
 
-async fn run(broker: Arc<Broker>, stopped: oneshot::Receiver<()>) {
+async fn run(broker: Arc<Broker>, registered: mpsc::SyncSender<()>, stopped: oneshot::Receiver<()>) {
     let config = Arc::clone(&broker.config());
     let saving = Duration::from_millis(config.flush_consumer_offset_interval_ms);
     every(&broker, saving, |broker| {
@@ -75,6 +79,9 @@ async fn run(broker: Arc<Broker>, stopped: oneshot::Receiver<()>) {
         broker.stats.tick(now, stats::local_day(now, utc_offset_ms));
     });
     let name_servers = registration::start(&broker);
+    broker.registration.announced().await;
+    // An error means that nobody waits.
+    let _ = registered.send(());
     // An error means that the handle is gone, which stops the broker as well.
     let _ = stopped.await;
     name_servers.unregister(&broker).await;

@@ -21,6 +21,7 @@ const WAITING_MAX: usize = 10_000;
 pub(crate) enum Done {
     Pull(Result<GetMessages, GetError>, BytesMut),
     Command(RemotingCommand),
+    TopicSaved,
 }
 
 pub(crate) type Work = Box<dyn FnOnce(&Arc<Broker>) -> Done + Send>;

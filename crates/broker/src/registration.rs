@@ -17,7 +17,7 @@ use oxmq_remoting::{CallError, ClientConfig, RemotingClient};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
@@ -25,6 +25,12 @@ use crate::topics::Topics;
 
 /// Changes that are remembered for name servers that have not heard of them. One that missed more gets everything.
 const CHANGES_MAX: usize = 1024;
+
+/// How long somebody waits for name servers to hear of a topic. They hear of it later in any case.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Pause after a name server could not be told.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long saying goodbye may take.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,6 +44,8 @@ struct Changes {
     log: Mutex<ChangeLog>,
     /// Moves with every change.
     news: watch::Sender<u64>,
+    /// By address: the change up to which a name server knows everything, `None` while it cannot be told.
+    told: watch::Sender<BTreeMap<String, Option<u64>>>,
 }
 
 #[derive(Default)]
@@ -59,8 +67,13 @@ impl Default for Registration {
     fn default() -> Registration {
         Registration {
             changes: Arc::new(Changes {
-                log: Mutex::default(),
+                // Above what a name server knows that was told nothing.
+                log: Mutex::new(ChangeLog {
+                    sequence: 1,
+                    ..ChangeLog::default()
+                }),
                 news: watch::Sender::new(0),
+                told: watch::Sender::default(),
             }),
         }
     }
@@ -71,6 +84,22 @@ impl Registration {
     pub(crate) fn follow(&self, topics: &Topics) {
         let changes = Arc::clone(&self.changes);
         topics.set_listener(Box::new(move |configs, version| changes.add(configs, version)));
+    }
+
+    /// Waits until every name server that can be reached knows of the changes so far, for a bounded time. Clients that
+    /// are told of a topic look for its route at once, and not all of them look twice.
+    pub(crate) fn announced(&self) -> impl Future<Output = ()> + use<> {
+        let changes = Arc::clone(&self.changes);
+        let wanted = changes.sequence();
+        async move {
+            let mut told = changes.told.subscribe();
+            let all_know = |told: &BTreeMap<String, Option<u64>>| {
+                told.values().all(|known| known.is_none_or(|known| known >= wanted))
+            };
+            if timeout(ANNOUNCE_TIMEOUT, told.wait_for(all_know)).await.is_err() {
+                tracing::warn!("a name server takes long to hear of a topic");
+            }
+        }
     }
 
     /// Asks for a full registration with every name server.
@@ -127,6 +156,9 @@ pub(crate) struct NameServers {
 pub(crate) fn start(broker: &Arc<Broker>) -> NameServers {
     let client = RemotingClient::new(ClientConfig::default(), None);
     let addrs = name_server_addrs(broker.config().namesrv_addr.as_deref().unwrap_or_default());
+    // All of them know nothing yet, which is something to wait for.
+    let told = addrs.iter().map(|addr| (addr.clone(), Some(0))).collect();
+    broker.registration.changes.told.send_replace(told);
     for addr in &addrs {
         let registrar = Registrar {
             broker: Arc::clone(broker),
@@ -174,18 +206,28 @@ impl Registrar {
     async fn run(mut self) {
         let mut news = self.broker.registration.changes.news.subscribe();
         loop {
-            let period = Instant::now() + period(&self.broker.config());
+            let start = Instant::now();
             self.register_all().await;
             // Changes that came meanwhile, then those that come until the period is over.
             loop {
                 news.mark_unchanged();
                 self.register_changes().await;
-                match timeout_at(period, news.changed()).await {
+                self.note_told();
+                let pause = match self.known {
+                    Some(_) => period(&self.broker.config()),
+                    None => RETRY_PERIOD,
+                };
+                match timeout_at(start + pause, news.changed()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) | Err(_) => break,
                 }
             }
         }
+    }
+
+    fn note_told(&self) {
+        let told = &self.broker.registration.changes.told;
+        told.send_if_modified(|told| told.insert(self.addr.clone(), self.known) != Some(self.known));
     }
 
     /// Everything, unless the name server has it and that is enough.
@@ -386,20 +428,25 @@ mod tests {
         let (_, news) = changes.since(known);
         assert!(matches!(&news, News::Topics(_, topics) if topics[0].read_queue_nums == 2));
         assert_eq!(names(news), Some(vec!["b".into(), "c".into()]));
-        assert_eq!(names(changes.since(3).1), Some(vec![]));
+        assert_eq!(names(changes.since(changes.sequence()).1), Some(vec![]));
     }
 
     #[test]
     fn one_that_missed_too_much_gets_everything() {
         let registration = Registration::default();
         let changes = &registration.changes;
+        let before = changes.sequence();
         for index in 0..=CHANGES_MAX {
             changes.add(&[topic(&format!("t{index}"), 1)], DataVersion::default());
         }
-        assert_eq!(names(changes.since(0).1), None);
-        assert_eq!(names(changes.since(1).1).map(|names| names.len()), Some(CHANGES_MAX));
+        assert_eq!(names(changes.since(before).1), None);
+        assert_eq!(
+            names(changes.since(before + 1).1).map(|names| names.len()),
+            Some(CHANGES_MAX)
+        );
+        let known = changes.sequence();
         registration.request();
-        assert_eq!(names(changes.since(CHANGES_MAX as u64 + 1).1), None);
+        assert_eq!(names(changes.since(known).1), None);
     }
 
     #[test]

@@ -116,6 +116,8 @@ pub(crate) struct Staged {
 #[derive(Debug, Default)]
 pub(crate) struct SendStage {
     pub(crate) batch: AppendBatch,
+    /// A send has created its topic. Whoever answers it takes this back.
+    pub(crate) has_new_topic: bool,
     /// UNIQ_KEYs of the staged sends, one behind the other.
     pub(crate) keys: Vec<u8>,
 }
@@ -210,7 +212,11 @@ impl SendStage {
         accepts_sends(config.start_accept_send_request_timestamp, broker)?;
         let topic = match topics.get(broker, request.topic) {
             Some(topic) => topic,
-            None => create_topic(broker, topics, config, request)?,
+            None => {
+                let topic = create_topic(broker, topics, config, request)?;
+                self.has_new_topic = true;
+                topic
+            }
         };
         if topic.config.order && !perm::is_writeable(config.broker_permission) {
             let ip = config.broker_ip1.clone();

@@ -78,6 +78,8 @@ struct StagedSend {
     to: ReplyTo,
     staged: Staged,
     topic: Rc<TopicState>,
+    /// The topic came into being with this send.
+    creates_topic: bool,
 }
 
 struct WaitingPull {
@@ -90,6 +92,14 @@ struct WaitingPull {
 enum Away {
     Pull(RequestGuard, Pull),
     Command(RequestGuard, ReplyTo),
+    NewTopic(RequestGuard, HeldReply),
+}
+
+/// The reply to a send that created its topic. It leaves when the topic is saved and the name servers know of it.
+struct HeldReply {
+    bytes: BytesMut,
+    /// What the disk must have before, with SYNC_FLUSH.
+    flushed: Option<i64>,
 }
 
 impl Service for Worker {

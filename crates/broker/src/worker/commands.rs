@@ -61,13 +61,18 @@ impl Worker {
             }
             Outcome::Later(reply) => {
                 let request = connection.begin_request(0);
-                let counted = Counted::enter(&self.later);
-                tokio::task::spawn_local(async move {
-                    request.connection().reply(to, reply.await);
-                    drop(counted);
-                });
+                self.answer_later(async move { request.connection().reply(to, reply.await) });
             }
         }
+    }
+
+    /// Runs what answers a request, which is in flight meanwhile.
+    pub(super) fn answer_later(&self, answer: impl Future<Output = ()> + 'static) {
+        let counted = Counted::enter(&self.later);
+        tokio::task::spawn_local(async move {
+            answer.await;
+            drop(counted);
+        });
     }
 
     pub(super) fn hand_over(&self, away: Away, work: Work) {
@@ -81,13 +86,22 @@ impl Worker {
                 let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
                 request.connection().reply(to, refusal.into_command(to.opaque));
             }
+            Away::NewTopic(request, held) => self.reply_when_announced(request, held),
         }
     }
 
     pub(super) fn came_back(&self, ticket: usize, done: Done) {
         let away = self.away.borrow_mut().try_remove(ticket);
         match (away, done) {
+            (Some(Away::Command(request, to)), Done::Command(reply)) if creates_topics(to.code) => {
+                let announced = self.broker.registration.announced();
+                self.answer_later(async move {
+                    announced.await;
+                    request.connection().reply(to, reply);
+                });
+            }
             (Some(Away::Command(request, to)), Done::Command(reply)) => request.connection().reply(to, reply),
+            (Some(Away::NewTopic(request, held)), Done::TopicSaved) => self.reply_when_announced(request, held),
             (Some(Away::Pull(request, pull)), Done::Pull(got, messages)) => match got {
                 Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(request.connection(), pull, &got),
                 Ok(got) => self.answer(request.connection(), &pull, &got, &messages),
@@ -96,6 +110,12 @@ impl Worker {
             _ => unreachable!("a ticket comes back once, with what it was given for"),
         }
     }
+}
+
+fn creates_topics(code: i32) -> bool {
+    [RequestCode::UpdateAndCreateTopic, RequestCode::UpdateAndCreateTopicList]
+        .map(RequestCode::code)
+        .contains(&code)
 }
 
 /// Counts a request for as long as it lives.

@@ -1,12 +1,16 @@
 //! A worker's sends: staged as their frames come, appended at the end of the turn, answered when their promise holds.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use oxmq_remoting::{Connection, ReplyTo};
+use bytes::BytesMut;
+use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
 use oxmq_store::AppendBatch;
 
-use super::{StagedSend, Worker};
+use super::{Away, HeldReply, StagedSend, Worker};
+use crate::broker::Broker;
 use crate::config::FlushDiskType;
+use crate::read_threads::Done;
 use crate::reply::SendReply;
 use crate::send::{Producer, SendError, SendRequest, SendStage};
 
@@ -39,6 +43,7 @@ impl Worker {
             stage.stage(&self.broker, &self.topics, request, body, producer)
         });
         let staged_bytes = stage.batch.records.len();
+        let creates_topic = std::mem::take(&mut stage.has_new_topic);
         drop(stage);
         match staged {
             Ok((topic, staged)) => self.staged.borrow_mut().push(StagedSend {
@@ -46,6 +51,7 @@ impl Worker {
                 to,
                 staged,
                 topic,
+                creates_topic,
             }),
             Err(error) => self.refuse_send(connection, to, &error),
         }
@@ -112,7 +118,12 @@ impl Worker {
             if send.to.oneway {
                 continue;
             }
-            if must_wait && send.staged.wait_store {
+            if send.creates_topic {
+                let mut bytes = BytesMut::new();
+                self.replies.send(&mut bytes, send.to, &reply);
+                let flushed = (must_wait && send.staged.wait_store).then_some(end);
+                self.hold_for_topic(&send.connection, HeldReply { bytes, flushed });
+            } else if must_wait && send.staged.wait_store {
                 flushes.push(end, &send.connection, |out| self.replies.send(out, send.to, &reply));
             } else {
                 send.connection.write(|out| self.replies.send(out, send.to, &reply));
@@ -136,6 +147,31 @@ impl Worker {
         }
         self.mailbox().wait_for_flush();
         flushes.release(self.broker.store.flushed());
+    }
+
+    /// The topic is saved first: after a kill its messages could not be pulled without it.
+    fn hold_for_topic(&self, connection: &Rc<Connection>, held: HeldReply) {
+        let request = connection.begin_request(held.bytes.len());
+        let save = Box::new(|broker: &Arc<Broker>| {
+            if let Err(error) = broker.topics.persist() {
+                tracing::error!(%error, "a new topic cannot be saved");
+            }
+            Done::TopicSaved
+        });
+        self.hand_over(Away::NewTopic(request, held), save);
+    }
+
+    pub(super) fn reply_when_announced(&self, request: RequestGuard, held: HeldReply) {
+        let announced = self.broker.registration.announced();
+        let mut progress = self.broker.watch_flushed();
+        self.answer_later(async move {
+            announced.await;
+            if let Some(end) = held.flushed {
+                // An error means that the broker stops.
+                let _ = progress.wait_for(|flushed| *flushed >= end).await;
+            }
+            request.connection().write(|out| out.extend_from_slice(&held.bytes));
+        });
     }
 
     pub(super) fn refuse_send(&self, connection: &Rc<Connection>, to: ReplyTo, error: &SendError) {
