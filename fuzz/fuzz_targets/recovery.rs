@@ -14,8 +14,8 @@ use oxmq_protocol::properties;
 use oxmq_protocol::record::{self, RecordFields};
 use oxmq_store::disk::{Disk, SimulatedDisk};
 use oxmq_store::{
-    AppendBatch, AppendEntry, ConsumeQueue, GetLimits, MessageStore, StoreConfig, StoreFailure, StoreListener, TagsCode,
-    Wait,
+    AppendBatch, AppendEntry, ConsumeQueue, GetLimits, MessageStore, StoreConfig, StoreFailure, StoreListener,
+    TagsCode, Wait,
 };
 
 struct Silent;
@@ -59,8 +59,10 @@ fn sample() -> SimulatedDisk {
             topic: b"orders",
             body: &[b'x'; 200],
         };
-        let range = record::encode(&mut batch.records, &fields, |out| properties::write(out, b"KEYS", b"key"))
-            .expect("a small record");
+        let range = record::encode(&mut batch.records, &fields, |out| {
+            properties::write(out, b"KEYS", b"key")
+        })
+        .expect("a small record");
         batch.entries.push(AppendEntry {
             queue,
             start: range.start as u32,
@@ -116,7 +118,14 @@ fuzz_target!(|data: &[u8]| {
         let mut offset = queue.min_offset();
         while offset < queue.max_offset() {
             let mut out = BytesMut::new();
-            let got = store.get_messages(&queue, offset, &GetLimits::count(32), &mut |_| true, Wait::Allowed, &mut out);
+            let got = store.get_messages(
+                &queue,
+                offset,
+                &GetLimits::count(32),
+                &mut |_| true,
+                Wait::Allowed,
+                &mut out,
+            );
             let next = got.expect("an endless disk").next_begin_offset;
             assert!(next > offset, "a reader must get on");
             offset = next;

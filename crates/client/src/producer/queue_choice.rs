@@ -82,10 +82,7 @@ mod tests {
         let queues = queues(&[("a", 3), ("b", 1), ("c", 1)]);
         for _ in 0..8 {
             assert_eq!(choice.pick(&queues, None, |name| name == "c").unwrap().broker_name, "c");
-            assert_eq!(
-                choice.pick(&queues, Some("a"), |_| false).unwrap().broker_name != "a",
-                true
-            );
+            assert_ne!(choice.pick(&queues, Some("a"), |_| false).unwrap().broker_name, "a");
             assert!(choice.pick(&queues, None, |_| false).is_some());
         }
     }
