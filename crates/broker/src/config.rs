@@ -70,20 +70,12 @@ settings! {
         validate_system_topic_when_update_topic: bool = "validateSystemTopicWhenUpdateTopic" => true, live();
         /// Allow topics of message.type MIXED.
         enable_mixed_message_type: bool = "enableMixedMessageType" => false, live();
-        /// Delete the POP retry topics of a topic with it.
-        clear_retry_topic_when_delete_topic: bool = "clearRetryTopicWhenDeleteTopic" => true, live();
-        /// Check subscriptions against the group's configuration.
-        use_static_subscription: bool = "useStaticSubscription" => false, live();
         /// Queues of the POP revive topic.
         revive_queue_num: i32 = "reviveQueueNum" => 8, unit("queues"), range(1..=65_536);
         /// Create the topic for message traces.
         trace_topic_enable: bool = "traceTopicEnable" => false;
         /// Name of the topic for message traces.
         msg_trace_topic_name: String = "msgTraceTopicName" => "RMQ_SYS_TRACE_TOPIC".into();
-        /// Give lists of topics and groups in pages to callers that ask for pages.
-        enable_split_metadata: bool = "enableSplitMetadata" => true, live();
-        /// Entries of one page.
-        split_metadata_size: usize = "splitMetadataSize" => 2000, unit("entries"), range(1..=1_000_000), live();
 
         // Sending.
         /// Refuse transactional messages.
@@ -132,8 +124,6 @@ settings! {
         max_transfer_bytes_on_message_in_disk: usize = "maxTransferBytesOnMessageInDisk" => 65_536, unit("bytes"), range(1..=134_217_728), live();
         /// How far behind the end a message counts as on disk.
         access_message_in_memory_max_ratio: u32 = "accessMessageInMemoryMaxRatio" => 40, unit("% of RAM"), range(1..=100), live();
-        /// Consume queue bytes that one filtered pull may look at.
-        max_filter_message_size: usize = "maxFilterMessageSize" => 16_000, unit("bytes"), range(20..=134_217_728), live();
         /// Messages found by one query for a unique key.
         default_query_max_num: i32 = "defaultQueryMaxNum" => 32, unit("messages"), range(1..=100_000), live();
         /// Most messages found by one query.
@@ -166,24 +156,10 @@ settings! {
         max_index_num: u32 = "maxIndexNum" => 20_000_000, unit("entries"), range(1..=500_000_000);
         /// Delay levels, level 1 first.
         message_delay_level: String = "messageDelayLevel" => "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
-        /// How often the progress of delayed messages is saved.
-        flush_delay_offset_interval_ms: u64 = "flushDelayOffsetInterval" => 10_000, unit("ms"), range(10..=3_600_000);
         /// Updates from one version of this progress to the next.
         delay_offset_update_version_step: u64 = "delayOffsetUpdateVersionStep" => 200, unit("updates"), range(1..=i64::MAX);
-        /// How long messages are kept.
-        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(1..=876_000), live(), important();
-        /// Hours of the day at which old files are deleted, separated by `;`.
-        delete_when: String = "deleteWhen" => "04".into(), important();
-        /// Delete old files at any hour when the disk is fuller than this.
-        disk_max_used_space_ratio: u32 = "diskMaxUsedSpaceRatio" => 75, unit("%"), range(1..=100), live();
-        /// Delete even files that are not old when the disk is fuller than this.
-        disk_space_clean_forcibly_ratio: u32 = "diskSpaceCleanForciblyRatio" => 85, unit("%"), range(1..=100);
         /// Refuse messages when the disk is fuller than this.
         disk_space_warning_level_ratio: u32 = "diskSpaceWarningLevelRatio" => 90, unit("%"), range(1..=100);
-        /// Whether files that are not old may be deleted at all.
-        clean_file_forcibly_enable: bool = "cleanFileForciblyEnable" => true, live();
-        /// Check bodies while recovering.
-        check_crc_on_recover: bool = "checkCRCOnRecover" => true;
 
         // Network.
         /// A connection that is silent this long is closed.
@@ -192,8 +168,6 @@ settings! {
         workers: usize = "workers" => 0, range(0..=62);
 
         // Statistics and administration.
-        /// Count per queue.
-        enable_detail_stat: bool = "enableDetailStat" => true;
         /// Forget the counters of deleted topics and groups.
         auto_delete_unused_stats: bool = "autoDeleteUnusedStats" => true, live();
         /// Keys that cannot be changed remotely, separated by `;`.
@@ -209,15 +183,16 @@ settings! {
         "batchDispatchRequestThreadPoolNums", "bitMapLengthConsumeQueueExt",
         "bottomMostCompressionTypeForConsumeQueueStore", "broadcastOffsetExpireMaxSecond",
         "broadcastOffsetExpireSecond", "brokerElectionPriority", "brokerFastFailureEnable", "brokerHeartbeatInterval",
-        "brokerNotActiveTimeoutMillis", "cgColdReadThreshold", "channelNotActiveInterval", "checkSyncStateSetPeriod",
-        "cleanOfflineBrokerInterval", "cleanResourceInterval", "cleanRocksDBDirtyCQIntervalMin",
-        "cleanSwapedMapInterval", "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads",
-        "clientChannelMaxIdleTimeSeconds", "clientCloseSocketIfTimeout", "clientManageThreadPoolNums",
-        "clientManagerThreadPoolQueueCapacity", "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable",
-        "clientSocketRcvBufSize", "clientSocketSndBufSize", "clientWorkerThreads", "coldCtrStrategyEnable",
-        "coldDataFlowControlEnable", "coldDataScanEnable", "combineAssignOffsetCQType", "combineCQEnableCheckSelf",
-        "combineCQLoadingCQTypes", "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType",
-        "commercialBaseCount", "commercialSizePerMsg", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
+        "brokerNotActiveTimeoutMillis", "cgColdReadThreshold", "channelNotActiveInterval", "checkCRCOnRecover",
+        "checkSyncStateSetPeriod", "cleanFileForciblyEnable", "cleanOfflineBrokerInterval", "cleanResourceInterval",
+        "cleanRocksDBDirtyCQIntervalMin", "cleanSwapedMapInterval", "clearRetryTopicWhenDeleteTopic",
+        "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads", "clientChannelMaxIdleTimeSeconds",
+        "clientCloseSocketIfTimeout", "clientManageThreadPoolNums", "clientManagerThreadPoolQueueCapacity",
+        "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable", "clientSocketRcvBufSize",
+        "clientSocketSndBufSize", "clientWorkerThreads", "coldCtrStrategyEnable", "coldDataFlowControlEnable",
+        "coldDataScanEnable", "combineAssignOffsetCQType", "combineCQEnableCheckSelf", "combineCQLoadingCQTypes",
+        "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType", "commercialBaseCount",
+        "commercialSizePerMsg", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
         "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogSwapMapInterval",
         "commitLogSwapMapReserveFileNum", "compactionCqMappedFileSize", "compactionMappedFileSize",
         "compactionScheduleInternal", "compactionThreadNum", "compatibleWithOldNameSrv", "configManagerVersion",
@@ -226,47 +201,47 @@ settings! {
         "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
         "dLegerSelfId", "dataReadAheadEnable", "debugLockEnable", "defaultMessageRequestMode",
         "defaultPopShareQueueNum", "deleteCommitLogFilesInterval", "deleteConsumeQueueFilesInterval",
-        "deleteFileBatchMax", "destroyMapedFileIntervalForcibly", "disableCallbackExecutor",
-        "disableConsumeIfConsumerReadSlowly", "disableNettyWorkerGroup", "disappearTimeAfterStart",
-        "diskFallRecorded", "dispatchCqCacheNum", "dispatchCqThreads", "dispatchFromSenderThread",
-        "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput", "enableAutoInSyncReplicas",
-        "enableBatchPush", "enableBroadcastOffsetStore", "enableBuildConsumeQueueConcurrently",
-        "enableCalcFilterBitMap", "enableCleanExpiredOffset", "enableCompaction", "enableConnectionMetrics",
-        "enableConsumeQueueExt", "enableControllerMode", "enableDLegerCommitLog", "enableFastChannelEventProcess",
-        "enableLagAndDlqMetrics", "enableLmq", "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover",
-        "enableMessageStoreMetrics", "enableMultiDispatch", "enableNetWorkFlowControl",
-        "enableNotifyAfterPopOrderLockRelease", "enableNotifyBeforePopCalculateLag", "enablePopBatchAck",
-        "enablePopBufferMerge", "enablePopLog", "enablePopMessageThreshold", "enablePopMetrics",
-        "enablePropertyFilter", "enableReconnectForGoAway", "enableRemoteEscape", "enableRemotingMetrics",
-        "enableRequestMetrics", "enableRetryTopicV2", "enableRocksDBLog", "enableRunningFlagsInFlush",
-        "enableScheduleAsyncDeliver", "enableScheduleMessageStats", "enableShutdownGracefully",
-        "enableSkipLongAwaitingAck", "enableSlaveActingMaster", "enableStatsMetrics", "enableTransactionMetrics",
-        "enabledAppendPropCRC", "endTransactionPoolQueueCapacity", "endTransactionThreadPoolNums",
-        "estimateAccumulation", "expectConsumerNumUseFilter", "fastFailIfNoBufferInStorePool",
-        "fetchControllerAddrByDnsLookup", "fetchNameSrvAddrByDnsLookup", "fetchNamesrvAddrByAddressServer",
-        "fetchNamesrvAddrInterval", "filterDataCleanTimeSpan", "filterSupportRetry", "flushCommitLogLeastPages",
-        "flushCommitLogThoroughInterval", "flushCommitLogTimed", "flushConsumeQueueLeastPages",
-        "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval", "flushLeastPagesWhenWarmMapedFile",
-        "forceVerifyPropCRC", "forwardTimeout", "globalColdReadThreshold", "haFlowControlEnable",
-        "haHousekeepingInterval", "haMasterAddress", "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup",
-        "haSendHeartbeatInterval", "haTransferBatchSize", "heartbeatThreadPoolNums",
-        "heartbeatThreadPoolQueueCapacity", "highSpeedMode", "inSyncReplicas", "initPopOffsetByCheckMsgInMem",
-        "isBrokerContainer", "isInBrokerContainer", "isScanAvailableNameSrv", "isolateLogEnable",
-        "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity", "loadBalancePollNameServerInterval",
-        "loadBalanceProcessorThreadPoolNums", "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode",
-        "logicQueueForceSwapMapInterval", "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum",
-        "logicalDiskSpaceCleanForciblyThreshold", "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog",
-        "mappedFileSwapEnable", "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests",
-        "maxBatchDeleteFilesNum", "maxChecksumRange", "maxConsumeQueueScan", "maxErrorRateOfBloomFilter",
-        "maxHaTransferByteInSecond", "maxLmqConsumeQueueNum", "maxOffsetMapSize", "maxPopPollingSize",
-        "maxReconnectIntervalTimeSeconds", "maxRecoveryCommitlogFiles", "maxSlaveResendLength",
-        "maxStatsIdleTimeInMinutes", "maxTopicLength", "memTableFlushIntervalMs", "messageIndexSafe",
-        "messageStorePlugIn", "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
-        "metricLoggingExporterIntervalInMills", "metricsExporterType", "metricsGrpcExporterHeader",
-        "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel", "metricsOtelCardinalityLimit",
-        "metricsPromExporterHost", "metricsPromExporterPort", "minInSyncReplicas", "offsetCheckInSlave",
-        "osPageCacheBusyTimeOutMills", "popCkMaxBufferSize", "popCkOffsetMaxQueueSize", "popCkStayBufferTime",
-        "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
+        "deleteFileBatchMax", "deleteWhen", "destroyMapedFileIntervalForcibly", "disableCallbackExecutor",
+        "disableConsumeIfConsumerReadSlowly", "disableNettyWorkerGroup", "disappearTimeAfterStart", "diskFallRecorded",
+        "diskMaxUsedSpaceRatio", "diskSpaceCleanForciblyRatio", "dispatchCqCacheNum", "dispatchCqThreads",
+        "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput",
+        "enableAutoInSyncReplicas", "enableBatchPush", "enableBroadcastOffsetStore",
+        "enableBuildConsumeQueueConcurrently", "enableCalcFilterBitMap", "enableCleanExpiredOffset",
+        "enableCompaction", "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
+        "enableDLegerCommitLog", "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
+        "enableLmq", "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
+        "enableMultiDispatch", "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
+        "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopBufferMerge", "enablePopLog",
+        "enablePopMessageThreshold", "enablePopMetrics", "enablePropertyFilter", "enableReconnectForGoAway",
+        "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics", "enableRetryTopicV2",
+        "enableRocksDBLog", "enableRunningFlagsInFlush", "enableScheduleAsyncDeliver", "enableScheduleMessageStats",
+        "enableShutdownGracefully", "enableSkipLongAwaitingAck", "enableSlaveActingMaster", "enableSplitMetadata",
+        "enableStatsMetrics", "enableTransactionMetrics", "enabledAppendPropCRC", "endTransactionPoolQueueCapacity",
+        "endTransactionThreadPoolNums", "estimateAccumulation", "expectConsumerNumUseFilter",
+        "fastFailIfNoBufferInStorePool", "fetchControllerAddrByDnsLookup", "fetchNameSrvAddrByDnsLookup",
+        "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval", "fileReservedTime", "filterDataCleanTimeSpan",
+        "filterSupportRetry", "flushCommitLogLeastPages", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
+        "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval",
+        "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile", "forceVerifyPropCRC", "forwardTimeout",
+        "globalColdReadThreshold", "haFlowControlEnable", "haHousekeepingInterval", "haMasterAddress",
+        "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup", "haSendHeartbeatInterval", "haTransferBatchSize",
+        "heartbeatThreadPoolNums", "heartbeatThreadPoolQueueCapacity", "highSpeedMode", "inSyncReplicas",
+        "initPopOffsetByCheckMsgInMem", "isBrokerContainer", "isInBrokerContainer", "isScanAvailableNameSrv",
+        "isolateLogEnable", "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity",
+        "loadBalancePollNameServerInterval", "loadBalanceProcessorThreadPoolNums",
+        "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode", "logicQueueForceSwapMapInterval",
+        "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold",
+        "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog", "mappedFileSwapEnable",
+        "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
+        "maxConsumeQueueScan", "maxErrorRateOfBloomFilter", "maxFilterMessageSize", "maxHaTransferByteInSecond",
+        "maxLmqConsumeQueueNum", "maxOffsetMapSize", "maxPopPollingSize", "maxReconnectIntervalTimeSeconds",
+        "maxRecoveryCommitlogFiles", "maxSlaveResendLength", "maxStatsIdleTimeInMinutes", "maxTopicLength",
+        "memTableFlushIntervalMs", "messageIndexSafe", "messageStorePlugIn", "metricGrpcExporterIntervalInMills",
+        "metricGrpcExporterTimeOutInMills", "metricLoggingExporterIntervalInMills", "metricsExporterType",
+        "metricsGrpcExporterHeader", "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel",
+        "metricsOtelCardinalityLimit", "metricsPromExporterHost", "metricsPromExporterPort", "minInSyncReplicas",
+        "offsetCheckInSlave", "osPageCacheBusyTimeOutMills", "popCkMaxBufferSize", "popCkOffsetMaxQueueSize",
+        "popCkStayBufferTime", "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
         "popConsumerKVServiceInit", "popConsumerKVServiceLog", "popFromRetryProbability",
         "popInflightMessageThreshold", "popLongPollingForceNotifyInterval", "popPollingMapExpireTimeSeconds",
         "popPollingMapSize", "popPollingSize", "popResponseReturnActualRetryTopic", "popReviveMaxAttemptTimes",
@@ -286,24 +261,24 @@ settings! {
         "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable",
         "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
         "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline", "skipWhenCKRePutReachMaxTimes",
-        "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "statRocksDBCQIntervalSec",
-        "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeReplyMessageEnable",
-        "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod", "syncBrokerMetadataPeriod",
-        "syncControllerMetadataPeriod", "syncFromLastFile", "syncMasterFlushOffsetWhenStartup",
-        "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerCongestNumEachSlot", "timerEnableCheckMetrics",
-        "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerFlushIntervalMs", "timerGetMessageThreadNum",
-        "timerInterceptDelayLevel", "timerMaxDelaySec", "timerMetricSmallThreshold", "timerPrecisionMs",
-        "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerRollWindowSlot", "timerSkipUnknownError",
-        "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable", "timerWheelEnable", "topicQueueLockNum",
-        "totalReplicas", "transactionCheckInterval", "transactionCheckMax", "transactionMetricFlushInterval",
-        "transactionOpBatchInterval", "transactionOpMsgMaxSize", "transactionTimeOut", "transferMsgByHeap",
-        "transientStorePoolEnable", "transientStorePoolSize", "travelCqFileNumWhenGetMessage",
-        "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector", "usePIDColdCtrStrategy",
-        "useReentrantLockWhenPutMessage", "useTLS", "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue",
-        "waitTimeMillsInHeartbeatQueue", "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue",
-        "waitTimeMillsInSendQueue", "waitTimeMillsInTransactionQueue", "wakeCommitWhenPutMessage",
-        "wakeFlushWhenPutMessage", "warmMapedFileEnable", "writeBufferHighWaterMark", "writeBufferLowWaterMark",
-        "writeWithoutMmap";
+        "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
+        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile",
+        "storeReplyMessageEnable", "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod",
+        "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
+        "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs",
+        "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess",
+        "timerFlushIntervalMs", "timerGetMessageThreadNum", "timerInterceptDelayLevel", "timerMaxDelaySec",
+        "timerMetricSmallThreshold", "timerPrecisionMs", "timerProgressLogIntervalMs", "timerPutMessageThreadNum",
+        "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable",
+        "timerWheelEnable", "topicQueueLockNum", "totalReplicas", "transactionCheckInterval", "transactionCheckMax",
+        "transactionMetricFlushInterval", "transactionOpBatchInterval", "transactionOpMsgMaxSize",
+        "transactionTimeOut", "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
+        "travelCqFileNumWhenGetMessage", "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector",
+        "usePIDColdCtrStrategy", "useReentrantLockWhenPutMessage", "useStaticSubscription", "useTLS",
+        "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue", "waitTimeMillsInHeartbeatQueue",
+        "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue", "waitTimeMillsInSendQueue",
+        "waitTimeMillsInTransactionQueue", "wakeCommitWhenPutMessage", "wakeFlushWhenPutMessage",
+        "warmMapedFileEnable", "writeBufferHighWaterMark", "writeBufferLowWaterMark", "writeWithoutMmap";
 }
 
 impl BrokerConfig {
@@ -373,10 +348,10 @@ mod tests {
         let mut config = BrokerConfig::default();
         let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            warnings,
-            ["broker.conf:6: aclEnable is a RocketMQ setting that has no effect here yet"]
-        );
+        let idle = [(4, "deleteWhen"), (5, "fileReservedTime"), (6, "aclEnable")];
+        let idle = idle
+            .map(|(line, key)| format!("broker.conf:{line}: {key} is a RocketMQ setting that has no effect here yet"));
+        assert_eq!(warnings, idle);
         assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
         assert_eq!((config.fast_port(), config.ha_port()), (Some(30909), 30912));
     }
