@@ -19,10 +19,13 @@ use crate::config::StoreConfig;
 use crate::config_file::create_dir_durably;
 use crate::disk::{Advice, Disk};
 use crate::dispatch;
-use crate::index_file::{IndexFile, IndexShape, key_hash};
+use crate::index_file::{IndexFile, IndexKey, IndexShape, key_hash, topic_hash};
 
 /// Bytes of the log that one step takes in.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Keys that are put into a file at once.
+const KEYS_AT_ONCE: usize = 2048;
 
 pub(crate) struct Index {
     disk: Arc<dyn Disk>,
@@ -61,7 +64,8 @@ impl Index {
             dir: config.root.join("index"),
             shape: IndexShape {
                 slots: config.index_slots,
-                entries: config.index_entries,
+                // Entry 0 is never used: a file of one entry would hold none.
+                entries: config.index_entries.max(2),
             },
             enabled: config.index_enabled,
             clock: Arc::clone(&config.clock),
@@ -149,11 +153,14 @@ impl Index {
         let mut building = Building {
             index: self,
             file: self.files.read().last().cloned(),
-            text: String::new(),
+            keys: Vec::new(),
+            topic: Vec::new(),
+            topic_hash: 0,
             already: self.last_update().1,
             failure: None,
         };
         let reached = log.records(from, confirmed, STEP_BYTES, buffer, |record| building.add(record))?;
+        building.write_out();
         if let Some(file) = &building.file {
             file.write_header();
         }
@@ -185,7 +192,7 @@ impl Index {
 
     /// Physical offsets of records with this key, at most `max_num`, from the newest files.
     pub(crate) fn find(&self, topic: &str, key: &str, max_num: usize, begin: i64, end: i64) -> Vec<i64> {
-        let hash = key_hash(&format!("{topic}#{key}"));
+        let hash = key_hash(topic_hash(topic), key.as_bytes());
         let files = self.files.read().clone();
         let mut found = Vec::new();
         for file in files.iter().rev() {
@@ -256,7 +263,11 @@ fn name_at(now_ms: i64) -> i64 {
 struct Building<'a> {
     index: &'a Index,
     file: Option<Arc<IndexFile>>,
-    text: String,
+    /// Keys that are in no file yet.
+    keys: Vec<IndexKey>,
+    /// The topic of the last record, and how the hashes of its keys begin.
+    topic: Vec<u8>,
+    topic_hash: i32,
     /// Records before this are in the files already.
     already: i64,
     /// The record that could not be added, and why.
@@ -265,33 +276,45 @@ struct Building<'a> {
 
 impl Building<'_> {
     fn add(&mut self, record: &RecordRef<'_>) {
-        let Ok(topic) = std::str::from_utf8(record.topic()) else {
-            return;
-        };
-        if record.physical_offset() < self.already {
+        if record.physical_offset() < self.already || self.failure.is_some() {
             return;
         }
+        if self.topic != record.topic() {
+            let Ok(topic) = std::str::from_utf8(record.topic()) else {
+                return;
+            };
+            self.topic_hash = topic_hash(topic);
+            self.topic.clear();
+            self.topic.extend_from_slice(record.topic());
+        }
+        let (topic_hash, keys) = (self.topic_hash, &mut self.keys);
         dispatch::keys(record, |key| {
-            self.text.clear();
-            self.text.push_str(topic);
-            self.text.push('#');
-            self.text.push_str(&String::from_utf8_lossy(key));
-            let hash = key_hash(&self.text);
-            self.put(hash, record.physical_offset(), record.store_timestamp());
+            keys.push(IndexKey {
+                hash: key_hash(topic_hash, key),
+                physical_offset: record.physical_offset(),
+                store_timestamp: record.store_timestamp(),
+            });
         });
+        if self.keys.len() >= KEYS_AT_ONCE {
+            self.write_out();
+        }
     }
 
-    fn put(&mut self, hash: i32, physical_offset: i64, store_timestamp: i64) {
-        let full = self.file.as_ref().is_none_or(|file| file.is_full());
-        if full && self.failure.is_none() {
+    fn write_out(&mut self) {
+        let mut rest = &self.keys[..];
+        loop {
+            let put = self.file.as_ref().map_or(0, |file| file.put_all(rest));
+            rest = &rest[put..];
+            let Some(next) = rest.first() else { break };
             match self.index.create() {
                 Ok(file) => self.file = Some(file),
-                Err(error) => self.failure = Some((physical_offset, error)),
+                Err(error) => {
+                    self.failure = Some((next.physical_offset, error));
+                    break;
+                }
             }
         }
-        if let (Some(file), None) = (&self.file, &self.failure) {
-            file.put(hash, physical_offset, store_timestamp);
-        }
+        self.keys.clear();
     }
 }
 

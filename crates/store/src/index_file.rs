@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 
-use oxmq_protocol::hash::java_string_hash;
+use oxmq_protocol::hash::{extend_java_string_hash, java_string_hash};
 use parking_lot::RwLock;
 
 use crate::disk::MappedRegion;
@@ -47,6 +47,8 @@ pub(crate) struct IndexFile {
 struct Table {
     map: Box<dyn MappedRegion>,
     header: IndexHeader,
+    /// Entries that are being put together, to be written at once.
+    entries: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +61,22 @@ pub(crate) struct IndexHeader {
     pub(crate) count: i32,
 }
 
-/// Hash of `<topic>#<key>` as files hold it.
-pub(crate) fn key_hash(topic_and_key: &str) -> i32 {
-    match java_string_hash(topic_and_key) {
+/// A key on its way into a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IndexKey {
+    pub(crate) hash: i32,
+    pub(crate) physical_offset: i64,
+    pub(crate) store_timestamp: i64,
+}
+
+/// Begins the hash of `<topic>#<key>` as files hold it.
+pub(crate) fn topic_hash(topic: &str) -> i32 {
+    extend_java_string_hash(java_string_hash(topic), b"#")
+}
+
+/// Ends the hash of `<topic>#<key>`.
+pub(crate) fn key_hash(topic_hash: i32, key: &[u8]) -> i32 {
+    match extend_java_string_hash(topic_hash, key) {
         i32::MIN => 0,
         hash => hash.abs(),
     }
@@ -74,7 +89,11 @@ impl IndexFile {
             name,
             path,
             shape,
-            table: RwLock::new(Table { map, header }),
+            table: RwLock::new(Table {
+                map,
+                header,
+                entries: Vec::new(),
+            }),
         }
     }
 
@@ -82,40 +101,44 @@ impl IndexFile {
         self.table.read().header
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.header().count as u32 >= self.shape.entries
+    /// Adds as many of the keys as the file has room for, and returns their number.
+    pub(crate) fn put_all(&self, keys: &[IndexKey]) -> usize {
+        let mut table = self.table.write();
+        let Table { map, header, entries } = &mut *table;
+        let first = header.count;
+        let room = self.shape.entries.saturating_sub(first as u32) as usize;
+        let keys = &keys[..keys.len().min(room)];
+        let Some(last) = keys.last() else {
+            return 0;
+        };
+        if first == 1 {
+            header.begin_timestamp = keys[0].store_timestamp;
+            header.begin_physical_offset = keys[0].physical_offset;
+        }
+        entries.clear();
+        for (number, key) in (first..).zip(keys) {
+            let slot_at = self.slot_at(key.hash);
+            let newest = int(map.bytes(), slot_at);
+            let previous = if newest <= 0 || newest > number { 0 } else { newest };
+            let seconds = (key.store_timestamp - header.begin_timestamp) / 1000;
+            let mut entry = [0; ENTRY_BYTES];
+            entry[..4].copy_from_slice(&key.hash.to_be_bytes());
+            entry[4..12].copy_from_slice(&key.physical_offset.to_be_bytes());
+            entry[12..16].copy_from_slice(&(seconds.clamp(0, i64::from(i32::MAX)) as i32).to_be_bytes());
+            entry[16..].copy_from_slice(&previous.to_be_bytes());
+            entries.extend_from_slice(&entry);
+            map.write(slot_at, &number.to_be_bytes());
+            header.used_slots += i32::from(previous == 0);
+        }
+        map.write(self.shape.entry_at(first), entries);
+        header.count += keys.len() as i32;
+        header.end_timestamp = last.store_timestamp;
+        header.end_physical_offset = last.physical_offset;
+        keys.len()
     }
 
-    /// Adds one key. False when the file is full.
-    pub(crate) fn put(&self, hash: i32, physical_offset: i64, store_timestamp: i64) -> bool {
-        let mut table = self.table.write();
-        let Table { map, header } = &mut *table;
-        let number = header.count;
-        if number as u32 >= self.shape.entries {
-            return false;
-        }
-        let slot_at = HEADER_BYTES + (hash as u32 % self.shape.slots) as usize * SLOT_BYTES;
-        let newest = int(map.bytes(), slot_at);
-        let previous = if newest <= 0 || newest > number { 0 } else { newest };
-        if number == 1 {
-            header.begin_timestamp = store_timestamp;
-            header.begin_physical_offset = physical_offset;
-        }
-        let seconds = (store_timestamp - header.begin_timestamp) / 1000;
-        let mut entry = [0; ENTRY_BYTES];
-        entry[..4].copy_from_slice(&hash.to_be_bytes());
-        entry[4..12].copy_from_slice(&physical_offset.to_be_bytes());
-        entry[12..16].copy_from_slice(&(seconds.clamp(0, i64::from(i32::MAX)) as i32).to_be_bytes());
-        entry[16..].copy_from_slice(&previous.to_be_bytes());
-        map.write(self.shape.entry_at(number), &entry);
-        map.write(slot_at, &number.to_be_bytes());
-        header.count += 1;
-        if previous == 0 {
-            header.used_slots += 1;
-        }
-        header.end_timestamp = store_timestamp;
-        header.end_physical_offset = physical_offset;
-        true
+    fn slot_at(&self, hash: i32) -> usize {
+        HEADER_BYTES + (hash as u32 % self.shape.slots) as usize * SLOT_BYTES
     }
 
     /// Writes the header; entries count from then on.
@@ -133,10 +156,7 @@ impl IndexFile {
     pub(crate) fn find(&self, hash: i32, begin: i64, end: i64, max_num: usize, found: &mut Vec<i64>) {
         let table = self.table.read();
         let (bytes, header) = (table.map.bytes(), &table.header);
-        let mut number = int(
-            bytes,
-            HEADER_BYTES + (hash as u32 % self.shape.slots) as usize * SLOT_BYTES,
-        );
+        let mut number = int(bytes, self.slot_at(hash));
         while number > 0 && number < header.count && found.len() < max_num {
             let at = self.shape.entry_at(number);
             let seconds = int(bytes, at + 12);
@@ -167,7 +187,7 @@ impl IndexFile {
     /// power cut slots may point anywhere.
     pub(crate) fn rebuild(&self, count: i32) {
         let mut table = self.table.write();
-        let Table { map, header } = &mut *table;
+        let Table { map, header, .. } = &mut *table;
         let slots = self.shape.slots as usize;
         let mut newest = vec![0i32; slots];
         let mut used_slots = 0;
@@ -243,6 +263,15 @@ mod tests {
         )
     }
 
+    fn put(file: &IndexFile, hash: i32, physical_offset: i64, store_timestamp: i64) -> bool {
+        let key = IndexKey {
+            hash,
+            physical_offset,
+            store_timestamp,
+        };
+        file.put_all(&[key]) == 1
+    }
+
     fn find(file: &IndexFile, key: i32) -> Vec<i64> {
         let mut found = Vec::new();
         file.find(key, 0, i64::MAX, 100, &mut found);
@@ -253,7 +282,7 @@ mod tests {
     fn keys_are_found_newest_first() {
         let file = file();
         for number in 0..20i64 {
-            assert!(file.put((number % 5) as i32, 1000 + number, 7_000 + number * 100));
+            assert!(put(&file, (number % 5) as i32, 1000 + number, 7_000 + number * 100));
         }
         assert_eq!(find(&file, 3), [1018, 1013, 1008, 1003]);
         let mut found = Vec::new();
@@ -277,21 +306,38 @@ mod tests {
         assert_eq!(java.file_bytes(), 420_000_040);
         let file = file();
         for number in 1..50 {
-            assert!(file.put(number, i64::from(number), 1));
+            assert!(put(&file, number, i64::from(number), 1));
         }
-        assert!(!file.put(50, 50, 1) && file.is_full());
+        assert!(!put(&file, 50, 50, 1));
+    }
+
+    #[test]
+    fn keys_put_together_are_found_like_others_as_far_as_there_is_room() {
+        let file = file();
+        let keys: Vec<_> = (0..60i64)
+            .map(|number| IndexKey {
+                hash: (number % 5) as i32,
+                physical_offset: 1000 + number,
+                store_timestamp: 7_000,
+            })
+            .collect();
+        assert_eq!(file.put_all(&keys[..7]), 7);
+        assert_eq!(find(&file, 1), [1006, 1001]);
+        assert_eq!(file.put_all(&keys[7..]), 42);
+        assert_eq!(find(&file, 4)[..3], [1044, 1039, 1034]);
+        assert_eq!(file.put_all(&keys), 0);
     }
 
     #[test]
     fn a_rebuilt_table_finds_what_it_keeps() {
         let file = file();
         for number in 0..20i64 {
-            file.put((number % 5) as i32, 1000 + number, 7_000);
+            put(&file, (number % 5) as i32, 1000 + number, 7_000);
         }
         file.table.write().map.write(HEADER_BYTES, &[0xee; 16]);
         file.rebuild(11);
         assert_eq!(find(&file, 3), [1008, 1003]);
-        file.put(3, 5000, 9_000);
+        put(&file, 3, 5000, 9_000);
         assert_eq!(find(&file, 3), [5000, 1008, 1003]);
         assert_eq!(file.header().count, 12);
     }
