@@ -35,7 +35,7 @@ impl Disk for RealDisk {
 
     fn map(&self, path: &Path) -> io::Result<Box<dyn MappedRegion>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Box::new(MappedFile::new(&file)?))
+        Ok(Box::new(MappedFile::new(file)?))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
