@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Advice, DirEntry, Disk, DiskFile, DiskUsage, MappedRegion};
@@ -19,18 +19,13 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile(open(OpenOptions::new(), path)?)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true);
+        Ok(Arc::new(RealFile(open(options, path)?)))
     }
 
     fn map(&self, path: &Path) -> io::Result<Box<dyn MappedRegion>> {
@@ -104,6 +99,16 @@ impl Disk for RealDisk {
             Err(Errno::AGAIN | Errno::ACCESS) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Opens a file whose reads leave no time of access. The kernel allows that to the owner of a file only.
+fn open(mut options: OpenOptions, path: &Path) -> io::Result<File> {
+    options.read(true).write(true);
+    let without_atime = options.clone().custom_flags(OFlags::NOATIME.bits() as i32).open(path);
+    match without_atime {
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => options.open(path),
+        other => other,
     }
 }
 
