@@ -56,7 +56,9 @@ public final class MqAdmin {
                 && frame.getClassName().endsWith(".ServiceThread"))) {
                 Thread[] threads = new Thread[1000];
                 Arrays.stream(threads, 0, Thread.enumerate(threads))
-                    .filter(thread -> thread.getName().equals("NettyEventExecutor")).forEach(Thread::interrupt);
+                    .filter(thread -> thread.getName().equals("NettyEventExecutor")
+                        && Arrays.stream(thread.getStackTrace()).anyMatch(frame -> frame.getMethodName().equals("poll")))
+                    .forEach(Thread::interrupt);
             }
         }
     }
