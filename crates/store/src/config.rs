@@ -91,7 +91,7 @@ impl StoreConfig {
             index_entries: 20_000_000,
             delay_levels_ms: DELAY_LEVELS_S.iter().map(|seconds| seconds * 1_000).collect(),
             message_bytes_max: 4 * 1024 * 1024,
-            tail_bytes: 16 * 1024 * 1024,
+            tail_bytes: 8 * 1024 * 1024,
             block_cache_bytes: 16 * 1024 * 1024,
             open_files_max: 512,
             transfer_bytes_in_memory_max: 256 * 1024,
