@@ -14,7 +14,6 @@ mod latency_fault;
 mod producer;
 
 pub use admin::Admin;
-pub use consumer::allocate::{AllocateAveragely, AllocateAveragelyByCircle, AllocateStrategy};
 pub use consumer::listener::{ConsumeOrderlyStatus, ConsumeStatus, Messages};
 pub use consumer::lite_pull::{LitePullConsumer, LitePullConsumerBuilder};
 pub use consumer::pull::{PullConsumer, PullConsumerBuilder};
@@ -22,6 +21,7 @@ pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};
 pub use error::ClientError;
 pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
+pub use oxmq_protocol::allocate::{AllocateAveragely, AllocateAveragelyByCircle, AllocateStrategy};
 pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue};
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{MessageError, Producer, ProducerBuilder, SendError, SendResult, SendStatus};

@@ -3,6 +3,7 @@
 //! No I/O and no async: bytes in, values out. Everything that reads foreign bytes returns an error instead of
 //! panicking and allocates at most a small multiple of its input.
 
+pub mod allocate;
 pub mod batch;
 pub mod body;
 pub mod compression;

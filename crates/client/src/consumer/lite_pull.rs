@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use oxmq_protocol::allocate::{AllocateAveragely, AllocateStrategy};
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::topic;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::allocate::{AllocateAveragely, AllocateStrategy};
 use super::broker_calls::BrokerCalls;
 use super::engine::{Batch, Delivery, Engine, EngineConfig};
 use super::listener::Messages;

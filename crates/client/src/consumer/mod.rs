@@ -1,7 +1,6 @@
-//! Consumers: decisions in plain code ([`allocate`], [`process_queue`], [`start_offset`], [`retry`], …) and the tasks
+//! Consumers: decisions in plain code ([`process_queue`], [`start_offset`], [`retry`], …) and the tasks
 //! that act on them.
 
-pub(crate) mod allocate;
 mod assignment;
 mod broker_calls;
 mod engine;

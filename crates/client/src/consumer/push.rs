@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use oxmq_protocol::allocate::{AllocateAveragely, AllocateStrategy};
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData};
 use oxmq_protocol::topic;
 use tokio::sync::mpsc;
 
-use super::allocate::{AllocateAveragely, AllocateStrategy};
 use super::broker_calls::BrokerCalls;
 use super::engine::{Delivery, Engine, EngineConfig, with_retry_topic};
 use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};

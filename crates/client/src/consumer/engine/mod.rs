@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use oxmq_protocol::allocate::AllocateStrategy;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::{RemotingCommand, topic};
 use parking_lot::Mutex;
@@ -24,7 +25,6 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::allocate::AllocateStrategy;
 use super::broker_calls::BrokerCalls;
 use super::listener::{ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use oxmq_protocol::allocate::allocate;
 use oxmq_protocol::body::MessageQueue;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -12,7 +13,6 @@ use tracing::{debug, info, warn};
 use super::pull_loop::pull_loop;
 use super::{Engine, LOCK_INTERVAL, OwnedQueue};
 use crate::clock::now_millis;
-use crate::consumer::allocate::allocate;
 use crate::consumer::assignment::changes;
 use crate::consumer::queue_lock::QueueLock;
 use crate::consumer::start_offset::{StartOffset, start_offset};

@@ -1,7 +1,7 @@
-//! Which of a topic's queues a member of a group takes (spec: protocol.md §8.5). Every member computes this alone, so
-//! all of a group must see the same lists in the same order and use the same strategy.
+//! Which of a topic's queues a member of a group takes (spec: protocol.md §8.5). Every member computes this alone, or the
+//! broker does it for all; whoever does, all must see the same lists in the same order and use the same strategy.
 
-use oxmq_protocol::body::MessageQueue;
+use crate::body::MessageQueue;
 
 /// Deals queues to members. Both lists are sorted; members are client ids.
 pub trait AllocateStrategy: Send + Sync + 'static {
@@ -45,7 +45,7 @@ impl AllocateStrategy for AllocateAveragelyByCircle {
 }
 
 /// Sorts both lists as all clients do and takes the share of `client_id`. One who is not a member gets nothing.
-pub(crate) fn allocate(
+pub fn allocate(
     strategy: &dyn AllocateStrategy,
     mut queues: Vec<MessageQueue>,
     mut members: Vec<String>,
