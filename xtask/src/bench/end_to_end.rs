@@ -148,6 +148,7 @@ impl EndToEnd {
             queue_id,
             queue_offset,
             suspend_ms: Some(SUSPEND_MS),
+            commit_offset: None,
         };
         pull.append_to(output, OPAQUE_BASE + queue_id);
     }

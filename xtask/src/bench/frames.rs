@@ -95,17 +95,21 @@ pub(crate) struct Pull<'a> {
     pub(crate) queue_offset: u64,
     /// How long the broker may hold the request when there is nothing to read; none: it answers at once.
     pub(crate) suspend_ms: Option<u32>,
+    /// Progress of the group that goes with it.
+    pub(crate) commit_offset: Option<u64>,
 }
 
 impl Pull<'_> {
     pub(crate) fn append_to(&self, output: &mut Vec<u8>, opaque: u32) {
-        let (sys_flag, suspend_ms) = self.suspend_ms.map_or((4, 0), |suspend_ms| (6, suspend_ms));
+        let sys_flag = 4 + 2 * u32::from(self.suspend_ms.is_some()) + u32::from(self.commit_offset.is_some());
+        let suspend_ms = self.suspend_ms.unwrap_or(0);
+        let commit_offset = self.commit_offset.unwrap_or(0);
         let start = output.len();
         output.extend_from_slice(&[0; 8]);
         write!(
             output,
             "{{\"code\":11,\"extFields\":{{\"queueId\":\"{}\",\"maxMsgBytes\":\"262144\",\"maxMsgNums\":\"32\",\
-             \"sysFlag\":\"{sys_flag}\",\"suspendTimeoutMillis\":\"{suspend_ms}\",\"commitOffset\":\"0\",\
+             \"sysFlag\":\"{sys_flag}\",\"suspendTimeoutMillis\":\"{suspend_ms}\",\"commitOffset\":\"{commit_offset}\",\
              \"bname\":\"broker-a\",\"topic\":\"{}\",\"queueOffset\":\"{}\",\"expressionType\":\"TAG\",\
              \"subscription\":\"*\",\"subVersion\":\"0\",\"consumerGroup\":\"{}\"}},\"flag\":0,\"language\":\"JAVA\",\
              \"opaque\":{opaque},\"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}",
@@ -116,6 +120,19 @@ impl Pull<'_> {
         output[start..start + 4].copy_from_slice(&(header_length + 4).to_be_bytes());
         output[start + 4..start + 8].copy_from_slice(&header_length.to_be_bytes());
     }
+}
+
+/// LOCK_BATCH_MQ (41) for one queue, as an orderly consumer sends it.
+pub(crate) fn lock_queue(output: &mut Vec<u8>, opaque: u32, topic: &str, group: &str, queue_id: u32) {
+    let header = format!(
+        "{{\"code\":41,\"flag\":0,\"language\":\"JAVA\",\"opaque\":{opaque},\
+         \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
+    );
+    let body = format!(
+        "{{\"clientId\":\"127.0.0.1@bench\",\"consumerGroup\":\"{group}\",\"mqSet\":[{{\"brokerName\":\"broker-a\",\
+         \"queueId\":{queue_id},\"topic\":\"{topic}\"}}],\"onlyThisBroker\":false}}"
+    );
+    output.extend(frame(&header, body.as_bytes()));
 }
 
 /// UPDATE_AND_CREATE_TOPIC (17) with [`QUEUES`] queues.
@@ -251,6 +268,7 @@ mod tests {
             queue_id: 3,
             queue_offset: 4096,
             suspend_ms: Some(15_000),
+            commit_offset: None,
         };
         let mut output = Vec::new();
         pull.append_to(&mut output, OPAQUE_BASE);
@@ -264,6 +282,22 @@ mod tests {
         output.clear();
         pull.append_to(&mut output, OPAQUE_BASE);
         assert_eq!(decode(&output).0["extFields"]["sysFlag"], "4");
+        pull.commit_offset = Some(17);
+        output.clear();
+        pull.append_to(&mut output, OPAQUE_BASE);
+        let (header, _) = decode(&output);
+        assert_eq!(header["extFields"]["sysFlag"], "5");
+        assert_eq!(header["extFields"]["commitOffset"], "17");
+    }
+
+    #[test]
+    fn a_lock_names_its_queue() {
+        let mut output = Vec::new();
+        lock_queue(&mut output, OPAQUE_BASE, "t", "g", 3);
+        let (header, body) = decode(&output);
+        assert_eq!(header["code"], 41);
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["mqSet"][0]["queueId"], 3);
     }
 
     #[test]

@@ -9,12 +9,14 @@ use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 
 use super::connection::{Connection, Poll};
-use super::frames::{OPAQUE_BASE, OPAQUE_RANGE, Pull, QUEUES, SendTemplate};
+use super::frames::{self, OPAQUE_BASE, OPAQUE_RANGE, Pull, QUEUES, SendTemplate};
 use super::meter::{Meter, Usage, Window};
 use super::response::Response;
 
 /// A server that is silent this long has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How many requests of an orderly consumer come to one renewal of its lock.
+const PULLS_PER_LOCK: u32 = 256;
 /// Low bits of an opaque: which of a connection's requests it is.
 const SLOT_BITS: u32 = 10;
 
@@ -169,12 +171,12 @@ pub(crate) fn run(addr: &str, traffic: &mut impl Traffic, plan: &Plan, meter: &M
 }
 
 /// The open requests of one connection, each known by its slot and by a fresh opaque.
-struct InFlight {
+pub(crate) struct InFlight {
     slots: Vec<(u32, Instant)>,
 }
 
 impl InFlight {
-    fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         assert!(slots <= 1 << SLOT_BITS);
         let now = Instant::now();
         Self {
@@ -182,7 +184,11 @@ impl InFlight {
         }
     }
 
-    fn issue(&mut self, slot: usize, now: Instant) -> u32 {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn issue(&mut self, slot: usize, now: Instant) -> u32 {
         let (opaque, sent_at) = &mut self.slots[slot];
         let next = *opaque - OPAQUE_BASE + (1 << SLOT_BITS);
         *opaque = OPAQUE_BASE + if next < OPAQUE_RANGE { next } else { slot as u32 };
@@ -190,7 +196,7 @@ impl InFlight {
         *opaque
     }
 
-    fn settle(&self, opaque: u32) -> anyhow::Result<(usize, Instant)> {
+    pub(crate) fn settle(&self, opaque: u32) -> anyhow::Result<(usize, Instant)> {
         let slot = (opaque.wrapping_sub(OPAQUE_BASE) & ((1 << SLOT_BITS) - 1)) as usize;
         let open = self.slots.get(slot).filter(|(expected, _)| *expected == opaque);
         let (_, sent_at) = open.with_context(|| format!("an answer to {opaque}, which was not asked"))?;
@@ -231,7 +237,7 @@ impl Traffic for Sends {
     }
 
     fn begin(&mut self, connection: usize, now: Instant, output: &mut Vec<u8>) -> usize {
-        let slots = self.in_flight[connection].slots.len();
+        let slots = self.in_flight[connection].len();
         (0..slots).for_each(|slot| self.send(connection, slot, now, output));
         slots
     }
@@ -263,9 +269,19 @@ pub(crate) struct Pulls {
     connections: usize,
     in_flight: Vec<InFlight>,
     queue_offsets: Vec<u64>,
+    /// Requests of each queue, counted by an orderly consumer.
+    ordered: Option<Vec<u32>>,
 }
 
 impl Pulls {
+    /// As an orderly consumer: progress goes with each pull, and locks are renewed now and then.
+    pub(crate) fn ordered(self) -> Self {
+        Self {
+            ordered: Some(vec![0; QUEUES as usize]),
+            ..self
+        }
+    }
+
     pub(crate) fn new(topic: &'static str, group: &'static str, connections: usize) -> Self {
         let in_flight = (0..connections)
             .map(|_| InFlight::new(QUEUES as usize / connections))
@@ -276,6 +292,7 @@ impl Pulls {
             connections,
             in_flight,
             queue_offsets: vec![0; QUEUES as usize],
+            ordered: None,
         }
     }
 
@@ -287,12 +304,19 @@ impl Pulls {
         let opaque = self.in_flight[connection].issue(slot, now);
         let queue_id = self.queue_id(connection, slot);
         let queue_offset = self.queue_offsets[queue_id];
+        if let Some(counts) = &mut self.ordered {
+            counts[queue_id] += 1;
+            if counts[queue_id] % PULLS_PER_LOCK == 1 {
+                return frames::lock_queue(output, opaque, self.topic, self.group, queue_id as u32);
+            }
+        }
         let pull = Pull {
             topic: self.topic,
             group: self.group,
             queue_id: queue_id as u32,
             queue_offset,
             suspend_ms: None,
+            commit_offset: self.ordered.is_some().then_some(queue_offset),
         };
         pull.append_to(output, opaque);
     }
@@ -304,7 +328,7 @@ impl Traffic for Pulls {
     }
 
     fn begin(&mut self, connection: usize, now: Instant, output: &mut Vec<u8>) -> usize {
-        let slots = self.in_flight[connection].slots.len();
+        let slots = self.in_flight[connection].len();
         (0..slots).for_each(|slot| self.pull(connection, slot, now, output));
         slots
     }
@@ -319,6 +343,8 @@ impl Traffic for Pulls {
         let (slot, sent_at) = self.in_flight[connection].settle(response.opaque)?;
         let queue_id = self.queue_id(connection, slot);
         let (next, outcome) = match response.code {
+            // The answer to a lock, which has no place to go on from.
+            0 if response.body.first() == Some(&b'{') => (self.queue_offsets[queue_id], Ok(0)),
             0 => (
                 response.number("nextBeginOffset")?,
                 Ok(response.message_bodies().count() as u64),

@@ -5,10 +5,12 @@
 //!
 //! - `frames`, `response`, `connection`: requests, answers, sockets
 //! - `load`, `end_to_end`: the closed and the open loop; `meter`, `process`: what a server uses meanwhile
+//! - `features`: workloads on parts of the message model
 //! - `workload`: what is measured; `target`: what it is measured on; `report`: how it is shown
 
 mod connection;
 mod end_to_end;
+mod features;
 mod floor;
 mod frames;
 mod load;
@@ -32,7 +34,7 @@ use self::meter::Meter;
 use self::process::Memory;
 use self::report::Report;
 use self::target::{Running, Target};
-use self::workload::{Flush, WORKLOADS, Workload};
+use self::workload::{Scale, Setup, WORKLOADS, Workload};
 use crate::servers::target_dir;
 
 const USAGE: &str = "\
@@ -61,6 +63,7 @@ struct Options {
     window: Duration,
     warm_up: Duration,
     backlog: u64,
+    scale: Scale,
     binary: Option<PathBuf>,
     dir: PathBuf,
     perf: bool,
@@ -86,16 +89,16 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let mut report = Report::new(args);
     for round in 1..=options.rounds {
         for &target in &options.targets {
-            for flush in [Flush::Async, Flush::Sync] {
+            for setup in Setup::ALL {
                 let workloads: Vec<_> = options
                     .workloads
                     .iter()
                     .copied()
-                    .filter(|workload| workload.flush == flush)
+                    .filter(|workload| workload.setup == setup)
                     .collect();
                 if !workloads.is_empty() {
                     let context = || format!("round {round}, {}", target.title());
-                    measure(&options, &oxmq, target, flush, &workloads, &mut report).with_context(context)?;
+                    measure(&options, &oxmq, target, setup, &workloads, &mut report).with_context(context)?;
                 }
             }
         }
@@ -112,7 +115,7 @@ fn measure(
     options: &Options,
     oxmq: &Path,
     target: Target,
-    flush: Flush,
+    setup: Setup,
     workloads: &[&'static Workload],
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -120,9 +123,9 @@ fn measure(
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
-    let server = Running::start(target, oxmq, &dir, flush)?;
+    let server = Running::start(target, oxmq, &dir, setup)?;
     sleep(IDLE);
-    if flush == Flush::Async {
+    if setup == Setup::Async {
         report.add_start(target, server.serving_after, Memory::of(server.pid)?);
     }
     let mut meter = Meter {
@@ -149,13 +152,16 @@ fn measure(
         if target == Target::Floor && !workload.is_send() {
             continue;
         }
+        workload
+            .prepare(&server.addr, options.scale, &meter)
+            .with_context(|| workload.name.to_owned())?;
         // Nobody pays for what others wrote.
         syncfs(File::open(&dir)?)?;
         if options.perf {
             meter.profile = Some(profile_path(target, workload)?);
         }
         let measure = workload
-            .run(&server.addr, options.window, &meter)
+            .run(&server.addr, options.scale, options.window, &meter)
             .with_context(|| workload.name.to_owned())?;
         ensure!(
             measure.messages > 0,
@@ -185,6 +191,7 @@ impl Options {
             window: Duration::from_secs(10),
             warm_up: Duration::from_secs(30),
             backlog: 1_500_000,
+            scale: Scale::Full,
             binary: None,
             dir: target_dir().join("bench"),
             perf: false,
@@ -214,6 +221,7 @@ impl Options {
                     options.window = Duration::from_secs(2);
                     options.warm_up = Duration::from_secs(5);
                     options.backlog = 200_000;
+                    options.scale = Scale::Quick;
                 }
                 "--binary" => options.binary = Some(fs::canonicalize(value()?)?),
                 "--dir" => options.dir = PathBuf::from(value()?),

@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::load::Measure;
 use super::process::Memory;
 use super::target::{JAVA_VERSION, Target};
-use super::workload::{Flush, Goal, WORKLOADS, Workload};
+use super::workload::{Goal, Setup, WORKLOADS, Workload};
 
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench --write` -->\n";
 const END: &str = "<!-- end -->\n";
@@ -192,7 +192,7 @@ impl Report {
             let loaded = self
                 .measures
                 .iter()
-                .filter(|((index, of), _)| *of == target && WORKLOADS[*index].flush == Flush::Async)
+                .filter(|((index, of), _)| *of == target && WORKLOADS[*index].setup == Setup::Async)
                 .flat_map(|(_, measures)| measures)
                 .map(|measure| measure.usage.memory.anonymous as f64 / MIB)
                 .fold(0.0, f64::max);

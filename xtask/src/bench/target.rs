@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use super::connection::call;
 use super::frames::{OPAQUE_BASE, SendTemplate};
 use super::response::Response;
-use super::workload::Flush;
+use super::workload::Setup;
 use crate::servers::{Cluster, Options, Server};
 
 pub(crate) const JAVA_VERSION: &str = "5.5.0";
@@ -64,18 +64,18 @@ impl Drop for Processes {
 }
 
 impl Running {
-    pub(crate) fn start(target: Target, oxmq: &Path, dir: &Path, flush: Flush) -> anyhow::Result<Self> {
+    pub(crate) fn start(target: Target, oxmq: &Path, dir: &Path, setup: Setup) -> anyhow::Result<Self> {
         let server = match target {
             Target::Java => Server::Java(JAVA_VERSION),
             Target::Oxmq => Server::Oxmq {
                 binary: oxmq.to_owned(),
             },
-            Target::Floor => return start_floor(dir, flush),
+            Target::Floor => return start_floor(dir, setup),
         };
         let mut options = Options::new(server, PORT, dir);
         options.jvm_flags = JVM_FLAGS.map(String::from).to_vec();
-        if flush == Flush::Sync {
-            options = options.broker_property("flushDiskType", "SYNC_FLUSH");
+        for (key, value) in setup.broker_properties() {
+            options = options.broker_property(key, value);
         }
         // Started twice: the first start brings the program into the page cache, the second one is timed.
         let mut cluster = Cluster::start(options)?;
@@ -129,12 +129,12 @@ pub(crate) fn request_ok(addr: &str, request: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_floor(dir: &Path, flush: Flush) -> anyhow::Result<Running> {
+fn start_floor(dir: &Path, setup: Setup) -> anyhow::Result<Running> {
     fs::create_dir_all(dir)?;
     let program: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(program);
     command.args(["bench", "floor-server", &PORT.to_string()]).arg(dir);
-    if flush == Flush::Sync {
+    if setup == Setup::Sync {
         command.arg("--sync");
     }
     let child = command.spawn().context("cannot start the floor server")?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::end_to_end::EndToEnd;
+use super::features;
 use super::frames::SendTemplate;
 use super::load::{self, Measure, Plan, Pulls, Sends};
 use super::meter::Meter;
@@ -23,12 +24,14 @@ const STORED_BYTES_MAX: u64 = 3 << 29;
 /// Bytes that a stored message has around its body, roughly: fixed fields, topic, properties (protocol.md §6.1).
 const STORED_OVERHEAD_BYTES: u64 = 250;
 const RAMP: Duration = Duration::from_secs(2);
+/// The general warm-up does not reach the code of a feature.
+const FEATURE_RAMP: Duration = Duration::from_secs(5);
 
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) kind: Kind,
-    pub(crate) flush: Flush,
+    pub(crate) setup: Setup,
     pub(crate) goal: Option<Goal>,
 }
 
@@ -50,13 +53,45 @@ pub(crate) enum Kind {
     EndToEnd {
         messages_per_second: u32,
     },
+    Feature(&'static dyn Feature),
 }
 
-/// The broker's flushDiskType.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flush {
+/// The server that a workload runs on. Workloads of one setup share a server, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Setup {
     Async,
     Sync,
+    /// Parts of the message model, with the settings that they need.
+    Model,
+}
+
+impl Setup {
+    pub(crate) const ALL: [Setup; 3] = [Setup::Async, Setup::Sync, Setup::Model];
+
+    /// What stands in the broker's properties, of OxMQ and of the original.
+    pub(crate) fn broker_properties(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Setup::Async => &[],
+            Setup::Sync => &[("flushDiskType", "SYNC_FLUSH")],
+            Setup::Model => &[("enablePropertyFilter", "true")],
+        }
+    }
+}
+
+/// A part of the message model under load. It may count anything as a message, as long as it is the same on every server.
+pub(crate) trait Feature: Sync {
+    /// Creates topics and whatever else must be there. Not measured.
+    fn prepare(&self, addr: &str, scale: Scale, meter: &Meter) -> anyhow::Result<()>;
+
+    fn run(&self, addr: &str, scale: Scale, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure>;
+}
+
+/// How much a feature prepares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scale {
+    /// Enough to see that the workload works.
+    Quick,
+    Full,
 }
 
 #[derive(Clone, Copy)]
@@ -72,12 +107,22 @@ const fn send(name: &'static str, title: &'static str, kind: Kind, times_java: f
         name,
         title,
         kind,
-        flush: Flush::Async,
+        setup: Setup::Async,
         goal: Some(Goal::MessagesPerCpuSecond(times_java)),
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 11] = [
+const fn feature(name: &'static str, title: &'static str, feature: &'static dyn Feature) -> Workload {
+    Workload {
+        name,
+        title,
+        kind: Kind::Feature(feature),
+        setup: Setup::Model,
+        goal: Some(Goal::MessagesPerCpuSecond(5.0)),
+    }
+}
+
+pub(crate) const WORKLOADS: [Workload; 13] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
@@ -170,7 +215,7 @@ pub(crate) const WORKLOADS: [Workload; 11] = [
         kind: Kind::EndToEnd {
             messages_per_second: 1000,
         },
-        flush: Flush::Async,
+        setup: Setup::Async,
         goal: Some(Goal::P99(0.25)),
     },
     Workload {
@@ -181,9 +226,19 @@ pub(crate) const WORKLOADS: [Workload; 11] = [
             connections: 4,
             in_flight: 16,
         },
-        flush: Flush::Sync,
+        setup: Setup::Sync,
         goal: None,
     },
+    feature(
+        "orderly-128",
+        "orderly consumption of a backlog of 128 B, 8 queues",
+        &features::orderly::Orderly,
+    ),
+    feature(
+        "idle-10000-groups",
+        "10,000 groups wait, pulls held 8 s (CPU of a held pull)",
+        &features::idle::Idle,
+    ),
 ];
 
 impl Workload {
@@ -196,8 +251,24 @@ impl Workload {
         matches!(self.kind, Kind::Drain { .. })
     }
 
-    pub(crate) fn run(&self, addr: &str, window: Duration, meter: &Meter) -> anyhow::Result<Measure> {
+    /// What must be done once before the workload runs.
+    pub(crate) fn prepare(&self, addr: &str, scale: Scale, meter: &Meter) -> anyhow::Result<()> {
         match self.kind {
+            Kind::Feature(feature) => feature.prepare(addr, scale, meter),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn run(&self, addr: &str, scale: Scale, window: Duration, meter: &Meter) -> anyhow::Result<Measure> {
+        match self.kind {
+            Kind::Feature(feature) => {
+                let plan = Plan {
+                    ramp: FEATURE_RAMP,
+                    window,
+                    messages_max: u64::MAX,
+                };
+                feature.run(addr, scale, &plan, meter)
+            }
             Kind::Send {
                 body_bytes,
                 connections,

@@ -88,6 +88,7 @@ struct Arguments {
     clients: Vec<Client>,
     mqadmin: bool,
     case: Option<String>,
+    port: u16,
     debug: bool,
     quick: bool,
     bless: bool,
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     }
     let setups = setups(&arguments)?;
     let mut results: Vec<(Setup, Outcomes)> = Vec::new();
-    for (port, setup) in (FIRST_PORT..).step_by(100).zip(setups) {
+    for (port, setup) in (arguments.port..).step_by(100).zip(setups) {
         let mut outcomes = run_setup(&setup, port, &arguments)?;
         if outcomes.values().any(Outcome::is_failed) {
             // Stock clients have races of their own, on the original as well. What fails twice is broken.
@@ -138,6 +139,7 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
         clients: Client::ALL.to_vec(),
         mqadmin: true,
         case: None,
+        port: FIRST_PORT,
         debug: false,
         quick: false,
         bless: false,
@@ -174,10 +176,11 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
                 ensure!(arguments.mqadmin || CASES.contains(&name), "no case is called {name:?}");
                 arguments.case = Some(name.to_owned());
             }
+            "--port" => arguments.port = args.next().unwrap_or_default().parse()?,
             MQADMIN => arguments.clients.clear(),
             _ => bail!(
                 "usage: cargo xtask interop [--server oxmq|java|both] [--client NAME|all] [--case NAME] [--debug] \
-                 [--quick] [--bless] [mqadmin]"
+                 [--quick] [--bless] [--port N] [mqadmin]"
             ),
         }
     }

@@ -1,0 +1,4 @@
+//! Workloads on parts of the message model, one module each.
+
+pub(super) mod idle;
+pub(super) mod orderly;
