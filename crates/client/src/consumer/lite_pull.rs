@@ -3,27 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use oxmq_protocol::allocate::{AllocateAveragely, AllocateStrategy};
-use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, MessageQueue, SubscriptionData};
-use oxmq_protocol::topic;
+use oxmq_protocol::body::{ConsumeType, MessageQueue, SubscriptionData};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::broker_calls::BrokerCalls;
-use super::engine::{Batch, Delivery, Engine, EngineConfig};
+use super::engine::{Batch, Delivery, Engine};
 use super::listener::Messages;
-use super::offset_file::OffsetFile;
 use super::offset_store::OffsetStore;
-use super::process_queue::FlowLimits;
+use super::settings::{Settings, consumer_settings};
 use crate::clock::now_millis;
 use crate::error::ClientError;
-use crate::instance::{Instance, InstanceConfig};
 
 const AUTO_COMMIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
-const PULL_BATCH_MAX: u32 = 1024;
 
 /// A consumer that is polled. Its queues come from the group's rebalancing ([`LitePullConsumerBuilder::subscribe`]) or
 /// from the application ([`LitePullConsumer::assign`]).
@@ -65,37 +59,19 @@ struct Polled {
 /// Settings of a lite pull consumer. Names and defaults are those of the original.
 #[derive(Clone)]
 pub struct LitePullConsumerBuilder {
-    group: String,
-    instance_config: InstanceConfig,
-    instance: Option<Instance>,
-    subscriptions: Vec<(String, String)>,
-    message_model: MessageModel,
-    consume_from_where: ConsumeFromWhere,
-    consume_timestamp: SystemTime,
-    allocate_strategy: Arc<dyn AllocateStrategy>,
-    pull_batch_size: u32,
-    pull_threshold_for_queue: usize,
-    pull_threshold_size_for_queue_mib: u32,
-    consume_max_span: u32,
+    settings: Settings,
     auto_commit: bool,
     auto_commit_interval: Duration,
 }
 
+consumer_settings!(LitePullConsumerBuilder: connection, offsets, subscriptions, queues);
+
 impl LitePullConsumer {
     pub fn builder(group: impl Into<String>) -> LitePullConsumerBuilder {
+        let mut settings = Settings::new(group.into());
+        settings.pull_batch_size = 10;
         LitePullConsumerBuilder {
-            group: group.into(),
-            instance_config: InstanceConfig::default(),
-            instance: None,
-            subscriptions: Vec::new(),
-            message_model: MessageModel::Clustering,
-            consume_from_where: ConsumeFromWhere::LastOffset,
-            consume_timestamp: SystemTime::now() - Duration::from_secs(30 * 60),
-            allocate_strategy: Arc::new(AllocateAveragely),
-            pull_batch_size: 10,
-            pull_threshold_for_queue: 1000,
-            pull_threshold_size_for_queue_mib: 100,
-            consume_max_span: 2000,
+            settings,
             auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
         }
@@ -254,118 +230,25 @@ impl Drop for LitePullConsumer {
 }
 
 impl LitePullConsumerBuilder {
-    /// `host:9876`, several with `;` between them. Without it NAMESRV_ADDR counts.
-    #[must_use]
-    pub fn name_server(mut self, addrs: impl Into<String>) -> Self {
-        self.instance_config.name_server = addrs.into();
-        self
-    }
-
-    /// Everything about connections and identity. Overwrites what [`Self::name_server`] has set.
-    #[must_use]
-    pub fn instance_config(mut self, config: InstanceConfig) -> Self {
-        self.instance_config = config;
-        self
-    }
-
-    /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
-    #[must_use]
-    pub fn instance(mut self, instance: Instance) -> Self {
-        self.instance = Some(instance);
-        self
-    }
-
-    /// `*` takes all of a topic, `tagA || tagB` those with one of the tags.
-    #[must_use]
-    pub fn subscribe(mut self, topic: impl Into<String>, expression: impl Into<String>) -> Self {
-        self.subscriptions.push((topic.into(), expression.into()));
-        self
-    }
-
-    /// Whether the group shares the messages (clustering) or each member gets all of them (broadcasting).
-    #[must_use]
-    pub fn message_model(mut self, model: MessageModel) -> Self {
-        self.message_model = model;
-        self
-    }
-
-    /// Where a group begins that has no offsets yet.
-    #[must_use]
-    pub fn consume_from_where(mut self, from_where: ConsumeFromWhere) -> Self {
-        self.consume_from_where = from_where;
-        self
-    }
-
-    /// For [`ConsumeFromWhere::Timestamp`]; half an hour ago unless set.
-    #[must_use]
-    pub fn consume_timestamp(mut self, since: SystemTime) -> Self {
-        self.consume_timestamp = since;
-        self
-    }
-
-    #[must_use]
-    pub fn allocate_strategy(mut self, strategy: impl AllocateStrategy) -> Self {
-        self.allocate_strategy = Arc::new(strategy);
-        self
-    }
-
-    /// Messages per pull and per poll at most, 1 to 1024.
-    #[must_use]
-    pub fn pull_batch_size(mut self, count: u32) -> Self {
-        self.pull_batch_size = count;
-        self
-    }
-
-    /// Messages of one queue that may wait here.
-    #[must_use]
-    pub fn pull_threshold_for_queue(mut self, count: usize) -> Self {
-        self.pull_threshold_for_queue = count;
-        self
-    }
-
-    /// MiB of one queue that may wait here.
-    #[must_use]
-    pub fn pull_threshold_size_for_queue(mut self, mib: u32) -> Self {
-        self.pull_threshold_size_for_queue_mib = mib;
-        self
-    }
-
     #[must_use]
     pub fn auto_commit(mut self, enable: bool) -> Self {
         self.auto_commit = enable;
         self
     }
 
-    /// Polls commit what the polls before have returned, but not more often than this.
+    /// Polls commit what the polls before have returned, but not more often than this; a second at least.
     #[must_use]
     pub fn auto_commit_interval(mut self, interval: Duration) -> Self {
         self.auto_commit_interval = interval;
         self
     }
 
-    pub async fn start(self) -> Result<LitePullConsumer, ClientError> {
-        topic::validate_group(&self.group)?;
-        if !(1..=PULL_BATCH_MAX).contains(&self.pull_batch_size) {
-            return Err(ClientError::Config(format!(
-                "pull_batch_size must be 1 to {PULL_BATCH_MAX}"
-            )));
-        }
-        let mut subscriptions = Vec::new();
-        for (topic, expression) in &self.subscriptions {
-            topic::validate_topic(topic)?;
-            subscriptions.push(SubscriptionData::parse(topic, expression, now_millis())?);
-        }
-        let config = self.engine_config();
-        let owns_instance = self.instance.is_none();
-        let instance = match self.instance {
-            Some(instance) => instance,
-            None => Instance::start(self.instance_config.for_model(self.message_model)).await?,
-        };
-        let calls = BrokerCalls {
-            instance,
-            group: self.group,
-        };
-        let offsets = OffsetStore::open(&calls, self.message_model, &OffsetFile::default_dir())?;
+    pub async fn start(mut self) -> Result<LitePullConsumer, ClientError> {
+        let subscriptions = self.settings.subscription_data()?;
+        let config = self.settings.engine_config(ConsumeType::Actively)?;
+        let (calls, owns_instance) = self.settings.connect().await?;
+        let settings = self.settings;
+        let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
         let (batches, arrivals) = mpsc::unbounded_channel();
         let engine = Engine::new(config, calls, offsets, Delivery::Poll { batches }, subscriptions);
         let interval = self.auto_commit_interval.max(AUTO_COMMIT_INTERVAL_MIN);
@@ -381,33 +264,5 @@ impl LitePullConsumerBuilder {
         };
         consumer.engine.start(None).await?;
         Ok(consumer)
-    }
-
-    fn engine_config(&self) -> EngineConfig {
-        let since = self.consume_timestamp.duration_since(SystemTime::UNIX_EPOCH);
-        EngineConfig {
-            message_model: self.message_model,
-            consume_type: ConsumeType::Actively,
-            consume_from_where: self.consume_from_where,
-            consume_timestamp: since.unwrap_or_default().as_millis() as i64,
-            strategy: Arc::clone(&self.allocate_strategy),
-            pull_batch_size: self.pull_batch_size as i32,
-            pull_batch_bytes_max: i32::MAX,
-            pull_interval: Duration::ZERO,
-            pull_suspend: Duration::from_secs(20),
-            flow_limits: FlowLimits {
-                messages: self.pull_threshold_for_queue,
-                bytes: u64::from(self.pull_threshold_size_for_queue_mib) << 20,
-                span: Some(self.consume_max_span.into()),
-            },
-            send_subscription: true,
-            consume_concurrency: 1,
-            consume_batch_max_size: 1,
-            max_reconsume_times: -1,
-            consume_timeout: Duration::from_secs(15 * 60),
-            suspend_current_queue_time: Duration::from_secs(1),
-            persist_interval: Duration::from_secs(5),
-            await_termination: Duration::from_secs(10),
-        }
     }
 }

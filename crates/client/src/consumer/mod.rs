@@ -14,6 +14,7 @@ pub(crate) mod pull_request;
 pub(crate) mod push;
 mod queue_lock;
 mod retry;
+mod settings;
 mod start_offset;
 #[cfg(test)]
 mod testing;

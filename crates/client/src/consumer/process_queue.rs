@@ -36,8 +36,29 @@ struct Cached {
 pub(crate) struct FlowLimits {
     pub(crate) messages: usize,
     pub(crate) bytes: u64,
+    /// What the queues of one topic share instead.
+    pub(crate) messages_of_topic: Option<usize>,
+    pub(crate) bytes_of_topic: Option<u64>,
     /// Between the smallest and the greatest offset: a message that hangs must not let the rest run away.
     pub(crate) span: Option<i64>,
+}
+
+impl FlowLimits {
+    pub(crate) fn is_shared(&self) -> bool {
+        self.messages_of_topic.is_some() || self.bytes_of_topic.is_some()
+    }
+
+    fn messages_of_queue(&self, queues_of_topic: usize) -> usize {
+        let shared = self.messages_of_topic.map(|of_topic| of_topic / queues_of_topic.max(1));
+        shared.map_or(self.messages, |share| share.max(1))
+    }
+
+    fn bytes_of_queue(&self, queues_of_topic: usize) -> u64 {
+        let shared = self
+            .bytes_of_topic
+            .map(|of_topic| of_topic / queues_of_topic.max(1) as u64);
+        shared.map_or(self.bytes, |share| share.max(1))
+    }
 }
 
 /// Which limit is exceeded.
@@ -133,11 +154,12 @@ impl ProcessQueue {
         }
     }
 
-    pub(crate) fn flow_control(&self, limits: &FlowLimits) -> Option<FlowControl> {
-        if self.len() > limits.messages {
+    /// `queues_of_topic` is how many queues share the limits of their topic.
+    pub(crate) fn flow_control(&self, limits: &FlowLimits, queues_of_topic: usize) -> Option<FlowControl> {
+        if self.len() > limits.messages_of_queue(queues_of_topic) {
             return Some(FlowControl::Messages);
         }
-        if self.bytes > limits.bytes {
+        if self.bytes > limits.bytes_of_queue(queues_of_topic) {
             return Some(FlowControl::Bytes);
         }
         limits
@@ -229,15 +251,28 @@ mod tests {
         let limits = FlowLimits {
             messages: 3,
             bytes: 100,
+            messages_of_topic: None,
+            bytes_of_topic: None,
             span: Some(50),
         };
-        assert_eq!(filled(&[1, 2, 51]).flow_control(&limits), None);
-        assert_eq!(filled(&[1, 2, 3, 4]).flow_control(&limits), Some(FlowControl::Messages));
-        assert_eq!(filled(&[1, 52]).flow_control(&limits), Some(FlowControl::Span));
-        let no_span = FlowLimits { span: None, ..limits };
-        assert_eq!(filled(&[1, 52]).flow_control(&no_span), None);
-        let few_bytes = FlowLimits { bytes: 0, ..limits };
-        assert_eq!(filled(&[1]).flow_control(&few_bytes), Some(FlowControl::Bytes));
+        let check = |offsets: &[i64], limits: FlowLimits| filled(offsets).flow_control(&limits, 4);
+        assert_eq!(check(&[1, 2, 51], limits), None);
+        assert_eq!(check(&[1, 2, 3, 4], limits), Some(FlowControl::Messages));
+        assert_eq!(check(&[1, 52], limits), Some(FlowControl::Span));
+        assert_eq!(check(&[1, 52], FlowLimits { span: None, ..limits }), None);
+        assert_eq!(check(&[1], FlowLimits { bytes: 0, ..limits }), Some(FlowControl::Bytes));
+        let topic = FlowLimits {
+            messages_of_topic: Some(8),
+            ..limits
+        };
+        assert_eq!(check(&[1, 2], topic), None);
+        assert_eq!(check(&[1, 2, 3], topic), Some(FlowControl::Messages));
+        let topic = FlowLimits {
+            bytes_of_topic: Some(44),
+            ..limits
+        };
+        assert_eq!(check(&[1], topic), None);
+        assert_eq!(check(&[1, 2], topic), Some(FlowControl::Bytes));
     }
 
     #[test]

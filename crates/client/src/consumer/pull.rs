@@ -1,7 +1,6 @@
 //! The pull consumer: the application asks for messages, queue by queue, and says how far it is.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,22 +9,20 @@ use oxmq_protocol::body::{
     ConsumeFromWhere, ConsumeType, ConsumerData, MASTER_ID, MessageModel, MessageQueue, SubscriptionData,
 };
 use oxmq_protocol::message::MessageExt;
-use oxmq_protocol::topic;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::broker_calls::BrokerCalls;
-use super::offset_file::OffsetFile;
 use super::offset_store::OffsetStore;
 use super::pull_request::{PullRequest, PullResult};
 use super::retry::max_reconsume_times_concurrent;
+use super::settings::{Settings, consumer_settings};
 use crate::clock::now_millis;
 use crate::error::ClientError;
-use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData};
+use crate::instance::{Answer, Member, MemberData};
 
 /// How long a blocking pull waits for a message.
 const SUSPEND: Duration = Duration::from_secs(20);
-const PERSIST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A consumer without a loop of its own. It takes part in no rebalancing: who pulls which queue is the application's
 /// affair.
@@ -54,19 +51,17 @@ pub struct PullConsumer {
 /// Settings of a pull consumer.
 #[derive(Clone)]
 pub struct PullConsumerBuilder {
-    group: String,
-    instance_config: InstanceConfig,
-    instance: Option<Instance>,
-    message_model: MessageModel,
-    max_reconsume_times: i32,
-    local_offset_store_dir: PathBuf,
+    settings: Settings,
 }
+
+consumer_settings!(PullConsumerBuilder: connection, offsets, retries);
 
 struct Shared {
     calls: BrokerCalls,
     offsets: OffsetStore,
     message_model: MessageModel,
     max_reconsume_times: i32,
+    persist_interval: Duration,
     /// Topics that were asked for, shown in heartbeats.
     topics: Mutex<BTreeSet<String>>,
     /// Queues whose offset was set here.
@@ -77,12 +72,7 @@ struct Shared {
 impl PullConsumer {
     pub fn builder(group: impl Into<String>) -> PullConsumerBuilder {
         PullConsumerBuilder {
-            group: group.into(),
-            instance_config: InstanceConfig::default(),
-            instance: None,
-            message_model: MessageModel::Clustering,
-            max_reconsume_times: -1,
-            local_offset_store_dir: OffsetFile::default_dir(),
+            settings: Settings::new(group.into()),
         }
     }
 
@@ -152,7 +142,7 @@ impl PullConsumer {
         }
     }
 
-    /// Everything below `queue_offset` is consumed. Saved every five seconds, by [`PullConsumer::commit`] and at the end.
+    /// Everything below `queue_offset` is consumed. Saved from time to time, by [`PullConsumer::commit`] and at the end.
     pub fn update_consume_offset(&self, queue: &MessageQueue, queue_offset: i64) {
         self.shared.offsets.set(queue, queue_offset);
         self.shared.progressed.lock().insert(queue.clone());
@@ -210,63 +200,14 @@ impl Drop for PullConsumer {
 }
 
 impl PullConsumerBuilder {
-    /// `host:9876`, several with `;` between them. Without it NAMESRV_ADDR counts.
-    #[must_use]
-    pub fn name_server(mut self, addrs: impl Into<String>) -> Self {
-        self.instance_config.name_server = addrs.into();
-        self
-    }
-
-    /// Everything about connections and identity. Overwrites what [`Self::name_server`] has set.
-    #[must_use]
-    pub fn instance_config(mut self, config: InstanceConfig) -> Self {
-        self.instance_config = config;
-        self
-    }
-
-    /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
-    #[must_use]
-    pub fn instance(mut self, instance: Instance) -> Self {
-        self.instance = Some(instance);
-        self
-    }
-
-    /// Clustering keeps offsets on the broker, broadcasting in a file.
-    #[must_use]
-    pub fn message_model(mut self, model: MessageModel) -> Self {
-        self.message_model = model;
-        self
-    }
-
-    /// Retries of messages that were sent back, before they go to the dead letters. -1: 16.
-    #[must_use]
-    pub fn max_reconsume_times(mut self, times: i32) -> Self {
-        self.max_reconsume_times = times;
-        self
-    }
-
-    /// Where a broadcasting consumer keeps its offsets; `~/.rocketmq_offsets` unless set.
-    #[must_use]
-    pub fn local_offset_store_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.local_offset_store_dir = dir.into();
-        self
-    }
-
-    pub async fn start(self) -> Result<PullConsumer, ClientError> {
-        topic::validate_group(&self.group)?;
-        let owns_instance = self.instance.is_none();
-        let instance = match self.instance {
-            Some(instance) => instance,
-            None => Instance::start(self.instance_config.for_model(self.message_model)).await?,
-        };
-        let calls = BrokerCalls {
-            instance,
-            group: self.group,
-        };
+    pub async fn start(mut self) -> Result<PullConsumer, ClientError> {
+        let (calls, owns_instance) = self.settings.connect().await?;
+        let settings = self.settings;
         let shared = Arc::new(Shared {
-            offsets: OffsetStore::open(&calls, self.message_model, &self.local_offset_store_dir)?,
-            message_model: self.message_model,
-            max_reconsume_times: self.max_reconsume_times,
+            offsets: OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?,
+            message_model: settings.message_model,
+            max_reconsume_times: settings.max_reconsume_times,
+            persist_interval: settings.persist_consumer_offset_interval,
             topics: Mutex::default(),
             progressed: Mutex::default(),
             stopped: watch::Sender::new(false),
@@ -298,7 +239,7 @@ impl Shared {
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => return,
-                () = tokio::time::sleep(PERSIST_INTERVAL) => {}
+                () = tokio::time::sleep(self.persist_interval) => {}
             }
             self.offsets.persist_all(&self.progressed()).await;
         }

@@ -65,13 +65,7 @@ impl Engine {
         if self.suspended.load(Ordering::Relaxed) || owned.is_paused() {
             return Next::PullAfter(DELAY_WHILE_SUSPENDED);
         }
-        if owned
-            .state
-            .lock()
-            .process
-            .flow_control(&self.config.flow_limits)
-            .is_some()
-        {
+        if self.is_full(owned) {
             return Next::PullWithRoom;
         }
         if self.holds_locks() && !owned.is_locked() {
@@ -81,6 +75,16 @@ impl Engine {
             Ok(result) => self.handle_result(owned, cursor, result),
             Err(error) => self.handle_error(owned, &error),
         }
+    }
+
+    fn is_full(&self, owned: &OwnedQueue) -> bool {
+        let limits = &self.config.flow_limits;
+        let queues_of_topic = match limits.is_shared() {
+            true => self.queues.lock().count_of_topic(&owned.queue.topic),
+            false => 1,
+        };
+        let process = &owned.state.lock().process;
+        process.flow_control(limits, queues_of_topic).is_some()
     }
 
     async fn pull(&self, owned: &OwnedQueue, cursor: &Cursor) -> Result<PullResult, ClientError> {

@@ -128,6 +128,10 @@ impl QueueTable {
         names.cloned().collect()
     }
 
+    pub(crate) fn count_of_topic(&self, topic: &str) -> usize {
+        self.owned.keys().filter(|queue| queue.topic == topic).count()
+    }
+
     /// Takes a queue out. It is leaving until [`QueueTable::left`].
     pub(crate) fn leave(&mut self, queue: &MessageQueue) -> Option<Arc<OwnedQueue>> {
         let owned = self.owned.remove(queue)?;
