@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::snippets;
+
 /// Format, lints with warnings denied, and the dependency policy.
 pub(crate) fn check() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
@@ -18,12 +20,14 @@ pub(crate) fn check() -> Result<()> {
         "warnings",
     ])?;
     cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
+    snippets::check()?;
     deny()
 }
 
 /// Formats the code and rewrites the generated documents.
 pub(crate) fn fix() -> Result<()> {
     cargo(&["fmt", "--all"])?;
+    snippets::fix()?;
     run(Command::new("cargo")
         .args(["test", "--quiet", "--workspace", "documents_are_current"])
         .env("OXMQ_UPDATE", "1"))

@@ -7,6 +7,7 @@ mod check;
 mod crash;
 mod interop;
 mod servers;
+mod snippets;
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);

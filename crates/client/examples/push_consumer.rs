@@ -3,6 +3,7 @@
 //! `cargo run -p oxmq-client --example push_consumer -- 127.0.0.1:9876 TopicTest [group] ['tagA || tagB']`
 
 use oxmq_client::{ConsumeFromWhere, ConsumeStatus, PushConsumer};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,8 +33,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
 
+    let mut interrupted = signal(SignalKind::interrupt())?;
     println!("{} is waiting for messages, Ctrl-C ends it", consumer.client_id());
-    tokio::signal::ctrl_c().await?;
+    interrupted.recv().await;
     consumer.shutdown().await;
     Ok(())
 }
