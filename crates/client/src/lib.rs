@@ -21,7 +21,10 @@ pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};
 pub use error::ClientError;
 pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
-pub use oxmq_protocol::allocate::{AllocateAveragely, AllocateAveragelyByCircle, AllocateStrategy};
+pub use oxmq_protocol::allocate::{
+    AllocateAveragely, AllocateAveragelyByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
+    AllocateMachineRoomNearby, AllocateStrategy, MachineRoomResolver,
+};
 pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue};
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{MessageError, Producer, ProducerBuilder, SendError, SendResult, SendStatus};

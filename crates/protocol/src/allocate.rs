@@ -1,12 +1,18 @@
 //! Which of a topic's queues a member of a group takes (spec: protocol.md §8.5). Every member computes this alone, or the
 //! broker does it for all; whoever does, all must see the same lists in the same order and use the same strategy.
 
+mod consistent_hash;
+mod machine_room;
+
 use crate::body::MessageQueue;
+
+pub use consistent_hash::AllocateConsistentHash;
+pub use machine_room::{AllocateByMachineRoom, AllocateMachineRoomNearby, MachineRoomResolver};
 
 /// Deals queues to members. Both lists are sorted; members are client ids.
 pub trait AllocateStrategy: Send + Sync + 'static {
     /// All members of a group should show the same name.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// The share of the member at `index`, which is within `members`.
     fn allocate(&self, queues: &[MessageQueue], members: &[String], index: usize) -> Vec<MessageQueue>;
@@ -17,7 +23,7 @@ pub trait AllocateStrategy: Send + Sync + 'static {
 pub struct AllocateAveragely;
 
 impl AllocateStrategy for AllocateAveragely {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "AVG"
     }
 
@@ -35,12 +41,30 @@ impl AllocateStrategy for AllocateAveragely {
 pub struct AllocateAveragelyByCircle;
 
 impl AllocateStrategy for AllocateAveragelyByCircle {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "AVG_BY_CIRCLE"
     }
 
     fn allocate(&self, queues: &[MessageQueue], members: &[String], index: usize) -> Vec<MessageQueue> {
         queues.iter().skip(index).step_by(members.len()).cloned().collect()
+    }
+}
+
+/// These queues and no others, whoever else is in the group.
+#[derive(Debug, Clone, Default)]
+pub struct AllocateByConfig {
+    pub message_queues: Vec<MessageQueue>,
+}
+
+impl AllocateStrategy for AllocateByConfig {
+    fn name(&self) -> &str {
+        "CONFIG"
+    }
+
+    /// Without queues of other topics: each topic is dealt by itself.
+    fn allocate(&self, queues: &[MessageQueue], _: &[String], _: usize) -> Vec<MessageQueue> {
+        let is_of_topic = |own: &&MessageQueue| queues.iter().any(|queue| queue.topic == own.topic);
+        self.message_queues.iter().filter(is_of_topic).cloned().collect()
     }
 }
 
