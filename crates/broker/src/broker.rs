@@ -32,6 +32,7 @@ use crate::mailbox::{Mailboxes, WORKERS_MAX};
 use crate::queue_locks::QueueLocks;
 use crate::read_threads::ReadQueue;
 use crate::registration::Registration;
+use crate::reply_pushes::ReplyPushes;
 use crate::schedule::{self, Schedule};
 use crate::stats::Stats;
 use crate::topics::Topics;
@@ -62,6 +63,7 @@ pub struct Broker {
     pub(crate) stamp: Vec<u8>,
     pub(crate) delay_level_max: u8,
     pub(crate) registration: Registration,
+    pub(crate) reply_pushes: ReplyPushes,
     /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
     pub(crate) internal_batch: Mutex<AppendBatch>,
     mailboxes: Arc<Mailboxes>,
@@ -176,6 +178,7 @@ impl Broker {
             stamp: stamp(&config),
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
             registration: Registration::default(),
+            reply_pushes: ReplyPushes::default(),
             internal_batch: Mutex::default(),
             mailboxes,
             unique_ids: unique_ids(store_host.ip()),

@@ -40,6 +40,8 @@ pub struct GroupNotice<H> {
 /// Producers by group.
 pub struct Producers<H> {
     groups: RwLock<HashMap<String, HashMap<u64, Client<H>>>>,
+    /// By client id, whatever its groups: the connection that registered last. Locked while `groups` is.
+    by_client_id: RwLock<HashMap<String, Client<H>>>,
 }
 
 /// Consumers by group, with what each group subscribes to.
@@ -73,6 +75,7 @@ impl<H> Default for Producers<H> {
     fn default() -> Self {
         Producers {
             groups: RwLock::default(),
+            by_client_id: RwLock::default(),
         }
     }
 }
@@ -89,7 +92,15 @@ impl<H> Default for Consumers<H> {
 impl<H: Clone> Producers<H> {
     pub fn register(&self, group: &str, client: Client<H>) {
         let mut groups = self.groups.write();
+        self.by_client_id
+            .write()
+            .insert(client.client_id.clone(), client.clone());
         groups.entry_ref(group).or_default().insert(client.connection, client);
+    }
+
+    /// The producer with this client id.
+    pub fn find(&self, client_id: &str) -> Option<Client<H>> {
+        self.by_client_id.read().get(client_id).cloned()
     }
 
     pub fn is_known(&self, group: &str) -> bool {
@@ -104,9 +115,14 @@ impl<H: Clone> Producers<H> {
                 groups.remove(group);
             }
         }
+        self.forget_absent(&groups);
     }
 
     pub fn on_close(&self, connection: u64) {
+        let is_member = |clients: &HashMap<u64, Client<H>>| clients.contains_key(&connection);
+        if !self.groups.read().values().any(is_member) {
+            return;
+        }
         self.retain(|client| client.connection != connection);
     }
 
@@ -139,10 +155,18 @@ impl<H: Clone> Producers<H> {
     }
 
     fn retain(&self, mut keep: impl FnMut(&Client<H>) -> bool) {
-        self.groups.write().retain(|_, clients| {
+        let mut groups = self.groups.write();
+        groups.retain(|_, clients| {
             clients.retain(|_, client| keep(client));
             !clients.is_empty()
         });
+        self.forget_absent(&groups);
+    }
+
+    /// Client ids whose connection is in no group any more are not found either.
+    fn forget_absent(&self, groups: &HashMap<String, HashMap<u64, Client<H>>>) {
+        let is_present = |client: &Client<H>| groups.values().any(|clients| clients.contains_key(&client.connection));
+        self.by_client_id.write().retain(|_, client| is_present(client));
     }
 }
 
@@ -404,6 +428,31 @@ mod tests {
         assert!(consumers.on_close(1).is_empty());
         assert!(consumers.on_close(2).is_empty());
         assert!(consumers.group_info("g").is_none());
+    }
+
+    #[test]
+    fn a_producer_is_found_by_its_id_as_long_as_it_is_in_a_group() {
+        let producers = Producers::default();
+        producers.register("a", client(1, 0));
+        producers.register("b", client(1, 0));
+        producers.unregister("a", 1);
+        assert_eq!(producers.find("client-1").unwrap().handle, 1);
+        producers.unregister("b", 1);
+        assert!(producers.find("client-1").is_none());
+
+        let again = Client {
+            client_id: "client-1".into(),
+            ..client(2, 0)
+        };
+        producers.register("a", client(1, 0));
+        producers.register("a", again);
+        assert_eq!(producers.find("client-1").unwrap().handle, 2, "the last connection");
+        producers.on_close(2);
+        assert!(producers.find("client-1").is_none());
+        producers.register("a", client(1, 0));
+        assert_eq!(producers.find("client-1").unwrap().handle, 1, "its next heartbeat");
+        assert!(producers.expire(CLIENT_EXPIRED_MS + 1).contains(&1));
+        assert!(producers.find("client-1").is_none());
     }
 
     #[test]

@@ -88,6 +88,10 @@ settings! {
         region_id: String = "regionId" => "DefaultRegion".into();
         /// Tell clients to send message traces.
         trace_on: bool = "traceOn" => true;
+        /// Store reply messages as well as passing them on to whoever waits for them.
+        store_reply_message_enable: bool = "storeReplyMessageEnable" => true, live();
+        /// Reply messages that may be under way to their requesters at once.
+        reply_thread_pool_queue_capacity: usize = "replyThreadPoolQueueCapacity" => 10_000, unit("messages"), range(1..=1_000_000), live();
         /// Largest body of a message.
         max_message_size: usize = "maxMessageSize" => 4_194_304, unit("bytes"), range(10..=16_000_000), live(), important();
 
@@ -251,8 +255,7 @@ settings! {
         "putMessageTimeout", "putMsgIndexHightWater", "putThreadPoolQueueCapacity", "queryMessageThreadPoolNums",
         "queryThreadPoolQueueCapacity", "readOnlyCommitLogStorePaths", "readUnCommitted",
         "realTimePersistRocksDBConfig", "recallMessageEnable", "recheckReputOffsetFromCq", "recoverConcurrently",
-        "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition",
-        "replyThreadPoolQueueCapacity", "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval",
+        "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition", "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval",
         "reviveMaxSlow", "reviveScanTime", "rocketmqHome", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
         "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "sampleCountThreshold", "sampleSteps",
         "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "searchBcqByCacheEnable",
@@ -262,8 +265,7 @@ settings! {
         "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
         "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline", "skipWhenCKRePutReachMaxTimes",
         "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
-        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile",
-        "storeReplyMessageEnable", "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod",
+        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod",
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
         "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs",
         "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess",

@@ -20,6 +20,7 @@ pub mod queue_locks;
 mod read_threads;
 mod registration;
 mod reply;
+mod reply_pushes;
 mod response;
 pub mod schedule;
 mod send;

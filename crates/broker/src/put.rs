@@ -189,6 +189,15 @@ pub enum PutError {
 impl Broker {
     /// Stores a message of the broker's own. Topic and queue must exist.
     pub fn put_internal(&self, message: &InternalMessage<'_>) -> Result<Stored, PutError> {
+        self.put_internal_in(&mut self.internal_batch.lock(), message)
+    }
+
+    /// The same for workers, which do not wait for the batch that other threads share.
+    pub(crate) fn put_internal_in(
+        &self,
+        batch: &mut AppendBatch,
+        message: &InternalMessage<'_>,
+    ) -> Result<Stored, PutError> {
         let delay = self.delay(message.delay_level);
         let (topic, queue_id) = match delay {
             Some(delay) => (oxmq_protocol::topic::SCHEDULE_TOPIC, delay.queue_id()),
@@ -214,16 +223,15 @@ impl Broker {
             body: message.body,
         };
         let queue = self.store.queue_or_create(topic, queue_id);
-        let mut batch = self.internal_batch.lock();
         batch.clear();
-        stage(&mut batch, queue, &fields, tags_code, 1, |out| match delay {
+        stage(batch, queue, &fields, tags_code, 1, |out| match delay {
             Some(delay) => {
                 copy_properties(out, message.properties, is_of_delay);
                 delay.write(out, message.topic, message.queue_id);
             }
             None => out.extend_from_slice(message.properties),
         })?;
-        self.store.append(&mut batch)?;
+        self.store.append(batch)?;
         let entry = &batch.entries[0];
         Ok(Stored {
             queue_offset: entry.queue_offset,

@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use oxmq_protocol::frame::FRAME_PREFIX_BYTES;
 use oxmq_protocol::header::frame_prefix;
 use oxmq_protocol::message_id::OffsetMessageId;
+use oxmq_protocol::requests::SendMessageReply;
 use oxmq_protocol::version::{CURRENT_VERSION, Language};
 use oxmq_protocol::{RemotingCommand, SerializeType, response_code};
 use oxmq_remoting::ReplyTo;
@@ -127,12 +128,34 @@ impl Replies {
         }
     }
 
+    /// The answer to a reply message: whether it arrived, and where it was stored.
+    pub(crate) fn reply_message(
+        &self,
+        opaque: i32,
+        pushed: Result<(), Refusal>,
+        fields: Option<&SendMessageReply>,
+    ) -> RemotingCommand {
+        let mut command = match pushed {
+            Ok(()) => RemotingCommand::response(opaque, response_code::SUCCESS, None),
+            Err(refusal) => refusal.into_command(opaque),
+        };
+        if let Some(fields) = fields {
+            command = command.with_fields(fields);
+        }
+        self.mark(&mut command);
+        command
+    }
+
     /// The answer to a send that was refused. It names region and trace switch like every answer to a send.
     pub(crate) fn refused_send(&self, opaque: i32, refusal: Refusal) -> RemotingCommand {
         let mut command = refusal.into_command(opaque);
+        self.mark(&mut command);
+        command
+    }
+
+    fn mark(&self, command: &mut RemotingCommand) {
         command.header.ext_fields.set("TRACE_ON", self.trace_on);
         command.header.ext_fields.set("MSG_REGION", self.region.as_str());
-        command
     }
 }
 

@@ -209,28 +209,15 @@ impl SendStage {
         producer: Producer,
     ) -> Result<(Rc<TopicState>, Staged), SendError> {
         let config = &*broker.config();
-        accepts_sends(config.start_accept_send_request_timestamp, broker)?;
-        let topic = match topics.get(broker, request.topic) {
-            Some(topic) => topic,
-            None => {
-                let topic = create_topic(broker, topics, config, request)?;
-                self.has_new_topic = true;
-                topic
-            }
-        };
-        if topic.config.order && !perm::is_writeable(config.broker_permission) {
-            let ip = config.broker_ip1.clone();
-            return Err(SendError::BrokerNotWriteable { ip });
-        }
-        if topic.is_closed_to_clients {
-            return Err(SendError::TopicClosed(topic.name().to_owned()));
-        }
+        let admitted = admit(broker, topics, config, request, producer.addr)?;
+        self.has_new_topic |= admitted.is_new_topic;
+        let topic = admitted.topic;
         let put = Put {
             broker,
             topics,
             config,
             topic: &topic,
-            queue_id: queue_of(&topic, request.queue_id, producer.addr)?,
+            queue_id: admitted.queue_id,
             sys_flag: match topic.config.topic_filter_type {
                 TopicFilterType::MultiTag => request.sys_flag | sys_flag::MULTI_TAGS,
                 TopicFilterType::SingleTag => request.sys_flag,
@@ -250,6 +237,42 @@ impl SendStage {
         self.keys.extend_from_slice(key);
         start..self.keys.len()
     }
+}
+
+/// The topic and queue of a send that passes the checks that do not depend on what it carries.
+pub(crate) struct Admitted {
+    pub(crate) topic: Rc<TopicState>,
+    pub(crate) queue_id: i32,
+    /// The topic has come into being.
+    pub(crate) is_new_topic: bool,
+}
+
+pub(crate) fn admit(
+    broker: &Broker,
+    topics: &TopicCache,
+    config: &BrokerConfig,
+    request: &SendRequest<'_>,
+    producer: SocketAddr,
+) -> Result<Admitted, SendError> {
+    accepts_sends(config.start_accept_send_request_timestamp, broker)?;
+    let known = topics.get(broker, request.topic);
+    let is_new_topic = known.is_none();
+    let topic = match known {
+        Some(topic) => topic,
+        None => create_topic(broker, topics, config, request)?,
+    };
+    if topic.config.order && !perm::is_writeable(config.broker_permission) {
+        let ip = config.broker_ip1.clone();
+        return Err(SendError::BrokerNotWriteable { ip });
+    }
+    if topic.is_closed_to_clients {
+        return Err(SendError::TopicClosed(topic.name().to_owned()));
+    }
+    Ok(Admitted {
+        queue_id: queue_of(&topic, request.queue_id, producer)?,
+        topic,
+        is_new_topic,
+    })
 }
 
 fn accepts_sends(from_ms: i64, broker: &Broker) -> Result<(), SendError> {

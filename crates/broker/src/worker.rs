@@ -7,6 +7,7 @@
 
 mod commands;
 mod pulls;
+mod reply_messages;
 mod sends;
 
 use std::cell::{Cell, RefCell};

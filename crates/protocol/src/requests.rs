@@ -132,6 +132,9 @@ requests! {
     SendBatchMessage = 320: SendMessageHeaderV2 => SendMessageReply;
     QueryConsumeQueue = 321: QueryConsumeQueueHeader => ();
     QueryDataVersion = 322: BrokerHeader => QueryDataVersionReply;
+    SendReplyMessage = 324: SendMessageHeader => SendMessageReply;
+    SendReplyMessageV2 = 325: SendMessageHeaderV2 => SendMessageReply;
+    PushReplyMessageToClient = 326: PushReplyHeader => ();
     AddWritePermOfBroker = 327: BrokerNameHeader => AddWritePermReply;
     GetAllProducerInfo = 328: () => ();
     DeleteExpiredCommitLog = 329: () => ();
@@ -144,6 +147,27 @@ requests! {
     GetBrokerMemberGroup = 901: BrokerMemberGroupHeader => ();
     BrokerHeartbeat = 904: BrokerHeartbeatHeader => ();
     NotifyMinBrokerIdChange = 905: NotifyMinBrokerIdHeader => ();
+}
+
+impl From<SendMessageHeaderV2> for SendMessageHeader {
+    fn from(short: SendMessageHeaderV2) -> SendMessageHeader {
+        SendMessageHeader {
+            producer_group: short.producer_group,
+            topic: short.topic,
+            default_topic: short.default_topic,
+            default_topic_queue_nums: short.default_topic_queue_nums,
+            queue_id: short.queue_id,
+            sys_flag: short.sys_flag,
+            born_timestamp: short.born_timestamp,
+            flag: short.flag,
+            properties: short.properties,
+            reconsume_times: short.reconsume_times,
+            unit_mode: short.unit_mode,
+            batch: short.batch,
+            max_reconsume_times: short.max_reconsume_times,
+            broker_name: short.broker_name,
+        }
+    }
 }
 
 field_set! {
@@ -181,6 +205,24 @@ field_set! {
         max_reconsume_times: Option<i32> = "l",
         batch: bool = "m",
         broker_name: Option<String> = "n",
+    }
+
+    /// 326: the reply message as the broker passes it on to whoever asked.
+    pub struct PushReplyHeader {
+        producer_group: String = "producerGroup",
+        topic: String = "topic",
+        default_topic: String = "defaultTopic",
+        default_topic_queue_nums: i32 = "defaultTopicQueueNums",
+        queue_id: i32 = "queueId",
+        sys_flag: i32 = "sysFlag",
+        born_timestamp: i64 = "bornTimestamp",
+        flag: i32 = "flag",
+        properties: Option<String> = "properties",
+        reconsume_times: Option<i32> = "reconsumeTimes",
+        unit_mode: bool = "unitMode",
+        born_host: String = "bornHost",
+        store_host: String = "storeHost",
+        store_timestamp: i64 = "storeTimestamp",
     }
 
     pub struct SendMessageReply {

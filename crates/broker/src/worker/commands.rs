@@ -46,6 +46,14 @@ impl Worker {
                     Err(error) => self.refuse_pull(connection, to, &error.into()),
                 }
             }
+            Some(RequestCode::SendReplyMessage) => match SendMessageHeader::read(&command.header.ext_fields) {
+                Ok(header) => self.reply_message(connection, to, header, command.body),
+                Err(error) => self.refuse_send(connection, to, &error.into()),
+            },
+            Some(RequestCode::SendReplyMessageV2) => match SendMessageHeaderV2::read(&command.header.ext_fields) {
+                Ok(header) => self.reply_message(connection, to, header.into(), command.body),
+                Err(error) => self.refuse_send(connection, to, &error.into()),
+            },
             Some(code) => self.handle(connection, to, code, command),
         }
         Ok(())

@@ -12,6 +12,7 @@ mod node;
 mod offsets;
 mod pulls;
 mod registration;
+mod reply_messages;
 mod send_back;
 mod sends;
 mod shell;
