@@ -1,7 +1,7 @@
 //! What can go wrong in a client.
 
 use oxmq_protocol::FieldError;
-use oxmq_protocol::body::ExpressionError;
+use oxmq_protocol::body::{ExpressionError, MessageQueue};
 use oxmq_protocol::json::JsonError;
 use oxmq_protocol::message::DecodeError;
 use oxmq_protocol::topic::NameError;
@@ -34,6 +34,8 @@ pub enum ClientError {
     Messages(#[from] DecodeError),
     #[error("offsets cannot be kept in {path}: {source}")]
     OffsetFile { path: String, source: std::io::Error },
+    #[error("{queue} belongs to another member of the group now")]
+    QueueLost { queue: MessageQueue },
     #[error("the client is shut down")]
     ShutDown,
 }

@@ -225,7 +225,7 @@ impl LitePullConsumer {
 
 impl Drop for LitePullConsumer {
     fn drop(&mut self) {
-        self.engine.stop_now();
+        self.engine.abandon();
     }
 }
 

@@ -16,5 +16,6 @@ mod queue_lock;
 mod retry;
 mod settings;
 mod start_offset;
+pub(crate) mod stream;
 #[cfg(test)]
 mod testing;

@@ -13,12 +13,15 @@ use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messa
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
 use super::settings::{Settings, check_range, consumer_settings};
+use super::stream::MessageStream;
 use crate::clock::now_millis;
 use crate::error::ClientError;
 
 /// Bounds that Java checks as well.
 const CONSUME_BATCH_MAX: usize = 1024;
 const CONSUME_CONCURRENCY_MAX: usize = 1000;
+/// Messages of a stream for which a shutdown waits: more than the thresholds let in.
+const STREAMED_MAX: usize = 1 << 24;
 const SUSPEND_TIME_MIN: Duration = Duration::from_millis(10);
 const SUSPEND_TIME_MAX: Duration = Duration::from_secs(30);
 const PULL_BATCH_BYTES_MAX: i32 = 256 * 1024;
@@ -126,7 +129,7 @@ impl PushConsumer {
 
 impl Drop for PushConsumer {
     fn drop(&mut self) {
-        self.engine.stop_now();
+        self.engine.abandon();
     }
 }
 
@@ -209,32 +212,53 @@ impl PushConsumerBuilder {
         self
     }
 
-    /// Joins the group. Messages come as soon as queues are assigned.
+    /// Joins the group. Messages come to the listener as soon as queues are assigned.
     pub async fn start(mut self) -> Result<PushConsumer, ClientError> {
-        let settings = &self.settings;
-        let subscriptions = settings.subscription_data()?;
-        if subscriptions.is_empty() {
-            return Err(ClientError::Config("a push consumer needs a subscription".to_owned()));
-        }
-        let subscriptions = with_retry_topic(subscriptions, &settings.group, settings.message_model);
-        let config = self.engine_config()?;
-        let Some(listener) = self.listener else {
-            return Err(ClientError::Config("a push consumer needs a listener".to_owned()));
-        };
-        let (calls, owns_instance) = self.settings.connect().await?;
-        let settings = &self.settings;
-        let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
-        let (delivery, arrivals) = match listener {
-            ChosenListener::Orderly(listener) => (Delivery::Orderly { listener }, None),
-            ChosenListener::Concurrent(listener) => {
+        let (delivery, arrivals) = match self.listener.clone() {
+            None => return Err(ClientError::Config("a push consumer needs a listener".to_owned())),
+            Some(ChosenListener::Orderly(listener)) => (Delivery::Orderly { listener }, None),
+            Some(ChosenListener::Concurrent(listener)) => {
                 let (batches, arrivals) = mpsc::unbounded_channel();
                 (Delivery::Concurrent { listener, batches }, Some(arrivals))
             }
         };
-        let engine = Engine::new(config, calls, offsets, delivery, subscriptions);
+        let (engine, owns_instance) = self.engine(delivery).await?;
         let consumer = PushConsumer { engine, owns_instance };
         consumer.engine.start(arrivals).await?;
         Ok(consumer)
+    }
+
+    /// Joins the group and hands the messages out one by one instead of calling a listener. How many are handled at a
+    /// time is up to the application.
+    pub async fn stream(mut self) -> Result<MessageStream, ClientError> {
+        if self.listener.is_some() {
+            return Err(ClientError::Config(
+                "a stream takes the place of the listener".to_owned(),
+            ));
+        }
+        self.consume_message_batch_max_size = 1;
+        let (batches, arrivals) = mpsc::unbounded_channel();
+        let (engine, owns_instance) = self.engine(Delivery::Stream { batches }).await?;
+        let stream = MessageStream::new(engine, arrivals, owns_instance);
+        stream.start().await?;
+        Ok(stream)
+    }
+
+    async fn engine(&mut self, delivery: Delivery) -> Result<(Arc<Engine>, bool), ClientError> {
+        let subscriptions = self.settings.subscription_data()?;
+        if subscriptions.is_empty() {
+            return Err(ClientError::Config("a push consumer needs a subscription".to_owned()));
+        }
+        let mut config = self.engine_config()?;
+        if matches!(delivery, Delivery::Stream { .. }) {
+            config.consume_concurrency = STREAMED_MAX;
+        }
+        let (calls, owns_instance) = self.settings.connect().await?;
+        let settings = &self.settings;
+        let subscriptions = with_retry_topic(subscriptions, &settings.group, settings.message_model);
+        let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
+        let engine = Engine::new(config, calls, offsets, delivery, subscriptions);
+        Ok((engine, owns_instance))
     }
 
     fn engine_config(&self) -> Result<EngineConfig, ClientError> {

@@ -10,3 +10,4 @@ mod pull_consumer;
 mod push_consumer;
 mod scripted;
 mod servers;
+mod stream;

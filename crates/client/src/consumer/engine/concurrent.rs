@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::{Delivery, Engine, OwnedQueue};
 use crate::consumer::listener::{self, ConsumeStatus, Messages};
 use crate::consumer::retry::{max_reconsume_times_concurrent, retry_message};
+use crate::error::ClientError;
 
 /// A message that could neither be consumed nor sent back is tried again here after so long.
 const LOCAL_RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -43,19 +44,34 @@ impl Engine {
         let Batch { owned, messages } = batch;
         owned.state.lock().process.mark_started(&messages, Instant::now());
         let consumed = listener::run(listener, messages.clone()).await;
-        if owned.is_dropped() {
-            // Someone else has the queue and gets these messages again.
-            return;
-        }
         let status = consumed.unwrap_or_else(|| {
             warn!(queue = %owned.queue, "the listener panicked");
             ConsumeStatus::ReconsumeLater
         });
+        if let Err(error) = self.settle(&owned, &messages, status).await {
+            debug!(queue = %owned.queue, %error, "what a listener has done does not count");
+        }
+    }
+
+    /// Does what the application says of messages: takes them out, or lets them come again. An error says that they come
+    /// again whatever it has said.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        owned: &Arc<OwnedQueue>,
+        messages: &Messages,
+        status: ConsumeStatus,
+    ) -> Result<(), ClientError> {
+        if owned.is_dropped() {
+            // Someone else has the queue and gets these messages again.
+            return Err(ClientError::QueueLost {
+                queue: owned.queue.clone(),
+            });
+        }
         let done_count = status.done(messages.len());
         let (mut done, failed) = (messages[..done_count].to_vec(), &messages[done_count..]);
         for message in failed {
             if self.is_clustering() && !self.send_back(message, status.delay_level()).await {
-                self.retry_here(&owned, message);
+                self.retry_here(owned, message);
             } else {
                 done.push(Arc::clone(message));
             }
@@ -63,7 +79,8 @@ impl Engine {
         if !self.is_clustering() && !failed.is_empty() {
             warn!(queue = %owned.queue, count = failed.len(), "messages not consumed, broadcasting does not repeat them");
         }
-        self.finish(&owned, &done);
+        self.finish(owned, &done);
+        Ok(())
     }
 
     /// Gives a message to the broker for later: the broker that has it, else any broker of the retry topic.
@@ -89,7 +106,7 @@ impl Engine {
         let (engine, owned) = (Arc::clone(self), Arc::clone(owned));
         self.spawn(async move {
             owned.sleep(LOCAL_RETRY_DELAY).await;
-            if let Delivery::Concurrent { batches, .. } = &engine.delivery {
+            if let Delivery::Concurrent { batches, .. } | Delivery::Stream { batches } = &engine.delivery {
                 let messages = vec![again];
                 // Without a receiver the consumer has stopped.
                 let _ = batches.send(Batch { owned, messages });

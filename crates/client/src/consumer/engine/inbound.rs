@@ -125,7 +125,9 @@ impl Engine {
                 Some(ConsumeOrderlyStatus::SuspendCurrentQueueAMoment) => ConsumeResult::Later,
                 None => ConsumeResult::ThrowException,
             },
-            Delivery::Poll { .. } => return Err(ClientError::Config("this consumer has no listener".to_owned())),
+            Delivery::Stream { .. } | Delivery::Poll { .. } => {
+                return Err(ClientError::Config("this consumer has no listener".to_owned()));
+            }
         };
         Ok(json::to_vec(&ConsumeMessageDirectlyResult {
             auto_commit: true,

@@ -21,7 +21,7 @@ use oxmq_protocol::allocate::AllocateStrategy;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::{RemotingCommand, topic};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -70,6 +70,10 @@ pub(crate) enum Delivery {
     },
     Orderly {
         listener: Listener<ConsumeOrderlyStatus>,
+    },
+    /// The application takes one after the other and settles each.
+    Stream {
+        batches: mpsc::UnboundedSender<Batch>,
     },
     /// The application asks for them.
     Poll {
@@ -145,6 +149,8 @@ impl Engine {
         }
         if let Some(arrivals) = arrivals {
             self.spawn(Arc::clone(self).dispatch(arrivals));
+        }
+        if matches!(self.delivery, Delivery::Concurrent { .. } | Delivery::Stream { .. }) {
             self.spawn(Arc::clone(self).keep_expiring());
         }
         info!(
@@ -179,8 +185,20 @@ impl Engine {
         info!(group = self.calls.group, "consumer stopped");
     }
 
-    /// Lets all tasks end without waiting for anything.
-    pub(crate) fn stop_now(&self) {
+    /// One that a shutdown waits for, as long as there is one.
+    pub(crate) fn try_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+
+    /// Lets all tasks end without waiting for anything. What listeners still do does not count.
+    pub(crate) fn abandon(&self) {
+        self.stop_now();
+        for owned in self.queues.lock().all() {
+            owned.drop_now();
+        }
+    }
+
+    fn stop_now(&self) {
         self.stopped.send_replace(true);
     }
 
@@ -310,7 +328,7 @@ impl Engine {
     fn deliver(&self, owned: &Arc<OwnedQueue>, messages: Messages) {
         owned.state.lock().process.put(&messages);
         match &self.delivery {
-            Delivery::Concurrent { batches, .. } => {
+            Delivery::Concurrent { batches, .. } | Delivery::Stream { batches } => {
                 for batch in messages.chunks(self.config.consume_batch_max_size) {
                     let batch = Batch {
                         owned: Arc::clone(owned),
