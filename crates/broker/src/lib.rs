@@ -9,6 +9,7 @@ pub mod clients;
 pub mod config;
 mod config_file;
 pub mod consumer_offsets;
+mod filter;
 mod flush_queue;
 pub mod groups;
 pub mod handlers;

@@ -13,10 +13,10 @@ use oxmq_protocol::sys_flag::pull as flag;
 use oxmq_protocol::{FieldError, perm, response_code as code};
 use oxmq_remoting::ReplyTo;
 use oxmq_store::{ConsumeQueue, GetLimits, GetMessages, GetStatus};
-use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::broker::Broker;
+use crate::filter::Filter;
 use crate::stats::GroupStats;
 use crate::topic_cache::{TopicCache, TopicState};
 
@@ -87,13 +87,6 @@ pub(crate) struct PullRequest<'a> {
     pub(crate) subscription: Option<Cow<'a, str>>,
     pub(crate) sub_version: i64,
     pub(crate) expression_type: Option<Cow<'a, str>>,
-}
-
-/// Which messages a pull wants, by the tags code of their entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Filter {
-    All,
-    Codes(SmallVec<[i32; 4]>),
 }
 
 /// A pull that passed all checks.
@@ -253,7 +246,7 @@ impl<'a> PullRequest<'a> {
             return Err(PullError::SubscriptionOld);
         }
         check_type(&subscription.expression_type)?;
-        Ok(Filter::of(&subscription))
+        Ok(Filter::of_tags(&subscription))
     }
 
     fn own_filter(&self) -> Result<Filter, PullError> {
@@ -263,7 +256,7 @@ impl<'a> PullRequest<'a> {
             Some(expression) => {
                 let parsed = SubscriptionData::parse(&self.topic, expression, self.sub_version);
                 parsed
-                    .map(|subscription| Filter::of(&subscription))
+                    .map(|subscription| Filter::of_tags(&subscription))
                     .map_err(|_| PullError::Subscription)
             }
         }
@@ -303,26 +296,6 @@ fn check_type(expression_type: &str) -> Result<(), PullError> {
     match expression_type {
         "" | EXPRESSION_TYPE_TAG => Ok(()),
         other => Err(PullError::ExpressionType(other.to_owned())),
-    }
-}
-
-impl Filter {
-    fn of(subscription: &SubscriptionData) -> Filter {
-        match subscription.takes_all() {
-            true => Filter::All,
-            false => Filter::Codes(subscription.code_set.iter().copied().collect()),
-        }
-    }
-
-    pub(crate) fn is_all(&self) -> bool {
-        *self == Filter::All
-    }
-
-    pub(crate) fn accepts(&self, tags_code: i64) -> bool {
-        match self {
-            Filter::All => true,
-            Filter::Codes(codes) => codes.iter().any(|code| i64::from(*code) == tags_code),
-        }
     }
 }
 
@@ -401,14 +374,5 @@ mod tests {
         ] {
             assert_eq!(code_of(status, queue_offset), wanted, "{status:?} from {queue_offset}");
         }
-    }
-
-    #[test]
-    fn tags_are_matched_by_their_codes() {
-        let subscription = SubscriptionData::parse("t", "vip || eu", 1).unwrap();
-        let filter = Filter::of(&subscription);
-        assert!(filter.accepts(116_765) && filter.accepts(3248));
-        assert!(!filter.accepts(0) && !filter.accepts(116_765 + (1 << 32)));
-        assert!(Filter::of(&SubscriptionData::parse("t", "*", 1).unwrap()).accepts(7));
     }
 }

@@ -173,7 +173,7 @@ fn drain(store: &MessageStore, queues: &[Arc<ConsumeQueue>], count: i64) -> Resu
         for (queue, offset) in queues.iter().zip(&mut offsets) {
             if *offset < queue.max_offset() {
                 out.clear();
-                let mut get = |wait| store.get_messages(queue, *offset, &limits, &mut |_| true, wait, &mut out);
+                let mut get = |wait| store.get_messages(queue, *offset, &limits, &mut |_: i64| true, wait, &mut out);
                 let got = match get(Wait::Never) {
                     Err(GetError::WouldBlock) => get(Wait::Allowed)?,
                     other => other?,

@@ -61,7 +61,7 @@ fn readable(store: &MessageStore, queue: &ConsumeQueue) -> Result<i64, Box<dyn E
             queue,
             offset,
             &GetLimits::count(32),
-            &mut |_| true,
+            &mut |_: i64| true,
             Wait::Allowed,
             &mut out,
         )?;

@@ -35,5 +35,5 @@ pub use append::{AppendBatch, AppendEntry, TagsCode};
 pub use config::{FlushDiskType, StoreConfig};
 pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
-pub use read::{Boundary, GetLimits, GetMessages, GetStatus, QueryResult, Wait};
+pub use read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 pub use store::{Figures, MessageStore, RecoveryReport, StoreListener};

@@ -1,6 +1,7 @@
 //! What the reading operations of the store take and return (spec: storage.md §13, §14, §7.3).
 
 use bytes::Bytes;
+use oxmq_protocol::record::RecordRef;
 
 /// May the call wait for the disk?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,22 @@ impl GetLimits {
             count,
             bytes: 128 * 1024 * 1024,
         }
+    }
+}
+
+/// Which messages a get returns. Most decide by the tags code of the queue entry, and a function of it is a filter.
+pub trait MessageFilter {
+    fn accepts_code(&mut self, tags_code: i64) -> bool;
+
+    /// Asked for records whose code was accepted.
+    fn accepts_record(&mut self, _record: &RecordRef<'_>) -> bool {
+        true
+    }
+}
+
+impl<F: FnMut(i64) -> bool> MessageFilter for F {
+    fn accepts_code(&mut self, tags_code: i64) -> bool {
+        self(tags_code)
     }
 }
 

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use oxmq_protocol::record::RecordRef;
+use oxmq_protocol::record::{RecordError, RecordRef};
 
 use crate::commit_log::Cursor;
 use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
 use crate::error::{GetError, ReadError};
-use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, QueryResult, Wait};
+use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 use crate::store::MessageStore;
 
 /// Entries looked at before a filter that rejects everything gives up (spec: storage.md §13.2).
@@ -22,13 +22,13 @@ const ENTRIES_READ: usize = 64;
 const QUERY_MESSAGES_MAX: usize = 64;
 
 impl MessageStore {
-    /// Appends whole records from queue offset `from` on to `out`. `filter` sees the tags code of each entry.
+    /// Appends whole records from queue offset `from` on to `out`, those that `filter` accepts.
     pub fn get_messages(
         &self,
         queue: &ConsumeQueue,
         from: i64,
         limits: &GetLimits,
-        filter: &mut dyn FnMut(i64) -> bool,
+        filter: &mut dyn MessageFilter,
         wait: Wait,
         out: &mut BytesMut,
     ) -> Result<GetMessages, GetError> {
@@ -77,7 +77,7 @@ impl MessageStore {
         &self,
         queue: &ConsumeQueue,
         limits: &GetLimits,
-        filter: &mut dyn FnMut(i64) -> bool,
+        filter: &mut dyn MessageFilter,
         wait: Wait,
         out: &mut BytesMut,
         got: &mut GetMessages,
@@ -112,21 +112,20 @@ impl MessageStore {
                     got.missing();
                     continue;
                 }
-                if !filter(entry.tags_code) {
-                    if got.count == 0 {
-                        got.status = GetStatus::NoMatchedMessage;
-                    }
+                if !filter.accepts_code(entry.tags_code) {
+                    got.rejected();
                     continue;
                 }
-                match self.copy_record(&mut cursor, &entry, wait, out) {
-                    Ok(Some(store_timestamp)) => {
+                match self.copy_record(&mut cursor, &entry, filter, wait, out) {
+                    Ok(Copied::Record { store_timestamp }) => {
                         got.status = GetStatus::Found;
                         got.count += 1;
                         got.bytes += entry.size as usize;
                         got.last_store_timestamp = store_timestamp;
                         last_physical_offset = entry.physical_offset;
                     }
-                    Ok(None) => got.missing(),
+                    Ok(Copied::Rejected) => got.rejected(),
+                    Ok(Copied::Missing) => got.missing(),
                     // What was collected so far is an answer.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock && got.count > 0 => {
                         got.next_begin_offset -= 1;
@@ -172,35 +171,41 @@ impl MessageStore {
         }
     }
 
-    /// Appends the entry's record to `out` and returns its store timestamp; `None` when it is not there or damaged.
+    /// Appends the entry's record to `out` if the filter accepts it.
     fn copy_record(
         &self,
         cursor: &mut Cursor,
         entry: &Entry,
+        filter: &mut dyn MessageFilter,
         wait: Wait,
         out: &mut BytesMut,
-    ) -> io::Result<Option<i64>> {
+    ) -> io::Result<Copied> {
         let before = out.len();
         let size = entry.size as usize;
         if !self.engine.log.read(cursor, entry.physical_offset, size, wait, out)? {
-            return Ok(None);
+            return Ok(Copied::Missing);
         }
-        let checked = RecordRef::parse(&out[before..]).and_then(|record| record.verify_crc().map(|()| record));
-        match checked {
+        let copied = match RecordRef::parse(&out[before..]) {
             Ok(record) if record.total_size() == size && record.physical_offset() == entry.physical_offset => {
-                Ok(Some(record.store_timestamp()))
+                // Checked after the filter: what is rejected is not handed out.
+                if !filter.accepts_record(&record) {
+                    Ok(Copied::Rejected)
+                } else {
+                    let store_timestamp = record.store_timestamp();
+                    record.verify_crc().map(|()| Copied::Record { store_timestamp })
+                }
             }
-            other => {
-                tracing::error!(
-                    physical_offset = entry.physical_offset,
-                    size,
-                    problem = ?other.err(),
-                    "damaged record is not served"
-                );
-                out.truncate(before);
-                Ok(None)
-            }
+            Ok(_) => Err(RecordError::Lengths(size)),
+            Err(error) => Err(error),
+        };
+        if !matches!(copied, Ok(Copied::Record { .. })) {
+            out.truncate(before);
         }
+        Ok(copied.unwrap_or_else(|problem| {
+            let physical_offset = entry.physical_offset;
+            tracing::error!(physical_offset, size, %problem, "damaged record is not served");
+            Copied::Missing
+        }))
     }
 
     /// The record that starts at this physical offset, or `None` if no record does.
@@ -273,7 +278,23 @@ impl MessageStore {
     }
 }
 
+/// What became of the record of an entry.
+enum Copied {
+    Record {
+        store_timestamp: i64,
+    },
+    Rejected,
+    /// Not there or damaged.
+    Missing,
+}
+
 impl GetMessages {
+    fn rejected(&mut self) {
+        if self.count == 0 {
+            self.status = GetStatus::NoMatchedMessage;
+        }
+    }
+
     /// An entry whose record cannot be had.
     fn missing(&mut self) {
         if self.count == 0 {

@@ -58,7 +58,7 @@ fn first_is_in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
     let limits = GetLimits::count(1);
     let got = broker
         .store
-        .get_messages(&queue, 0, &limits, &mut |_| true, Wait::Never, &mut record);
+        .get_messages(&queue, 0, &limits, &mut |_: i64| true, Wait::Never, &mut record);
     match got {
         Ok(got) => got.status == GetStatus::Found,
         Err(GetError::WouldBlock) => false,

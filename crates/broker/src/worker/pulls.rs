@@ -13,6 +13,14 @@ use crate::read_threads::{Done, Work};
 use crate::reply;
 use crate::response::Refusal;
 
+/// What a look may hold the pull for, if the pull allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    UntilArrival,
+    /// It has waited: it goes on until something matches.
+    UntilMatch,
+}
+
 /// What a look at the queue of a pull brought.
 enum Look {
     /// It was answered.
@@ -55,7 +63,7 @@ impl Worker {
 
     /// The first look at the queue.
     fn serve(&self, connection: &Rc<Connection>, pull: Pull) {
-        match self.look(connection, &pull, pull.from) {
+        match self.look(connection, &pull, pull.from, Hold::UntilArrival) {
             Look::Answered => {}
             Look::Nothing(got) => self.wait(connection, pull, &got),
             Look::WouldBlock => self.send_away(connection, pull),
@@ -63,19 +71,19 @@ impl Worker {
     }
 
     /// Reads from the memory and the page cache, messages straight into the output of the connection.
-    fn look(&self, connection: &Rc<Connection>, pull: &Pull, from: i64) -> Look {
+    fn look(&self, connection: &Rc<Connection>, pull: &Pull, from: i64, hold: Hold) -> Look {
         let mut look = Look::Answered;
         connection.write(|out| {
             let start = reply::begin_pull(out);
-            let mut filter = |code| pull.filter.accepts(code);
-            let got = self
-                .broker
-                .store
-                .get_messages(&pull.queue, from, &pull.limits, &mut filter, Wait::Never, out);
+            let got =
+                self.broker
+                    .store
+                    .get_messages(&pull.queue, from, &pull.limits, &mut &pull.filter, Wait::Never, out);
             look = match got {
                 Ok(got) => {
                     let reply = self.reply(pull, &got);
-                    if pull.may_wait(&reply) {
+                    if pull.may_wait(&reply) || (hold == Hold::UntilMatch && got.status == GetStatus::NoMatchedMessage)
+                    {
                         out.truncate(start);
                         Look::Nothing(got)
                     } else {
@@ -174,34 +182,17 @@ impl Worker {
 
     /// A look by a pull that has waited. Messages that do not match are no reason to answer it.
     fn look_again(&self, waiting: &mut WaitingPull) -> Look {
-        if waiting.pull.filter.is_all() {
-            return self.look(&waiting.connection, &waiting.pull, waiting.pull.from);
-        }
         loop {
-            let mut matches = false;
-            let queue = &waiting.pull.queue;
-            let filter = &waiting.pull.filter;
-            let mut probe = |code| {
-                matches |= filter.accepts(code);
-                false
-            };
-            let limits = waiting.pull.limits;
             let from = waiting.looked_until;
-            let mut nothing = BytesMut::new();
-            let got = self
-                .broker
-                .store
-                .get_messages(queue, from, &limits, &mut probe, Wait::Never, &mut nothing);
-            match got {
-                Ok(got) if !matches && got.status == GetStatus::NoMatchedMessage => {
+            let look = self.look(&waiting.connection, &waiting.pull, from, Hold::UntilMatch);
+            match look {
+                Look::Nothing(got) if got.next_begin_offset > from => {
                     waiting.looked_until = got.next_begin_offset;
                     if got.next_begin_offset >= got.max_offset {
                         return Look::Nothing(got);
                     }
                 }
-                Ok(got) if !matches && got.status == GetStatus::OffsetOverflowOne => return Look::Nothing(got),
-                Err(GetError::WouldBlock) => return Look::WouldBlock,
-                _ => return self.look(&waiting.connection, &waiting.pull, from),
+                look => return look,
             }
         }
     }
@@ -212,7 +203,12 @@ impl Worker {
             return self.put_off(&waiting);
         }
         waiting.pull.suspend_ms = None;
-        match self.look(&waiting.connection, &waiting.pull, waiting.pull.from) {
+        match self.look(
+            &waiting.connection,
+            &waiting.pull,
+            waiting.pull.from,
+            Hold::UntilArrival,
+        ) {
             Look::WouldBlock => self.send_away(&waiting.connection, waiting.pull),
             Look::Answered | Look::Nothing(_) => {}
         }
@@ -230,10 +226,9 @@ impl Worker {
         let (queue, from, limits, filter) = (Arc::clone(&pull.queue), pull.from, pull.limits, pull.filter.clone());
         let work: Work = Box::new(move |broker| {
             let mut messages = BytesMut::new();
-            let mut filter = |code| filter.accepts(code);
             let got = broker
                 .store
-                .get_messages(&queue, from, &limits, &mut filter, Wait::Allowed, &mut messages);
+                .get_messages(&queue, from, &limits, &mut &filter, Wait::Allowed, &mut messages);
             Done::Pull(got, messages)
         });
         self.hand_over(Away::Pull(connection.begin_request(AWAY_REPLY_BYTES), pull), work);

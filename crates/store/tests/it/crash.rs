@@ -326,7 +326,14 @@ fn recovery_reads_only_what_follows_the_checkpoint() {
     let mut out = BytesMut::new();
     assert!(contents(&after, &queue).into_values().eq(0..310));
     let limits = oxmq_store::GetLimits::count(1);
-    let got = after.get_messages(&queue, 309, &limits, &mut |_| true, oxmq_store::Wait::Never, &mut out);
+    let got = after.get_messages(
+        &queue,
+        309,
+        &limits,
+        &mut |_: i64| true,
+        oxmq_store::Wait::Never,
+        &mut out,
+    );
     assert_eq!(got.unwrap().count, 1);
 }
 

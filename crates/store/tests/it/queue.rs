@@ -51,7 +51,7 @@ fn limits_and_status_are_those_of_the_original() {
                 &queue,
                 from,
                 &GetLimits::count(count),
-                &mut |_| true,
+                &mut |_: i64| true,
                 Wait::Never,
                 &mut out,
             )
@@ -85,7 +85,7 @@ fn limits_and_status_are_those_of_the_original() {
     let mut out = BytesMut::new();
     let limits = GetLimits { count: 32, bytes: 10 };
     let got = store
-        .get_messages(&queue, 3, &limits, &mut |_| true, Wait::Never, &mut out)
+        .get_messages(&queue, 3, &limits, &mut |_: i64| true, Wait::Never, &mut out)
         .unwrap();
     assert_eq!((got.count, got.bytes, got.next_begin_offset), (1, out.len(), 4));
 
@@ -96,7 +96,7 @@ fn limits_and_status_are_those_of_the_original() {
         .unwrap();
     assert_eq!((got.count, got.next_begin_offset), (5, 11));
     let got = store
-        .get_messages(&queue, 1, &limits, &mut |_| false, Wait::Never, &mut out)
+        .get_messages(&queue, 1, &limits, &mut |_: i64| false, Wait::Never, &mut out)
         .unwrap();
     assert_eq!((got.status, got.next_begin_offset), (GetStatus::NoMatchedMessage, 40));
 }
@@ -197,7 +197,7 @@ fn cold_data_ask_for_a_thread_that_may_wait() {
     let limits = GetLimits::count(4);
     let mut get = |wait| {
         store
-            .get_messages(&queue, 0, &limits, &mut |_| true, wait, &mut out)
+            .get_messages(&queue, 0, &limits, &mut |_: i64| true, wait, &mut out)
             .map(|got| got.count)
     };
     assert!(matches!(get(Wait::Never), Err(oxmq_store::GetError::WouldBlock)));

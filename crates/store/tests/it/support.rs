@@ -130,7 +130,7 @@ pub(crate) fn contents(store: &MessageStore, queue: &ConsumeQueue) -> BTreeMap<i
                 queue,
                 offset,
                 &GetLimits::count(32),
-                &mut |_| true,
+                &mut |_: i64| true,
                 Wait::Allowed,
                 &mut out,
             )
