@@ -62,6 +62,7 @@ pub struct Broker {
     /// Properties that every message of a client gets, as text.
     pub(crate) stamp: Vec<u8>,
     pub(crate) delay_level_max: u8,
+    pub(crate) timer_precision_ms: i64,
     pub(crate) registration: Registration,
     pub(crate) reply_pushes: ReplyPushes,
     /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
@@ -177,6 +178,7 @@ impl Broker {
             flush_disk_type: config.flush_disk_type,
             stamp: stamp(&config),
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
+            timer_precision_ms: config.timer_precision_ms,
             registration: Registration::default(),
             reply_pushes: ReplyPushes::default(),
             internal_batch: Mutex::default(),

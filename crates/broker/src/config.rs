@@ -160,6 +160,18 @@ settings! {
         max_index_num: u32 = "maxIndexNum" => 20_000_000, unit("entries"), range(1..=500_000_000);
         /// Delay levels, level 1 first.
         message_delay_level: String = "messageDelayLevel" => "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
+        /// Take messages with a delivery time of their own.
+        timer_wheel_enable: bool = "timerWheelEnable" => true, live(), important();
+        /// Furthest delivery time from now; 0 means any. RocketMQ refuses more than 259200 s unless told otherwise.
+        timer_max_delay_sec: i64 = "timerMaxDelaySec" => 0, unit("s"), range(0..=i64::MAX), live(), important();
+        /// Let producers recall messages that wait on the timer wheel.
+        recall_message_enable: bool = "recallMessageEnable" => false, live();
+        /// Accept recalls while the broker is not writeable.
+        allow_recall_when_broker_not_writeable: bool = "allowRecallWhenBrokerNotWriteable" => true, live();
+        /// Name the topic in what cancels a timer message: `topic+UNIQ_KEY` instead of UNIQ_KEY.
+        append_topic_for_timer_delete_key: bool = "appendTopicForTimerDeleteKey" => false;
+        /// Width of a slot of the timer wheel. Messages are delivered to the millisecond whatever it is.
+        timer_precision_ms: i64 = "timerPrecisionMs" => 1000, unit("ms"), range(1..=60_000);
         /// Updates from one version of this progress to the next.
         delay_offset_update_version_step: u64 = "delayOffsetUpdateVersionStep" => 200, unit("updates"), range(1..=i64::MAX);
         /// Refuse messages when the disk is fuller than this.
@@ -182,7 +194,7 @@ settings! {
     // Keys of RocketMQ for parts that do not exist here yet, or that have no counterpart.
     not_applied: "accessMessageInMemoryHotRatio", "accountStatsEnable", "accountStatsPrintZeroValues",
         "ackMessageThreadPoolNums", "ackThreadPoolQueueCapacity", "aclEnable", "adminBrokerThreadPoolNums",
-        "adminBrokerThreadPoolQueueCapacity", "allAckInSyncStateSet", "allowRecallWhenBrokerNotWriteable",
+        "adminBrokerThreadPoolQueueCapacity", "allAckInSyncStateSet",
         "appendAckAsync", "appendCkAsync", "asyncLearner", "asyncSendEnable", "autoMessageVersionOnTopicLen",
         "batchDispatchRequestThreadPoolNums", "bitMapLengthConsumeQueueExt",
         "bottomMostCompressionTypeForConsumeQueueStore", "broadcastOffsetExpireMaxSecond",
@@ -254,8 +266,9 @@ settings! {
         "pullThreadPoolQueueCapacity", "putConsumeQueueDataByFileChannel", "putMessageFutureThreadPoolNums",
         "putMessageTimeout", "putMsgIndexHightWater", "putThreadPoolQueueCapacity", "queryMessageThreadPoolNums",
         "queryThreadPoolQueueCapacity", "readOnlyCommitLogStorePaths", "readUnCommitted",
-        "realTimePersistRocksDBConfig", "recallMessageEnable", "recheckReputOffsetFromCq", "recoverConcurrently",
-        "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition", "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval",
+        "realTimePersistRocksDBConfig", "recheckReputOffsetFromCq", "recoverConcurrently",
+        "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition",
+        "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval",
         "reviveMaxSlow", "reviveScanTime", "rocketmqHome", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
         "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "sampleCountThreshold", "sampleSteps",
         "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "searchBcqByCacheEnable",
@@ -269,10 +282,9 @@ settings! {
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
         "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs",
         "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess",
-        "timerFlushIntervalMs", "timerGetMessageThreadNum", "timerInterceptDelayLevel", "timerMaxDelaySec",
-        "timerMetricSmallThreshold", "timerPrecisionMs", "timerProgressLogIntervalMs", "timerPutMessageThreadNum",
-        "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable",
-        "timerWheelEnable", "topicQueueLockNum", "totalReplicas", "transactionCheckInterval", "transactionCheckMax",
+        "timerFlushIntervalMs", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
+        "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum",
+        "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable", "topicQueueLockNum", "totalReplicas", "transactionCheckInterval", "transactionCheckMax",
         "transactionMetricFlushInterval", "transactionOpBatchInterval", "transactionOpMsgMaxSize",
         "transactionTimeOut", "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
         "travelCqFileNumWhenGetMessage", "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector",

@@ -30,6 +30,7 @@ pub mod stats;
 pub mod topic_attributes;
 mod topic_cache;
 pub mod topics;
+mod waiting;
 mod worker;
 
 pub use broker::{Broker, BrokerHandle, StartError};
@@ -37,3 +38,4 @@ pub use config::{BrokerConfig, BrokerRole, FlushDiskType};
 pub use config_file::ConfigFile;
 pub use put::{InternalMessage, PutError, Stored};
 pub use response::Refusal;
+pub use waiting::TimerRefusal;

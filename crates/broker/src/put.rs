@@ -1,16 +1,17 @@
-//! The put path: what the broker adds to a message before it is stored, where delayed messages wait, and messages that
-//! the broker stores by itself (spec: behaviour.md §3.4).
+//! The put path: what the broker adds to a message before it is stored, and messages that the broker stores by
+//! itself; where delayed messages wait is decided in [`crate::waiting`] (spec: behaviour.md §3.4).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::record::{self, RecordError, RecordFields};
-use oxmq_protocol::{hash, properties, property, sys_flag};
+use oxmq_protocol::{hash, properties, sys_flag};
 use oxmq_store::{AppendBatch, AppendEntry, AppendError, ConsumeQueue, TagsCode};
 use thiserror::Error;
 
 use crate::broker::Broker;
+use crate::waiting::{TimerProperties, TimerRefusal, Waiting, keep_all};
 
 /// What the put path needs to know of a message's properties, found in one pass over their text.
 #[derive(Debug, Default)]
@@ -23,8 +24,7 @@ pub(crate) struct PropertyScan<'a> {
     /// The reply of the send waits for flush and replicas.
     pub(crate) wait_store: bool,
     pub(crate) transaction: bool,
-    /// Has a delivery time of its own that is not settled yet.
-    pub(crate) timer: bool,
+    pub(crate) timer: TimerProperties<'a>,
     pub(crate) inner_num: bool,
     /// The text can be stored as it is: no broken entry, and none that the broker sets or removes.
     pub(crate) as_is: bool,
@@ -38,8 +38,6 @@ impl<'a> PropertyScan<'a> {
             ..PropertyScan::default()
         };
         let mut whole_bytes = 0;
-        let mut timer = false;
-        let mut timer_settled = false;
         for (name, value) in properties::iter(text) {
             whole_bytes += name.len() + value.len() + 2;
             match name {
@@ -49,14 +47,14 @@ impl<'a> PropertyScan<'a> {
                 b"WAIT" => seen.wait_store = value.eq_ignore_ascii_case(b"true"),
                 b"DELAY" => seen.delay_level = number(value),
                 b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
-                b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" => timer = true,
-                b"TIMER_OUT_MS" => timer_settled = true,
                 b"INNER_NUM" => seen.inner_num = true,
+                _ if name.starts_with(b"TIMER_") => {
+                    TimerProperties::take(&mut seen.timer, name, value);
+                }
                 _ if is_stamped(name) => seen.as_is = false,
                 _ => {}
             }
         }
-        seen.timer = timer && !timer_settled;
         // The separator behind the last entry may be missing.
         seen.as_is &= whole_bytes == text.len() || (whole_bytes == text.len() + 1 && text.last() != Some(&2));
         seen
@@ -66,14 +64,6 @@ impl<'a> PropertyScan<'a> {
 /// Properties that clients cannot set: the broker writes or removes them.
 pub(crate) fn is_stamped(name: &[u8]) -> bool {
     matches!(name, b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER" | b"POP_CK")
-}
-
-/// Properties that the way through the schedule topic sets or removes.
-pub(crate) fn is_of_delay(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"DELAY" | b"REAL_TOPIC" | b"REAL_QID" | b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS"
-    )
 }
 
 /// Appends a properties text that ends with its separator.
@@ -99,32 +89,6 @@ pub(crate) fn enters_a_queue(flags: i32) -> bool {
         flags & sys_flag::TRANSACTION_MASK,
         sys_flag::TRANSACTION_NONE | sys_flag::TRANSACTION_COMMIT
     )
-}
-
-/// The way through the schedule topic: level 1 is the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Delay {
-    pub(crate) level: u8,
-}
-
-impl Delay {
-    /// A level beyond the last one means the last one.
-    pub(crate) fn of_level(level: i32, level_max: u8) -> Option<Delay> {
-        let level = u8::try_from(level.min(level_max.into())).unwrap_or(0);
-        (level > 0).then_some(Delay { level })
-    }
-
-    pub(crate) fn queue_id(self) -> i32 {
-        i32::from(self.level) - 1
-    }
-
-    /// Appends the properties that lead the message back to where it was sent to.
-    pub(crate) fn write(self, out: &mut BytesMut, topic: &str, queue_id: i32) {
-        let level = self.level.to_string();
-        properties::write(out, property::DELAY_TIME_LEVEL.as_bytes(), level.as_bytes());
-        properties::write(out, property::REAL_TOPIC.as_bytes(), topic.as_bytes());
-        properties::write(out, property::REAL_QUEUE_ID.as_bytes(), queue_id.to_string().as_bytes());
-    }
 }
 
 /// Encodes one record and its entry behind those that are staged. On an error the batch is as it was.
@@ -162,7 +126,8 @@ pub struct InternalMessage<'a> {
     pub reconsume_times: i32,
     pub prepared_transaction_offset: i64,
     pub body: &'a [u8],
-    /// Text form, stored as it is unless the message is delayed.
+    /// Text form. Stored as it is, unless the message waits first: on its delay level, or, when the text asks for a
+    /// delivery time (`TIMER_DELIVER_MS`, `TIMER_DELAY_SEC`, `TIMER_DELAY_MS`, without `TIMER_OUT_MS`), on the timer wheel.
     pub properties: &'a [u8],
     /// Above 0 the message waits in the schedule topic first. The property `DELAY` alone delays nothing.
     pub delay_level: i32,
@@ -184,6 +149,8 @@ pub enum PutError {
     Record(#[from] RecordError),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Timer(#[from] TimerRefusal),
 }
 
 impl Broker {
@@ -198,18 +165,13 @@ impl Broker {
         batch: &mut AppendBatch,
         message: &InternalMessage<'_>,
     ) -> Result<Stored, PutError> {
-        let delay = self.delay(message.delay_level);
-        let (topic, queue_id) = match delay {
-            Some(delay) => (oxmq_protocol::topic::SCHEDULE_TOPIC, delay.queue_id()),
-            None => (message.topic, message.queue_id),
+        let seen = PropertyScan::of(message.properties);
+        let waiting = match enters_a_queue(message.sys_flag) {
+            true => self.waiting(message.delay_level, &seen.timer)?,
+            false => Waiting::Nowhere,
         };
-        let tags_code = match delay {
-            Some(delay) => TagsCode::DelayLevel(delay.level),
-            None => {
-                let tags = properties::find(message.properties, property::TAGS);
-                TagsCode::Hash(tags.map_or(0, hash::tags_code))
-            }
-        };
+        let (topic, queue_id) = waiting.queue().unwrap_or((message.topic, message.queue_id));
+        let tags_code = waiting.tags_code(TagsCode::Hash(seen.tags.map_or(0, hash::tags_code)));
         let fields = RecordFields {
             queue_id,
             flag: message.flag,
@@ -224,12 +186,9 @@ impl Broker {
         };
         let queue = self.store.queue_or_create(topic, queue_id);
         batch.clear();
-        stage(batch, queue, &fields, tags_code, 1, |out| match delay {
-            Some(delay) => {
-                copy_properties(out, message.properties, is_of_delay);
-                delay.write(out, message.topic, message.queue_id);
-            }
-            None => out.extend_from_slice(message.properties),
+        stage(batch, queue, &fields, tags_code, 1, |out| match waiting {
+            Waiting::Nowhere => out.extend_from_slice(message.properties),
+            _ => waiting.write(out, message.properties, message.topic, message.queue_id, keep_all),
         })?;
         self.store.append(batch)?;
         let entry = &batch.entries[0];
@@ -238,11 +197,6 @@ impl Broker {
             physical_offset: entry.physical_offset,
             end_offset: batch.end_offset,
         })
-    }
-
-    /// How a message with this delay level is delayed, if it is.
-    pub(crate) fn delay(&self, level: i32) -> Option<Delay> {
-        Delay::of_level(level, self.delay_level_max)
     }
 }
 
@@ -269,7 +223,7 @@ mod tests {
     fn what_a_client_sends_is_stored_as_it_is() {
         let all = text(&[("UNIQ_KEY", "K"), ("WAIT", "true"), ("TAGS", "a"), ("x", "y")]);
         let seen = PropertyScan::of(&all);
-        assert!(seen.as_is && seen.wait_store && !seen.timer);
+        assert!(seen.as_is && seen.wait_store && seen.timer == TimerProperties::default());
         assert_eq!((seen.tags, seen.unique_key), (Some(&b"a"[..]), Some(&b"K"[..])));
         let unterminated = &all[..all.len() - 1];
         assert!(PropertyScan::of(unterminated).as_is);
@@ -307,22 +261,12 @@ mod tests {
         assert!(seen(&[("TRAN_MSG", "true")]).transaction);
         assert_eq!(seen(&[("DELAY", "3")]).delay_level, 3);
         assert_eq!(seen(&[("DELAY", "x")]).delay_level, 0);
-        assert!(seen(&[("TIMER_DELAY_SEC", "3")]).timer);
-        assert!(!seen(&[("TIMER_DELAY_SEC", "3"), ("TIMER_OUT_MS", "9")]).timer);
-        assert!(!seen(&[("KEYS", " ")]).has_keys);
-    }
-
-    #[test]
-    fn levels_end_at_the_last_one() {
-        assert_eq!(Delay::of_level(3, 18).map(Delay::queue_id), Some(2));
-        assert_eq!(Delay::of_level(99, 18).map(Delay::queue_id), Some(17));
-        assert_eq!(Delay::of_level(0, 18), None);
-        assert_eq!(Delay::of_level(-1, 18), None);
-        let mut out = BytesMut::new();
-        Delay { level: 4 }.write(&mut out, "orders", 2);
-        assert_eq!(
-            out,
-            text(&[("DELAY", "4"), ("REAL_TOPIC", "orders"), ("REAL_QID", "2")])
+        assert_eq!(seen(&[("TIMER_DELAY_SEC", "3")]).timer.delay_sec, Some(&b"3"[..]));
+        assert!(
+            seen(&[("TIMER_DELAY_SEC", "3"), ("TIMER_OUT_MS", "9")])
+                .timer
+                .is_settled
         );
+        assert!(!seen(&[("KEYS", " ")]).has_keys);
     }
 }

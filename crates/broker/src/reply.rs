@@ -48,6 +48,8 @@ pub(crate) struct SendReply<'a> {
     pub(crate) queue_id: i32,
     /// UNIQ_KEY of the message, or nothing.
     pub(crate) key: &'a [u8],
+    /// Base64, or nothing when the message cannot be recalled.
+    pub(crate) recall_handle: &'a str,
     pub(crate) entries: &'a [AppendEntry],
 }
 
@@ -74,7 +76,8 @@ impl Replies {
     #[inline]
     pub(crate) fn send(&self, out: &mut BytesMut, to: ReplyTo, reply: &SendReply<'_>) {
         let ids = reply.entries.len() * (self.store_host.len() + OFFSET_DIGITS + 1);
-        let bytes_max = HEAD_BYTES_MAX + self.send_middle.len() + JSON_ESCAPE_BYTES_MAX * reply.key.len() + ids;
+        let texts = JSON_ESCAPE_BYTES_MAX * reply.key.len() + reply.recall_handle.len();
+        let bytes_max = HEAD_BYTES_MAX + self.send_middle.len() + texts + ids;
         put_frame(out, to.serialize, bytes_max, |out| match to.serialize {
             SerializeType::Json => self.send_json(out, to.opaque, reply),
             SerializeType::RocketMq => self.send_binary(out, to.opaque, reply),
@@ -84,6 +87,10 @@ impl Replies {
     fn send_json(&self, out: &mut Writer<'_>, opaque: i32, reply: &SendReply<'_>) {
         out.put_slice(b"{\"code\":0,\"extFields\":{\"queueId\":\"");
         put_number(out, reply.queue_id.into());
+        if !reply.recall_handle.is_empty() {
+            out.put_slice(b"\",\"recallHandle\":\"");
+            out.put_slice(reply.recall_handle.as_bytes());
+        }
         if !reply.key.is_empty() {
             out.put_slice(b"\",\"transactionId\":");
             put_json_text(out, reply.key);
@@ -104,6 +111,11 @@ impl Replies {
         put_field(out, b"queueId", |out| put_number(out, reply.queue_id.into()));
         if !reply.key.is_empty() {
             put_field(out, b"transactionId", |out| out.put_slice(reply.key));
+        }
+        if !reply.recall_handle.is_empty() {
+            put_field(out, b"recallHandle", |out| {
+                out.put_slice(reply.recall_handle.as_bytes())
+            });
         }
         put_field(out, b"msgId", |out| self.put_message_ids(out, reply.entries));
         put_field(out, b"TRACE_ON", |out| out.put_slice(self.trace_on.as_bytes()));
@@ -421,6 +433,7 @@ mod tests {
                 let reply = SendReply {
                     queue_id: 3,
                     key: key.as_bytes(),
+                    recall_handle: "djEg_w==",
                     entries: &[],
                 };
                 replies.send(&mut out, to(serialize), &reply);
@@ -428,6 +441,7 @@ mod tests {
                 assert_eq!((header.code, header.opaque), (0, i32::MAX));
                 let fields = header.ext_fields;
                 assert_eq!(fields.get("queueId"), Some("3"));
+                assert_eq!(fields.get("recallHandle"), Some("djEg_w=="));
                 assert_eq!(fields.get("transactionId").unwrap_or_default(), key);
                 assert_eq!(fields.get("MSG_REGION"), Some("DefaultRegion"));
                 assert_eq!(fields.get("TRACE_ON"), Some("true"));

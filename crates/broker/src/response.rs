@@ -9,6 +9,7 @@ use oxmq_store::AppendError;
 
 use crate::pull::PullError;
 use crate::send::SendError;
+use crate::waiting::TimerRefusal;
 
 const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 
@@ -117,10 +118,7 @@ impl From<&SendError> for Refusal {
                 code::NO_PERMISSION,
                 format!("the broker[{ip}] sending transaction message is forbidden"),
             ),
-            SendError::TimerDisabled => Refusal::new(
-                code::SYSTEM_ERROR,
-                "accurate timer message is not enabled, timerWheelEnable is false",
-            ),
+            SendError::Timer(refusal) => refusal.into(),
             SendError::Illegal { body_bytes_max } => Refusal::new(
                 code::MESSAGE_ILLEGAL,
                 format!(
@@ -139,6 +137,16 @@ impl From<&SendError> for Refusal {
             }
             SendError::Append(error) => error.into(),
         }
+    }
+}
+
+impl From<&TimerRefusal> for Refusal {
+    fn from(refusal: &TimerRefusal) -> Refusal {
+        let code = match refusal {
+            TimerRefusal::Illegal { .. } => code::MESSAGE_ILLEGAL,
+            TimerRefusal::Disabled | TimerRefusal::Congested { .. } => code::SYSTEM_ERROR,
+        };
+        Refusal::new(code, refusal.to_string())
     }
 }
 

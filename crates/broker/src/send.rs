@@ -21,9 +21,10 @@ use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
-use crate::put::{self, Delay, PropertyScan};
+use crate::put::{self, PropertyScan};
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::topics::CreateOnSend;
+use crate::waiting::{TimerRefusal, Waiting};
 
 /// Why a send is refused.
 #[derive(Debug, Error)]
@@ -60,8 +61,8 @@ pub enum SendError {
     KeyMissing,
     #[error("transactions are refused by {ip}")]
     Transaction { ip: String },
-    #[error("messages with a delivery time of their own are not supported")]
-    TimerDisabled,
+    #[error(transparent)]
+    Timer(#[from] TimerRefusal),
     #[error("body or properties are missing, malformed or too long")]
     Illegal { body_bytes_max: usize },
     #[error("a batch cannot go to a retry topic")]
@@ -110,6 +111,8 @@ pub(crate) struct Staged {
     pub(crate) wait_store: bool,
     /// Where its UNIQ_KEY stands in [`SendStage::keys`].
     pub(crate) key: Range<usize>,
+    /// When it waits on the timer wheel and can be recalled: its slot.
+    pub(crate) timer_out_ms: Option<i64>,
 }
 
 /// What sends of one turn are staged into.
@@ -363,15 +366,10 @@ impl Put<'_> {
         {
             return Err(self.illegal());
         }
-        let delayable = put::enters_a_queue(self.sys_flag) && dead_letters.is_none();
-        let delay = if delayable {
-            self.broker.delay(seen.delay_level)
-        } else {
-            None
+        let waiting = match put::enters_a_queue(self.sys_flag) && dead_letters.is_none() {
+            true => self.broker.waiting(seen.delay_level, &seen.timer)?,
+            false => Waiting::Nowhere,
         };
-        if delayable && delay.is_none() && seen.timer {
-            return Err(SendError::TimerDisabled);
-        }
         let made_key;
         let key = match seen.unique_key {
             Some(key) => key,
@@ -381,35 +379,37 @@ impl Put<'_> {
             }
         };
         let hash = TagsCode::Hash(seen.tags.map_or(0, hash::tags_code));
-        let (topic, queue, tags_code) = match (delay, &dead_letters) {
-            (Some(delay), _) => {
-                let queue = self
-                    .broker
-                    .store
-                    .queue_or_create(topic::SCHEDULE_TOPIC, delay.queue_id());
-                (topic::SCHEDULE_TOPIC, queue, TagsCode::DelayLevel(delay.level))
-            }
-            (None, Some(topic)) => (topic.name(), topic.queue(self.broker, 0), hash),
-            (None, None) => (self.topic.name(), self.topic.queue(self.broker, self.queue_id), hash),
+        let (topic, queue) = match (waiting.queue(), &dead_letters) {
+            (Some((topic, queue_id)), _) => (topic, self.broker.store.queue_or_create(topic, queue_id)),
+            (None, Some(topic)) => (topic.name(), topic.queue(self.broker, 0)),
+            (None, None) => (self.topic.name(), self.topic.queue(self.broker, self.queue_id)),
         };
         let first_entry = stage.batch.entries.len();
         put::stage(
             &mut stage.batch,
             Arc::clone(&queue),
             &self.fields(topic, queue.queue_id(), body),
-            tags_code,
+            waiting.tags_code(hash),
             1,
             |out| {
-                match delay {
-                    Some(delay) => self.write_delayed(out, delay),
-                    None if dead_letters.is_some() => {
+                match waiting {
+                    Waiting::Level(_) | Waiting::Timer { .. } => {
+                        waiting.write(
+                            out,
+                            request.properties,
+                            self.topic.name(),
+                            self.queue_id,
+                            put::is_stamped,
+                        );
+                    }
+                    Waiting::Nowhere if dead_letters.is_some() => {
                         put::copy_properties(out, request.properties, |name| {
                             put::is_stamped(name) || name == property::DELAY_TIME_LEVEL.as_bytes()
                         });
                         properties::write(out, property::DELAY_TIME_LEVEL.as_bytes(), b"-1");
                     }
-                    None if seen.as_is => put::copy_text(out, request.properties),
-                    None => put::copy_properties(out, request.properties, put::is_stamped),
+                    Waiting::Nowhere if seen.as_is => put::copy_text(out, request.properties),
+                    Waiting::Nowhere => put::copy_properties(out, request.properties, put::is_stamped),
                 }
                 out.extend_from_slice(&self.broker.stamp);
                 if seen.unique_key.is_none() {
@@ -423,15 +423,11 @@ impl Put<'_> {
             queue_id: self.queue_id,
             wait_store: seen.wait_store,
             key: stage.remember_key(key),
+            timer_out_ms: match waiting {
+                Waiting::Timer { out_ms } if !topic::is_retry(self.topic.name()) => Some(out_ms),
+                _ => None,
+            },
         })
-    }
-
-    /// The properties of a message that is kept in the schedule topic until its time comes.
-    fn write_delayed(&self, out: &mut BytesMut, delay: Delay) {
-        put::copy_properties(out, self.request.properties, |name| {
-            put::is_stamped(name) || put::is_of_delay(name)
-        });
-        delay.write(out, self.topic.name(), self.queue_id);
     }
 
     fn batch(&self, stage: &mut SendStage, body: &[u8]) -> Result<Staged, SendError> {
@@ -451,8 +447,8 @@ impl Put<'_> {
         {
             return Err(self.illegal());
         }
-        if seen.timer {
-            return Err(SendError::TimerDisabled);
+        if self.broker.waiting(0, &seen.timer)? != Waiting::Nowhere {
+            return Err(self.illegal());
         }
         if body.len() > self.config.max_message_size {
             return Err(SendError::BatchTooLarge { bytes: body.len() });
@@ -473,6 +469,7 @@ impl Put<'_> {
             queue_id: self.queue_id,
             wait_store: seen.wait_store,
             key: stage.remember_key(seen.unique_key.unwrap_or_default()),
+            timer_out_ms: None,
         })
     }
 

@@ -19,6 +19,7 @@ pub mod perm;
 pub mod properties;
 pub mod properties_file;
 pub mod property;
+pub mod recall_handle;
 pub mod record;
 pub mod requests;
 pub mod response_code;

@@ -84,6 +84,8 @@ requests! {
     UnlockBatchMq = 42: () => ();
     GetAllConsumerOffset = 43: () => ();
     GetAllDelayOffset = 45: () => ();
+    GetTimerCheckPoint = 60: () => ();
+    GetTimerMetrics = 61: () => ();
     CheckClientConfig = 46: () => ();
     PutKvConfig = 100: PutKvConfigHeader => ();
     GetKvConfig = 101: KvConfigHeader => GetKvConfigReply;
@@ -144,6 +146,7 @@ requests! {
     GetSubscriptionGroupConfig = 352: GroupHeader => ();
     UpdateAndGetGroupForbidden = 353: GroupForbiddenHeader => ();
     LitePullMessage = 361: PullMessageHeader => PullMessageReply;
+    RecallMessage = 370: RecallMessageHeader => RecallMessageReply;
     GetBrokerMemberGroup = 901: BrokerMemberGroupHeader => ();
     BrokerHeartbeat = 904: BrokerHeartbeatHeader => ();
     NotifyMinBrokerIdChange = 905: NotifyMinBrokerIdHeader => ();
@@ -386,6 +389,17 @@ field_set! {
         unit_mode: bool = "unitMode",
         max_reconsume_times: Option<i32> = "maxReconsumeTimes",
         broker_name: Option<String> = "bname",
+    }
+
+    pub struct RecallMessageHeader {
+        producer_group: Option<String> = "producerGroup",
+        topic: String = "topic",
+        recall_handle: String = "recallHandle",
+    }
+
+    /// `msgId` is the UNIQ_KEY of the message that is recalled.
+    pub struct RecallMessageReply {
+        msg_id: String = "msgId",
     }
 
     pub struct EndTransactionHeader {

@@ -16,6 +16,8 @@ const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 /// The topic whose route and settings stand in for a topic that does not exist yet.
 pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// Where messages with a delivery time of their own wait.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 pub const BENCHMARK_TOPIC: &str = "BenchmarkTest";
 pub const TRANS_HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 pub const TRANS_OP_HALF_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";

@@ -16,6 +16,7 @@ pub(crate) mod heartbeat;
 mod query_message;
 mod queue_lock;
 mod queue_offset;
+mod recall;
 mod reset_offset;
 mod runtime_info;
 mod send_back;
@@ -88,6 +89,7 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::QueryMessage => offload(command, query_message::query),
         Code::ViewMessageById => offload(command, query_message::view),
         Code::ConsumerSendMsgBack => offload(command, send_back::send_back),
+        Code::RecallMessage => later(context, command, recall::recall),
         Code::EndTransaction => reply(&command, end_transaction::end(&command)),
 
         Code::UpdateAndCreateTopic => audited(context, command, topic_admin::update),

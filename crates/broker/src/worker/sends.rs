@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use oxmq_protocol::recall_handle::RecallHandle;
 use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
 use oxmq_store::AppendBatch;
 
@@ -110,14 +111,20 @@ impl Worker {
         let mut flushes = self.flushes.borrow_mut();
         for send in staged {
             let entries = &stage.batch.entries[send.staged.entries.clone()];
-            let reply = SendReply {
-                queue_id: send.staged.queue_id,
-                key: &stage.keys[send.staged.key.clone()],
-                entries,
-            };
             if send.to.oneway {
                 continue;
             }
+            let key = &stage.keys[send.staged.key.clone()];
+            let recall_handle = send
+                .staged
+                .timer_out_ms
+                .map_or_else(String::new, |out_ms| self.recall_handle(send.topic.name(), key, out_ms));
+            let reply = SendReply {
+                queue_id: send.staged.queue_id,
+                key,
+                recall_handle: &recall_handle,
+                entries,
+            };
             if send.creates_topic {
                 let mut bytes = BytesMut::new();
                 self.replies.send(&mut bytes, send.to, &reply);
@@ -138,6 +145,16 @@ impl Worker {
                 self.set_timer(deadline_ms);
             }
         }
+    }
+
+    fn recall_handle(&self, topic: &str, key: &[u8], out_ms: i64) -> String {
+        let handle = RecallHandle {
+            topic: topic.to_owned(),
+            broker_name: self.broker.config().broker_name.clone(),
+            timestamp: out_ms + 1,
+            message_id: String::from_utf8_lossy(key).into_owned(),
+        };
+        handle.encode()
     }
 
     pub(super) fn release_flushed(&self) {

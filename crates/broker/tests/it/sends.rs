@@ -1,6 +1,7 @@
 //! What is stored, and what is refused with which words.
 
 use oxmq_protocol::properties::Properties;
+use oxmq_protocol::recall_handle::RecallHandle;
 use oxmq_protocol::requests::{SendMessageHeader, SendMessageHeaderV2, request};
 use oxmq_protocol::{RemotingCommand, SerializeType};
 
@@ -118,7 +119,7 @@ const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for
 
 #[tokio::test]
 async fn what_cannot_be_stored_is_refused_in_the_words_of_the_original() {
-    let broker = TestBroker::start();
+    let broker = TestBroker::start_with(|config| config.timer_wheel_enable = false);
     let client = broker.client();
     let to = |topic: &str| message(topic, 0);
 
@@ -182,6 +183,26 @@ async fn what_cannot_be_stored_is_refused_in_the_words_of_the_original() {
     };
     let remark = "accurate timer message is not enabled, timerWheelEnable is false";
     refused(&client.send(&timed, "x").await, 1, remark);
+}
+
+#[tokio::test]
+async fn a_timer_message_can_be_recalled_by_the_handle_of_its_reply() {
+    let broker = TestBroker::start();
+    let client = broker.client();
+    let timed = SendMessageHeaderV2 {
+        properties: Some(properties(&[("UNIQ_KEY", "K"), ("TIMER_DELIVER_MS", "4000000000000")])),
+        ..message("orders", 0)
+    };
+    let reply = client.send(&timed, "x").await;
+    let handle = RecallHandle::decode(reply.header.ext_fields.get("recallHandle").unwrap()).unwrap();
+    assert_eq!((handle.timestamp, &*handle.message_id), (3_999_999_999_001, "K"));
+    let absurd = SendMessageHeaderV2 {
+        properties: Some(properties(&[("TIMER_DELAY_SEC", "9223372036854775807")])),
+        ..message("orders", 0)
+    };
+    let reply = client.send(&absurd, "x").await;
+    assert_eq!(reply.header.code, 13);
+    assert!(reply.header.remark.unwrap().starts_with("timer message illegal"));
 }
 
 #[tokio::test]
