@@ -110,6 +110,7 @@ pub(crate) fn stage(
         in_queue: enters_a_queue(fields.sys_flag),
         queue_offset: 0,
         physical_offset: 0,
+        extra: None,
     });
     Ok(())
 }

@@ -129,6 +129,24 @@ pub fn patch(record: &mut [u8], queue_offset: i64, physical_offset: i64, store_t
     record[store_timestamp_at..store_timestamp_at + 8].copy_from_slice(&store_timestamp.to_be_bytes());
 }
 
+/// Adds properties at the end of the record that `out` ends with. `start` is where that record begins.
+///
+/// # Panics
+/// When there is no record, or its properties become too long: whoever encoded it has left room.
+pub fn add_properties(out: &mut BytesMut, start: usize, write_properties: impl FnOnce(&mut BytesMut)) {
+    let properties_bytes = RecordRef::parse(&out[start..]).expect("a record").properties().len();
+    let length_at = out.len() - properties_bytes - 2;
+    write_properties(out);
+    let properties_bytes = out.len() - length_at - 2;
+    assert!(
+        properties_bytes <= PROPERTIES_BYTES_MAX,
+        "room was left for the properties"
+    );
+    out[length_at..length_at + 2].copy_from_slice(&(properties_bytes as i16).to_be_bytes());
+    let total_size = (out.len() - start) as i32;
+    out[start..start + 4].copy_from_slice(&total_size.to_be_bytes());
+}
+
 /// The 8 bytes that mark the rest of a file, `remaining` bytes including these, as unused.
 pub fn blank(remaining: i32) -> [u8; BLANK_BYTES] {
     let mut bytes = [0; BLANK_BYTES];

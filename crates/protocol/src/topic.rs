@@ -10,6 +10,8 @@ pub const GROUP_LENGTH_MAX: usize = 120;
 
 pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DLQ_PREFIX: &str = "%DLQ%";
+/// Light queues: one queue each, without a topic configuration.
+pub const LMQ_PREFIX: &str = "%LMQ%";
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
@@ -148,6 +150,21 @@ pub fn is_retry(topic: &str) -> bool {
 
 pub fn is_dlq(topic: &str) -> bool {
     topic.starts_with(DLQ_PREFIX)
+}
+
+/// Whether the name has the prefix of a light queue. It may still be no legal name.
+pub fn is_lmq(name: &str) -> bool {
+    name.starts_with(LMQ_PREFIX)
+}
+
+/// A light queue whose name may become a path.
+pub fn is_light_queue(name: &str) -> bool {
+    is_lmq(name) && validate_topic(name).is_ok()
+}
+
+/// Whether records of the topic may enter light queues as well (spec: storage.md §5.2).
+pub fn may_multi_dispatch(topic: &str) -> bool {
+    !is_retry(topic) && !topic.starts_with(SYSTEM_TOPIC_PREFIX) && topic != SCHEDULE_TOPIC
 }
 
 /// The group a retry topic belongs to.

@@ -156,6 +156,7 @@ fn add(batch: &mut AppendBatch, queue: &Arc<ConsumeQueue>, number: usize) -> Res
         in_queue: true,
         queue_offset: 0,
         physical_offset: 0,
+        extra: None,
     });
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::index::Index;
 use crate::queues::Queues;
 use crate::recovery::write_out;
 use crate::store::StoreListener;
+use crate::unit::QueueKind;
 
 /// Pause of the index thread while records keep coming.
 const INDEX_PAUSE: Duration = Duration::from_millis(10);
@@ -221,7 +222,7 @@ impl Engine {
             if queue.is_deleted() {
                 continue;
             }
-            if let Err(error) = write_out(self.queues.files(), &queue) {
+            if let Err(error) = write_out(&self.queues, &queue) {
                 if complete {
                     tracing::error!(topic = %queue.topic(), queue_id = queue.queue_id(), %error, "consume queue write failed");
                 }
@@ -242,7 +243,7 @@ impl Engine {
     }
 
     fn checkpoint(&self, dispatching: &mut Dispatching) -> io::Result<()> {
-        self.queues.files().sync()?;
+        self.queues.sync()?;
         let flushed = self.log.flushed_mark();
         let safe = if flushed.offset < dispatching.written_out.offset {
             flushed
@@ -302,7 +303,7 @@ impl Engine {
             .iter()
             .filter_map(|dir| self.ratio(dir))
             .reduce(f64::min);
-        let queue_ratio = self.ratio(self.queues.files().root());
+        let queue_ratio = self.ratio(self.queues.files(QueueKind::Simple).root());
         self.log_disk_ratio
             .store(least_used.unwrap_or(-1.0).to_bits(), Ordering::Relaxed);
         self.queue_disk_ratio

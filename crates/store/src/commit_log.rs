@@ -18,7 +18,7 @@ use oxmq_protocol::record::{self, BLANK_BYTES, RecordRef};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::append::AppendBatch;
+use crate::append::{AppendBatch, AppendEntry};
 use crate::block_cache::{Block, BlockCache};
 use crate::config::{Clock, FlushDiskType, StoreConfig};
 use crate::consume_queue::{ConsumeQueue, Entry, PENDING_BYTES_HIGH};
@@ -27,6 +27,7 @@ use crate::log_scan::{self, Verdict};
 use crate::read::Wait;
 use crate::segments::{Segment, Segments};
 use crate::tail::{Chunks, Piece, Tail};
+use crate::unit::{QueueKind, Unit};
 
 /// Queues somebody waits for whose visible maximum grew.
 pub(crate) type Arrivals = SmallVec<[Arc<ConsumeQueue>; 8]>;
@@ -204,12 +205,19 @@ impl CommitLog {
     fn append_locked(&self, writer: &mut Writer, batch: &mut AppendBatch, now: i64) -> Result<Appended, AppendError> {
         // Search by time and recovery rely on timestamps that rise with positions.
         let store_timestamp = now.max(writer.mark.store_timestamp);
-        let parts = self.place(writer, batch)?;
+        let has_extra = batch.has_extra;
+        if has_extra {
+            batch.entries.iter_mut().for_each(AppendEntry::take_offsets);
+            batch.complete_records();
+        }
+        let parts = self.place(writer, batch).inspect_err(|_| {
+            if has_extra {
+                batch.entries.iter().rev().for_each(AppendEntry::give_offsets_back);
+            }
+        })?;
         for entry in &mut batch.entries {
-            entry.queue_offset = 0;
-            if entry.in_queue {
-                entry.queue_offset = entry.queue.next_offset();
-                entry.queue.set_next_offset(entry.queue_offset + 1);
+            if !has_extra {
+                entry.take_offsets();
             }
             let range = entry.start as usize..(entry.start + entry.len) as usize;
             record::patch(
@@ -330,9 +338,7 @@ impl CommitLog {
         physical_offset: i64,
         error: io::Error,
     ) -> AppendError {
-        for entry in batch.entries.iter().rev().filter(|entry| entry.in_queue) {
-            entry.queue.set_next_offset(entry.queue_offset);
-        }
+        batch.entries.iter().rev().for_each(AppendEntry::give_offsets_back);
         for part in &parts {
             let blank_at = part.physical_offset + part.range.len() as i64;
             let starts = batch.entries[part.entries.clone()]
@@ -354,30 +360,65 @@ impl CommitLog {
     /// Hands the entries to their queues' memory.
     fn enter_queues(&self, writer: &mut Writer, batch: &AppendBatch) -> Appended {
         let mut appended = Appended::default();
+        let entry_of = |entry: &AppendEntry| Entry {
+            physical_offset: entry.physical_offset,
+            size: entry.len as i32,
+            tags_code: entry.tags_code.resolve(batch.store_timestamp, &self.delay_levels_ms),
+        };
+        if batch.has_extra {
+            for (entry, queue, queue_offset, count) in places(batch) {
+                let pending = queue.push_unit(&Unit {
+                    entry: entry_of(entry),
+                    store_timestamp: batch.store_timestamp,
+                    queue_offset,
+                    count,
+                });
+                self.entered(writer, &mut appended, batch, queue, pending, queue_offset + count);
+            }
+            return appended;
+        }
         for run in batch.entries.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
             let queue = &run[0].queue;
             let in_queue = run.iter().filter(|entry| entry.in_queue);
             let Some(last) = in_queue.clone().next_back() else {
                 continue;
             };
-            let pending = queue.push(in_queue.map(|entry| Entry {
-                physical_offset: entry.physical_offset,
-                size: entry.len as i32,
-                tags_code: entry.tags_code.resolve(batch.store_timestamp, &self.delay_levels_ms),
-            }));
-            appended.dispatch_soon |= pending >= PENDING_BYTES_HIGH;
-            if queue.mark_dirty() {
-                writer.dirty.push(Arc::clone(queue));
-            }
-            if self.flush_disk_type == FlushDiskType::Sync {
-                self.unconfirmed.lock().push_back(Unconfirmed {
-                    end: batch.end_offset,
-                    queue: Arc::clone(queue),
-                    max_offset: last.queue_offset + 1,
-                });
-            }
+            let pending = match queue.kind() {
+                QueueKind::Simple => queue.push(in_queue.map(entry_of)),
+                QueueKind::Batch => in_queue.fold(0, |_, entry| {
+                    queue.push_unit(&Unit {
+                        entry: entry_of(entry),
+                        store_timestamp: batch.store_timestamp,
+                        queue_offset: entry.queue_offset,
+                        count: 1,
+                    })
+                }),
+            };
+            self.entered(writer, &mut appended, batch, queue, pending, last.queue_offset + 1);
         }
         appended
+    }
+
+    fn entered(
+        &self,
+        writer: &mut Writer,
+        appended: &mut Appended,
+        batch: &AppendBatch,
+        queue: &Arc<ConsumeQueue>,
+        pending_bytes: usize,
+        max_offset: i64,
+    ) {
+        appended.dispatch_soon |= pending_bytes >= PENDING_BYTES_HIGH;
+        if queue.mark_dirty() {
+            writer.dirty.push(Arc::clone(queue));
+        }
+        if self.flush_disk_type == FlushDiskType::Sync {
+            self.unconfirmed.lock().push_back(Unconfirmed {
+                end: batch.end_offset,
+                queue: Arc::clone(queue),
+                max_offset,
+            });
+        }
     }
 
     fn wants_zeros(&self, writer: &Writer) -> bool {
@@ -618,6 +659,14 @@ fn write_parts(parts: &[Part], records: &[u8]) -> Result<(), (i64, io::Error)> {
 /// Shows the records of a batch to readers.
 fn publish(batch: &AppendBatch) -> Arrivals {
     let mut arrivals = Arrivals::new();
+    if batch.has_extra {
+        for (_, queue, queue_offset, count) in places(batch) {
+            if queue.publish(queue_offset + count) {
+                add_arrival(&mut arrivals, queue);
+            }
+        }
+        return arrivals;
+    }
     for run in batch.entries.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
         let Some(last) = run.iter().rev().find(|entry| entry.in_queue) else {
             continue;
@@ -627,6 +676,19 @@ fn publish(batch: &AppendBatch) -> Arrivals {
         }
     }
     arrivals
+}
+
+/// Every place that a record of the batch has in a queue: its own queue first, then its light ones; with the queue
+/// offset there and how many it takes. The order is that in which offsets were taken.
+fn places(batch: &AppendBatch) -> impl Iterator<Item = (&AppendEntry, &Arc<ConsumeQueue>, i64, i64)> {
+    let in_queue = batch.entries.iter().filter(|entry| entry.in_queue);
+    in_queue.flat_map(|entry| {
+        let own = (entry, &entry.queue, entry.queue_offset, entry.messages());
+        let light = entry.extra.iter().flat_map(|extra| extra.places());
+        [own]
+            .into_iter()
+            .chain(light.map(move |(queue, offset)| (entry, queue, offset, 1)))
+    })
 }
 
 fn add_arrival(arrivals: &mut Arrivals, queue: &Arc<ConsumeQueue>) {

@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::unit::QueueKind;
+
+/// The kind that new queues of a topic are of.
+pub type QueueKindOf = Arc<dyn Fn(&str) -> QueueKind + Send + Sync>;
+
 /// Wall clock in milliseconds since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
@@ -25,6 +30,11 @@ pub struct StoreConfig {
     pub commit_log_file_bytes: u64,
     /// `mappedFileSizeConsumeQueue`, a multiple of 20.
     pub consume_queue_file_bytes: u64,
+    /// `mapperFileSizeBatchConsumeQueue`, a multiple of 46.
+    pub batch_consume_queue_file_bytes: u64,
+    pub queue_kind_of: QueueKindOf,
+    /// `enableMultiDispatch` together with `enableLmq`: records enter the light queues that they name.
+    pub multi_dispatch: bool,
     pub flush_disk_type: FlushDiskType,
     /// `flushIntervalCommitLog`.
     pub flush_interval_ms: u64,
@@ -79,6 +89,9 @@ impl StoreConfig {
             root,
             commit_log_file_bytes: 1 << 30,
             consume_queue_file_bytes: 6_000_000,
+            batch_consume_queue_file_bytes: 13_800_000,
+            queue_kind_of: Arc::new(|_| QueueKind::Simple),
+            multi_dispatch: false,
             flush_disk_type: FlushDiskType::Async,
             flush_interval_ms: 500,
             flush_least_pages: 4,

@@ -11,12 +11,16 @@
 //! [min, first pending) is in files, [first pending, next) in memory
 //! ```
 //!
+//! Files and pending entries are counted in units, which are queue offsets unless the queue is one of batches (`unit.rs`).
+//!
 //! A queue that nobody uses costs this struct and nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+
+use crate::unit::{Extent, QueueKind, Unit};
 
 pub(crate) const ENTRY_BYTES: usize = 20;
 
@@ -75,6 +79,7 @@ impl Entry {
 pub struct ConsumeQueue {
     topic: Arc<str>,
     queue_id: i32,
+    kind: QueueKind,
     /// Names this queue among all of one run, also after its topic was deleted and created again.
     pub(crate) serial: u64,
     /// One bit per worker that has parked pulls here. Set the bit first, then look at [`ConsumeQueue::max_offset`]
@@ -82,6 +87,8 @@ pub struct ConsumeQueue {
     pub wait_mask: AtomicU64,
     max_offset: AtomicI64,
     min_offset: AtomicI64,
+    /// First unit whose record still exists. A simple queue has the same number in `min_offset`.
+    min_unit: AtomicI64,
     /// Queue offset of the next record. Changed only under the commit log's lock.
     next_offset: AtomicI64,
     pending: Mutex<Pending>,
@@ -92,23 +99,25 @@ pub struct ConsumeQueue {
 
 #[derive(Debug)]
 struct Pending {
-    first_offset: i64,
+    first_unit: i64,
     entries: Vec<u8>,
 }
 
 impl ConsumeQueue {
-    /// A queue whose entries `[min_offset, max_offset)` are in files.
-    pub(crate) fn new(topic: Arc<str>, queue_id: i32, serial: u64, min_offset: i64, max_offset: i64) -> ConsumeQueue {
+    /// A queue whose files hold this.
+    pub(crate) fn new(topic: Arc<str>, queue_id: i32, serial: u64, kind: QueueKind, files: Extent) -> ConsumeQueue {
         ConsumeQueue {
             topic,
             queue_id,
+            kind,
             serial,
             wait_mask: AtomicU64::new(0),
-            max_offset: AtomicI64::new(max_offset),
-            min_offset: AtomicI64::new(min_offset),
-            next_offset: AtomicI64::new(max_offset),
+            max_offset: AtomicI64::new(files.end_offset),
+            min_offset: AtomicI64::new(files.min_offset),
+            min_unit: AtomicI64::new(files.min_unit),
+            next_offset: AtomicI64::new(files.end_offset),
             pending: Mutex::new(Pending {
-                first_offset: max_offset,
+                first_unit: files.end_unit,
                 entries: Vec::new(),
             }),
             dirty: AtomicBool::new(false),
@@ -122,6 +131,10 @@ impl ConsumeQueue {
 
     pub fn queue_id(&self) -> i32 {
         self.queue_id
+    }
+
+    pub fn kind(&self) -> QueueKind {
+        self.kind
     }
 
     /// Queue offset after the last visible entry.
@@ -148,8 +161,9 @@ impl ConsumeQueue {
         self.wait_mask.load(Ordering::SeqCst) != 0
     }
 
-    /// Adds entries behind the last ones. Returns the pending bytes.
+    /// Adds entries behind the last ones of a simple queue. Returns the pending bytes.
     pub(crate) fn push(&self, entries: impl Iterator<Item = Entry>) -> usize {
+        debug_assert_eq!(self.kind, QueueKind::Simple);
         let mut pending = self.pending.lock();
         for entry in entries {
             pending.entries.extend_from_slice(&entry.encode());
@@ -157,10 +171,23 @@ impl ConsumeQueue {
         pending.entries.len()
     }
 
+    /// Adds a unit behind the last ones of a queue of either kind. Returns the pending bytes.
+    pub(crate) fn push_unit(&self, unit: &Unit) -> usize {
+        let mut pending = self.pending.lock();
+        match self.kind {
+            QueueKind::Simple => pending.entries.extend_from_slice(&unit.entry.encode()),
+            QueueKind::Batch => pending.entries.extend_from_slice(&unit.encode()),
+        }
+        pending.entries.len()
+    }
+
     /// Gives an empty queue another first offset.
     pub(crate) fn start_at(&self, queue_offset: i64) {
         let mut pending = self.pending.lock();
-        pending.first_offset = queue_offset;
+        if self.kind == QueueKind::Simple {
+            pending.first_unit = queue_offset;
+            self.min_unit.store(queue_offset, Ordering::Release);
+        }
         pending.entries.clear();
         self.min_offset.store(queue_offset, Ordering::Release);
         self.next_offset.store(queue_offset, Ordering::Relaxed);
@@ -185,29 +212,36 @@ impl ConsumeQueue {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// The pending entries and the queue offset of the first.
-    pub(crate) fn pending(&self) -> (i64, Vec<u8>) {
+    /// Units that readers may ask for.
+    pub(crate) fn units(&self) -> std::ops::Range<i64> {
         let pending = self.pending.lock();
-        (pending.first_offset, pending.entries.clone())
+        let count = pending.entries.len() / self.kind.unit_bytes();
+        self.min_unit.load(Ordering::Acquire)..pending.first_unit + count as i64
     }
 
-    /// Copies pending entries from `queue_offset` on. When that one is in the files, says how many are from there on.
-    pub(crate) fn read_pending(&self, queue_offset: i64, buffer: &mut [u8]) -> Result<usize, usize> {
+    /// The pending units and the number of the first.
+    pub(crate) fn pending(&self) -> (i64, Vec<u8>) {
         let pending = self.pending.lock();
-        if queue_offset < pending.first_offset {
-            return Err((pending.first_offset - queue_offset) as usize);
+        (pending.first_unit, pending.entries.clone())
+    }
+
+    /// Copies pending units from this one on. When it is in the files, says how many are from there on.
+    pub(crate) fn read_pending(&self, unit: i64, buffer: &mut [u8]) -> Result<usize, usize> {
+        let pending = self.pending.lock();
+        if unit < pending.first_unit {
+            return Err((pending.first_unit - unit) as usize);
         }
-        let skip = (queue_offset - pending.first_offset) as usize * ENTRY_BYTES;
+        let skip = (unit - pending.first_unit) as usize * self.kind.unit_bytes();
         let found = pending.entries.get(skip..).unwrap_or_default();
         let len = found.len().min(buffer.len());
         buffer[..len].copy_from_slice(&found[..len]);
         Ok(len)
     }
 
-    /// The first `bytes` of the pending entries are in the files now.
+    /// The first `bytes` of the pending units are in the files now.
     pub(crate) fn written_out(&self, bytes: usize) {
         let mut pending = self.pending.lock();
-        pending.first_offset += (bytes / ENTRY_BYTES) as i64;
+        pending.first_unit += (bytes / self.kind.unit_bytes()) as i64;
         if bytes == pending.entries.len() {
             pending.entries = Vec::new();
         } else {

@@ -7,10 +7,74 @@ use oxmq_protocol::{hash, properties, property, sys_flag, topic};
 
 use crate::append::TagsCode;
 
-/// Prepared and rolled-back records are in no consume queue (spec: storage.md §5.1).
-pub(crate) fn is_in_queue(record: &RecordRef<'_>) -> bool {
+/// One place of a record in a consume queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) queue_id: i32,
+    pub(crate) queue_offset: i64,
+    /// Queue offsets that it takes: more than 1 for an inner batch.
+    pub(crate) count: i64,
+    /// The queue is that of the record's topic, not a light one.
+    pub(crate) is_own: bool,
+}
+
+/// Calls `found` with each place that the record says it has. Prepared and rolled-back records have none, and an inner
+/// batch says what its first offset is (spec: storage.md §5).
+pub(crate) fn places<'a>(record: &RecordRef<'a>, mut found: impl FnMut(Place<'a>)) {
     let transaction = record.sys_flag() & sys_flag::TRANSACTION_MASK;
-    matches!(transaction, sys_flag::TRANSACTION_NONE | sys_flag::TRANSACTION_COMMIT)
+    if !matches!(transaction, sys_flag::TRANSACTION_NONE | sys_flag::TRANSACTION_COMMIT) {
+        return;
+    }
+    let Ok(topic) = str::from_utf8(record.topic()) else {
+        return;
+    };
+    let mut own = Place {
+        topic,
+        queue_id: record.queue_id(),
+        queue_offset: record.queue_offset(),
+        count: 1,
+        is_own: true,
+    };
+    if record.sys_flag() & sys_flag::INNER_BATCH != 0
+        && let (Some(base), Some(count)) = (
+            number(record, property::INNER_BASE),
+            number(record, property::INNER_NUM),
+        )
+    {
+        (own.queue_offset, own.count) = (base, count.clamp(1, i64::from(i16::MAX)));
+    }
+    found(own);
+    let text = |name| properties::find(record.properties(), name).and_then(|value| str::from_utf8(value).ok());
+    let (Some(queues), Some(offsets)) = (
+        text(property::INNER_MULTI_DISPATCH),
+        text(property::INNER_MULTI_QUEUE_OFFSET),
+    ) else {
+        return;
+    };
+    if !topic::may_multi_dispatch(topic) || queues.split(',').count() != offsets.split(',').count() {
+        return;
+    }
+    for (queue, offset) in queues.split(',').zip(offsets.split(',')) {
+        if let Ok(queue_offset) = offset.parse()
+            && topic::is_light_queue(queue)
+        {
+            found(Place {
+                topic: queue,
+                queue_id: 0,
+                queue_offset,
+                count: 1,
+                is_own: false,
+            });
+        }
+    }
+}
+
+fn number(record: &RecordRef<'_>, name: &str) -> Option<i64> {
+    str::from_utf8(properties::find(record.properties(), name)?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 pub(crate) fn tags_code(record: &RecordRef<'_>) -> TagsCode {

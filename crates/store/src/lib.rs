@@ -9,6 +9,7 @@
 
 pub mod append;
 mod background;
+mod batch_read;
 mod block_cache;
 mod checkpoint;
 mod commit_log;
@@ -30,10 +31,12 @@ mod recovery;
 mod segments;
 mod store;
 mod tail;
+mod unit;
 
-pub use append::{AppendBatch, AppendEntry, TagsCode};
+pub use append::{AppendBatch, AppendEntry, Extra, TagsCode};
 pub use config::{FlushDiskType, StoreConfig};
 pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
 pub use read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 pub use store::{Figures, MessageStore, RecoveryReport, StoreListener};
+pub use unit::QueueKind;

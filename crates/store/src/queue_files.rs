@@ -1,4 +1,4 @@
-//! The files of all consume queues: `consumequeue/<topic>/<queueId>/<20 digits>`, sparse and of one size.
+//! The files of all consume queues of one kind: `consumequeue/<topic>/<queueId>/<20 digits>`, sparse and of one size.
 //!
 //! Only the dispatch thread (or recovery, before it exists) writes; anybody reads. A bounded number of files is
 //! kept open, whatever the number of queues.
@@ -11,10 +11,11 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use crate::config_file::create_dir_durably;
-use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
+use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::disk::{Disk, DiskFile};
 use crate::read::Wait;
 use crate::segments::{offset_name, parse_offset_name};
+use crate::unit::{BATCH_UNIT_BYTES, Extent, QueueKind, Unit};
 
 /// Above this many unsynced files one sync of the file system is cheaper than one of each.
 const UNSYNCED_FILES_MAX: usize = 64;
@@ -23,6 +24,7 @@ const UNSYNCED_FILES_MAX: usize = 64;
 pub(crate) struct QueueFiles {
     disk: Arc<dyn Disk>,
     root: PathBuf,
+    kind: QueueKind,
     file_bytes: u64,
     open: Mutex<OpenFiles>,
     unsynced: Mutex<Unsynced>,
@@ -46,19 +48,19 @@ struct Unsynced {
     everything: bool,
 }
 
-/// What the files of one queue hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// The first entry whose record may still exist.
-    pub(crate) min_offset: i64,
-    pub(crate) end_offset: i64,
-}
-
 impl QueueFiles {
-    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf, file_bytes: u64, open_files_max: usize) -> QueueFiles {
+    /// `file_bytes` is a whole number of units.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        store_root: &Path,
+        kind: QueueKind,
+        file_bytes: u64,
+        open_files_max: usize,
+    ) -> QueueFiles {
         QueueFiles {
             disk,
-            root,
+            root: store_root.join(kind.directory()),
+            kind,
             file_bytes,
             open: Mutex::new(OpenFiles {
                 files: HashMap::new(),
@@ -71,6 +73,10 @@ impl QueueFiles {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    fn unit_bytes(&self) -> u64 {
+        self.kind.unit_bytes() as u64
     }
 
     /// Topics and queue ids that have a directory.
@@ -100,7 +106,7 @@ impl QueueFiles {
         self.root.join(topic).join(queue_id.to_string())
     }
 
-    /// Finds where the entries of a queue end: at the first that `belongs` refuses. With `cut`, what follows is
+    /// Finds where the units of a queue end: at the first that `belongs` refuses. With `cut`, what follows is
     /// removed, so that it cannot be taken for data later.
     pub(crate) fn load(
         &self,
@@ -108,15 +114,12 @@ impl QueueFiles {
         queue_id: i32,
         cut: bool,
         log_min: i64,
-        belongs: &mut dyn FnMut(i64, &Entry) -> bool,
+        belongs: &mut dyn FnMut(&Unit) -> bool,
     ) -> io::Result<Extent> {
         let dir = self.dir(topic, queue_id);
         let mut bases = self.file_bases(&dir, cut)?;
         let Some(&first) = bases.first() else {
-            return Ok(Extent {
-                min_offset: 0,
-                end_offset: 0,
-            });
+            return Ok(Extent::default());
         };
         // A file whose name was lost ends the queue.
         let whole = bases
@@ -125,46 +128,61 @@ impl QueueFiles {
             .take_while(|(index, base)| **base == first + *index as u64 * self.file_bytes)
             .count();
         let stray = bases.split_off(whole);
-        let per_file = (self.file_bytes / ENTRY_BYTES as u64) as i64;
-        let first_offset = first as i64 / ENTRY_BYTES as i64;
+        let per_file = (self.file_bytes / self.unit_bytes()) as i64;
+        let first_unit = (first / self.unit_bytes()) as i64;
         let mut probe = Probe::new(self, &dir);
-        let mut low = first_offset;
-        let mut high = first_offset + whole as i64 * per_file;
+        let mut low = first_unit;
+        let mut high = first_unit + whole as i64 * per_file;
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = probe.entry(middle)?;
-            if entry.is_present() && (entry.is_filler() || belongs(middle, &entry)) {
+            let unit = probe.unit(middle)?;
+            if unit.is_present() && (unit.entry.is_filler() || belongs(&unit)) {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let end_offset = low;
-        let (mut low, mut high) = (first_offset, end_offset);
+        let end_unit = low;
+        let (mut low, mut high) = (first_unit, end_unit);
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = probe.entry(middle)?;
+            let entry = probe.unit(middle)?.entry;
             if entry.is_filler() || entry.physical_offset < log_min {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let min_offset = low;
+        let min_unit = low;
+        let end_offset = match end_unit {
+            end if end > first_unit => probe.unit(end - 1)?.end_offset(),
+            // Only simple queues start at another unit than 0 without having one.
+            _ => first_unit,
+        };
+        let min_offset = match min_unit {
+            min if min < end_unit => probe.unit(min)?.queue_offset,
+            _ => end_offset,
+        };
         if cut {
-            self.cut(&dir, &bases, &stray, end_offset)?;
+            self.cut(&dir, &bases, &stray, end_unit)?;
         }
-        Ok(Extent { min_offset, end_offset })
+        Ok(Extent {
+            min_unit,
+            end_unit,
+            min_offset,
+            end_offset,
+        })
     }
 
     /// The last entry of a queue, as its files stand.
     pub(crate) fn last_entry(&self, topic: &str, queue_id: i32) -> io::Result<Option<Entry>> {
-        let extent = self.load(topic, queue_id, false, 0, &mut |_, _| true)?;
-        if extent.end_offset <= extent.min_offset {
+        let extent = self.load(topic, queue_id, false, 0, &mut |_| true)?;
+        if extent.end_unit <= extent.min_unit {
             return Ok(None);
         }
         let dir = self.dir(topic, queue_id);
-        Probe::new(self, &dir).entry(extent.end_offset - 1).map(Some)
+        let last = Probe::new(self, &dir).unit(extent.end_unit - 1)?;
+        Ok(Some(last.entry))
     }
 
     /// Start positions of the files, ascending. A short file lost its length in a crash and gets it back.
@@ -198,8 +216,8 @@ impl QueueFiles {
         Ok(bases)
     }
 
-    fn cut(&self, dir: &Path, bases: &[u64], stray: &[u64], end_offset: i64) -> io::Result<()> {
-        let end = end_offset as u64 * ENTRY_BYTES as u64;
+    fn cut(&self, dir: &Path, bases: &[u64], stray: &[u64], end_unit: i64) -> io::Result<()> {
+        let end = end_unit as u64 * self.unit_bytes();
         for base in stray.iter().chain(bases.iter().filter(|base| **base >= end)).rev() {
             self.disk.remove_file(&dir.join(offset_name(*base as i64)))?;
         }
@@ -214,15 +232,9 @@ impl QueueFiles {
         self.disk.sync_dir(dir)
     }
 
-    /// Entries from `queue_offset` on, as many as fit the buffer and lie in one file. 0 if the file does not exist.
-    pub(crate) fn read(
-        &self,
-        queue: &ConsumeQueue,
-        queue_offset: i64,
-        buffer: &mut [u8],
-        wait: Wait,
-    ) -> io::Result<usize> {
-        let position = queue_offset as u64 * ENTRY_BYTES as u64;
+    /// Units from this one on, as many as fit the buffer and lie in one file. 0 if the file does not exist.
+    pub(crate) fn read(&self, queue: &ConsumeQueue, unit: i64, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
+        let position = unit as u64 * self.unit_bytes();
         let base = position - position % self.file_bytes;
         let file = match self.file(queue, base) {
             Ok(file) => file,
@@ -235,18 +247,18 @@ impl QueueFiles {
             Wait::Never => file.try_read_at(buffer, position - base)?,
             Wait::Allowed => file.read_at(buffer, position - base)?,
         };
-        Ok(read - read % ENTRY_BYTES)
+        Ok(read - read % self.unit_bytes() as usize)
     }
 
-    /// First offset of the file after the one that holds `queue_offset`.
-    pub(crate) fn next_file_offset(&self, queue_offset: i64) -> i64 {
-        let per_file = (self.file_bytes / ENTRY_BYTES as u64) as i64;
-        (queue_offset / per_file + 1) * per_file
+    /// First unit of the file after the one that holds this one.
+    pub(crate) fn next_file_unit(&self, unit: i64) -> i64 {
+        let per_file = (self.file_bytes / self.unit_bytes()) as i64;
+        (unit / per_file + 1) * per_file
     }
 
-    /// Writes entries behind those that are there, creating files as needed.
-    pub(crate) fn write(&self, queue: &ConsumeQueue, first_offset: i64, mut entries: &[u8]) -> io::Result<()> {
-        let mut position = first_offset as u64 * ENTRY_BYTES as u64;
+    /// Writes units behind those that are there, creating files as needed.
+    pub(crate) fn write(&self, queue: &ConsumeQueue, first_unit: i64, mut entries: &[u8]) -> io::Result<()> {
+        let mut position = first_unit as u64 * self.unit_bytes();
         while !entries.is_empty() {
             let base = position - position % self.file_bytes;
             let room = (base + self.file_bytes - position) as usize;
@@ -283,7 +295,10 @@ impl QueueFiles {
         let file = self.disk.create(&dir.join(offset_name(base as i64)))?;
         file.set_len(self.file_bytes)?;
         if filler_bytes > 0 {
-            let fillers = Entry::FILLER.encode().repeat(filler_bytes as usize / ENTRY_BYTES);
+            debug_assert_eq!(self.kind, QueueKind::Simple, "batch queues grow without gaps");
+            let fillers = Entry::FILLER
+                .encode()
+                .repeat((filler_bytes / self.unit_bytes()) as usize);
             file.write_all_at(&[IoSlice::new(&fillers)], 0)?;
         }
         self.unsynced.lock().dirs.insert(dir);
@@ -348,7 +363,7 @@ impl QueueFiles {
     }
 }
 
-/// Reads single entries of one queue that is not in use yet.
+/// Reads single units of one queue that is not in use yet.
 struct Probe<'a> {
     files: &'a QueueFiles,
     dir: &'a Path,
@@ -360,17 +375,18 @@ impl<'a> Probe<'a> {
         Probe { files, dir, open: None }
     }
 
-    fn entry(&mut self, queue_offset: i64) -> io::Result<Entry> {
-        let position = queue_offset as u64 * ENTRY_BYTES as u64;
+    fn unit(&mut self, number: i64) -> io::Result<Unit> {
+        let position = number as u64 * self.files.unit_bytes();
         let base = position - position % self.files.file_bytes;
         let file = match self.open.take() {
             Some((open, file)) if open == base => file,
             _ => self.files.disk.open(&self.dir.join(offset_name(base as i64)))?,
         };
-        let mut bytes = [0; ENTRY_BYTES];
-        file.read_at(&mut bytes, position - base)?;
+        let mut bytes = [0; BATCH_UNIT_BYTES];
+        let bytes = &mut bytes[..self.files.kind.unit_bytes()];
+        file.read_at(bytes, position - base)?;
         self.open = Some((base, file));
-        Ok(Entry::decode(&bytes))
+        Ok(self.files.kind.decode(number, bytes))
     }
 }
 

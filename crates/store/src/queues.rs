@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
-use crate::consume_queue::{ConsumeQueue, Entry};
+use crate::config::QueueKindOf;
+use crate::consume_queue::ConsumeQueue;
 use crate::queue_files::QueueFiles;
+use crate::unit::{Extent, QueueKind, Unit};
 
-#[derive(Debug)]
 pub(crate) struct Queues {
-    files: QueueFiles,
+    simple_files: QueueFiles,
+    batch_files: QueueFiles,
+    kind_of: QueueKindOf,
     topics: RwLock<HashMap<Arc<str>, HashMap<i32, Slot>>>,
     serials: AtomicU64,
     /// Start of the commit log: entries of older records do not count.
@@ -21,31 +24,46 @@ pub(crate) struct Queues {
 
 #[derive(Debug)]
 enum Slot {
-    InFiles,
+    InFiles(QueueKind),
     Loaded(Arc<ConsumeQueue>),
 }
 
 impl Queues {
-    /// Learns which queues exist, without opening any.
-    pub(crate) fn list(files: QueueFiles, log_min: i64) -> io::Result<Queues> {
-        let topics = files
-            .list()?
-            .into_iter()
-            .map(|(topic, queue_ids)| {
-                let slots = queue_ids.into_iter().map(|queue_id| (queue_id, Slot::InFiles));
-                (Arc::from(topic), slots.collect())
-            })
-            .collect();
+    /// Learns which queues exist, without opening any. `files` are those of simple and of batch queues.
+    pub(crate) fn list(files: [QueueFiles; 2], kind_of: QueueKindOf, log_min: i64) -> io::Result<Queues> {
+        let [simple_files, batch_files] = files;
+        let mut topics: HashMap<Arc<str>, HashMap<i32, Slot>> = HashMap::new();
+        for (files, kind) in [(&simple_files, QueueKind::Simple), (&batch_files, QueueKind::Batch)] {
+            for (topic, queue_ids) in files.list()? {
+                if topics.contains_key(&*topic) && kind_of(&topic) != kind {
+                    tracing::warn!(topic, ?kind, "consume queues of another kind are ignored");
+                    continue;
+                }
+                let slots = queue_ids.into_iter().map(|queue_id| (queue_id, Slot::InFiles(kind)));
+                topics.insert(Arc::from(topic), slots.collect());
+            }
+        }
         Ok(Queues {
-            files,
+            simple_files,
+            batch_files,
+            kind_of,
             topics: RwLock::new(topics),
             serials: AtomicU64::new(0),
             log_min: AtomicI64::new(log_min),
         })
     }
 
-    pub(crate) fn files(&self) -> &QueueFiles {
-        &self.files
+    pub(crate) fn files(&self, kind: QueueKind) -> &QueueFiles {
+        match kind {
+            QueueKind::Simple => &self.simple_files,
+            QueueKind::Batch => &self.batch_files,
+        }
+    }
+
+    /// Makes durable what was written before the call.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.simple_files.sync()?;
+        self.batch_files.sync()
     }
 
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
@@ -53,11 +71,12 @@ impl Queues {
     }
 
     /// Every queue that exists, loaded or not.
-    pub(crate) fn ids(&self) -> Vec<(Arc<str>, i32)> {
+    pub(crate) fn ids(&self) -> Vec<(Arc<str>, i32, QueueKind)> {
         let topics = self.topics.read();
-        let ids = topics
-            .iter()
-            .flat_map(|(topic, queues)| queues.keys().map(|queue_id| (Arc::clone(topic), *queue_id)));
+        let ids = topics.iter().flat_map(|(topic, queues)| {
+            let ids = queues.iter();
+            ids.map(|(queue_id, slot)| (Arc::clone(topic), *queue_id, slot.kind()))
+        });
         ids.collect()
     }
 
@@ -67,7 +86,7 @@ impl Queues {
         slots
             .filter_map(|slot| match slot {
                 Slot::Loaded(queue) => Some(Arc::clone(queue)),
-                Slot::InFiles => None,
+                Slot::InFiles(_) => None,
             })
             .collect()
     }
@@ -85,16 +104,18 @@ impl Queues {
     }
 
     pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
-        if let Slot::Loaded(queue) = self.topics.read().get(topic)?.get(&queue_id)? {
-            return Some(Arc::clone(queue));
-        }
-        Some(self.load_listed(topic, queue_id))
+        let kind = match self.topics.read().get(topic)?.get(&queue_id)? {
+            Slot::Loaded(queue) => return Some(Arc::clone(queue)),
+            Slot::InFiles(kind) => *kind,
+        };
+        Some(self.load_listed(topic, queue_id, kind))
     }
 
     pub(crate) fn get_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.get(topic, queue_id) {
             return queue;
         }
+        let kind = (self.kind_of)(topic);
         let mut topics = self.topics.write();
         let name = match topics.get_key_value(topic) {
             Some((name, _)) => Arc::clone(name),
@@ -104,7 +125,15 @@ impl Queues {
         if let Some(Slot::Loaded(queue)) = slots.get(&queue_id) {
             return Arc::clone(queue);
         }
-        let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), 0, 0));
+        // Queues of a topic are all of one kind, also when its configuration was lost.
+        let kind = slots.values().next().map_or(kind, Slot::kind);
+        let queue = Arc::new(ConsumeQueue::new(
+            name,
+            queue_id,
+            self.serial(),
+            kind,
+            Extent::default(),
+        ));
         slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
         queue
     }
@@ -114,17 +143,13 @@ impl Queues {
         &self,
         topic: &Arc<str>,
         queue_id: i32,
+        kind: QueueKind,
         log_min: i64,
-        belongs: &mut dyn FnMut(i64, &Entry) -> bool,
+        belongs: &mut dyn FnMut(&Unit) -> bool,
     ) -> io::Result<Arc<ConsumeQueue>> {
-        let extent = self.files.load(topic, queue_id, true, log_min, belongs)?;
-        let queue = Arc::new(ConsumeQueue::new(
-            Arc::clone(topic),
-            queue_id,
-            self.serial(),
-            extent.min_offset,
-            extent.end_offset,
-        ));
+        let extent = self.files(kind).load(topic, queue_id, true, log_min, belongs)?;
+        let name = Arc::clone(topic);
+        let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), kind, extent));
         let mut topics = self.topics.write();
         let slots = topics.entry(Arc::clone(topic)).or_default();
         slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
@@ -133,7 +158,7 @@ impl Queues {
 
     /// After a clean stop the files hold exactly the entries of the log. The lock is held while they are looked at: two
     /// objects for one queue would assign the same offsets twice.
-    fn load_listed(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+    fn load_listed(&self, topic: &str, queue_id: i32, kind: QueueKind) -> Arc<ConsumeQueue> {
         let mut topics = self.topics.write();
         let (name, slots) = match topics.get_key_value(topic) {
             Some((name, _)) => (Arc::clone(name), topics.get_mut(topic)),
@@ -143,15 +168,12 @@ impl Queues {
             return Arc::clone(queue);
         }
         let log_min = self.log_min.load(Ordering::Relaxed);
-        let extent = self.files.load(topic, queue_id, false, log_min, &mut |_, _| true);
-        let (min_offset, end_offset) = match extent {
-            Ok(extent) => (extent.min_offset, extent.end_offset),
-            Err(error) => {
-                tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
-                (0, 0)
-            }
-        };
-        let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), min_offset, end_offset));
+        let extent = self.files(kind).load(topic, queue_id, false, log_min, &mut |_| true);
+        let extent = extent.unwrap_or_else(|error| {
+            tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
+            Extent::default()
+        });
+        let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), kind, extent));
         if let Some(slots) = slots {
             slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
         }
@@ -170,5 +192,14 @@ impl Queues {
 
     fn serial(&self) -> u64 {
         self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Slot {
+    fn kind(&self) -> QueueKind {
+        match self {
+            Slot::InFiles(kind) => *kind,
+            Slot::Loaded(queue) => queue.kind(),
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
 use crate::error::{GetError, ReadError};
 use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 use crate::store::MessageStore;
+use crate::unit::QueueKind;
 
 /// Entries looked at before a filter that rejects everything gives up (spec: storage.md §13.2).
 const ENTRIES_SCANNED_MIN: i64 = 800;
@@ -57,7 +58,11 @@ impl MessageStore {
         got.next_begin_offset = next_begin_offset;
         if status == GetStatus::NoMatchedMessage {
             let before = out.len();
-            if let Err(error) = self.collect(queue, limits, filter, wait, out, &mut got) {
+            let collected = match queue.kind() {
+                QueueKind::Simple => self.collect(queue, limits, filter, wait, out, &mut got),
+                QueueKind::Batch => self.collect_batches(queue, limits, filter, wait, out, &mut got),
+            };
+            if let Err(error) = collected {
                 out.truncate(before);
                 return Err(error);
             }
@@ -97,14 +102,14 @@ impl MessageStore {
             if read == 0 {
                 if got.next_begin_offset == from {
                     got.status = GetStatus::OffsetFoundNull;
-                    got.next_begin_offset = self.engine.queues.files().next_file_offset(from);
+                    got.next_begin_offset = self.engine.queues.files(QueueKind::Simple).next_file_unit(from);
                 }
                 break;
             }
             for entry in entries[..read].as_chunks::<ENTRY_BYTES>().0 {
                 let entry = Entry::decode(entry);
                 let is_in_memory = written - entry.physical_offset <= self.memory_bytes;
-                if self.is_full(got, &entry, limits, is_in_memory) {
+                if self.is_full(got, &entry, 1, limits, is_in_memory) {
                     break 'scan;
                 }
                 got.next_begin_offset += 1;
@@ -139,7 +144,15 @@ impl MessageStore {
         Ok(())
     }
 
-    fn is_full(&self, got: &GetMessages, entry: &Entry, limits: &GetLimits, is_in_memory: bool) -> bool {
+    /// Whether a record with this many messages goes beyond a limit. The first record never does.
+    pub(crate) fn is_full(
+        &self,
+        got: &GetMessages,
+        entry: &Entry,
+        messages: usize,
+        limits: &GetLimits,
+        is_in_memory: bool,
+    ) -> bool {
         if got.count == 0 {
             return false;
         }
@@ -150,29 +163,29 @@ impl MessageStore {
         } else {
             (config.transfer_bytes_on_disk_max, config.transfer_count_on_disk_max)
         };
-        got.count >= limits.count || bytes > limits.bytes || bytes > bytes_max || got.count >= count_max
+        got.count + messages > limits.count || bytes > limits.bytes || bytes > bytes_max || got.count >= count_max
     }
 
-    /// Entries from `queue_offset` on, from memory or from one file. Returns bytes.
-    fn read_entries(
+    /// Units from this one on, from memory or from one file. Returns bytes.
+    pub(crate) fn read_entries(
         &self,
         queue: &ConsumeQueue,
-        queue_offset: i64,
+        unit: i64,
         buffer: &mut [u8],
         wait: Wait,
     ) -> io::Result<usize> {
-        match queue.read_pending(queue_offset, buffer) {
+        match queue.read_pending(unit, buffer) {
             Ok(read) => Ok(read),
             Err(in_files) => {
-                let len = buffer.len().min(in_files.saturating_mul(ENTRY_BYTES));
-                let files = self.engine.queues.files();
-                files.read(queue, queue_offset, &mut buffer[..len], wait)
+                let len = buffer.len().min(in_files.saturating_mul(queue.kind().unit_bytes()));
+                let files = self.engine.queues.files(queue.kind());
+                files.read(queue, unit, &mut buffer[..len], wait)
             }
         }
     }
 
     /// Appends the entry's record to `out` if the filter accepts it.
-    fn copy_record(
+    pub(crate) fn copy_record(
         &self,
         cursor: &mut Cursor,
         entry: &Entry,
@@ -220,10 +233,15 @@ impl MessageStore {
         if queue_offset < queue.min_offset() || queue_offset >= queue.max_offset() {
             return None;
         }
-        let mut bytes = [0; ENTRY_BYTES];
-        let read = self.read_entries(queue, queue_offset, &mut bytes, Wait::Allowed).ok()?;
-        let entry = Entry::decode(&bytes);
-        if read < ENTRY_BYTES || !entry.is_present() || entry.is_filler() {
+        let entry = match queue.kind() {
+            QueueKind::Simple => {
+                let mut bytes = [0; ENTRY_BYTES];
+                let read = self.read_entries(queue, queue_offset, &mut bytes, Wait::Allowed).ok()?;
+                Some(Entry::decode(&bytes)).filter(|_| read == ENTRY_BYTES)?
+            }
+            QueueKind::Batch => self.find_unit(queue, queue_offset, Wait::Allowed).ok()??.1.entry,
+        };
+        if !entry.is_present() || entry.is_filler() {
             return None;
         }
         let record = self.engine.log.record_at(entry.physical_offset).ok()??;
@@ -279,7 +297,7 @@ impl MessageStore {
 }
 
 /// What became of the record of an entry.
-enum Copied {
+pub(crate) enum Copied {
     Record {
         store_timestamp: i64,
     },
@@ -289,14 +307,14 @@ enum Copied {
 }
 
 impl GetMessages {
-    fn rejected(&mut self) {
+    pub(crate) fn rejected(&mut self) {
         if self.count == 0 {
             self.status = GetStatus::NoMatchedMessage;
         }
     }
 
     /// An entry whose record cannot be had.
-    fn missing(&mut self) {
+    pub(crate) fn missing(&mut self) {
         if self.count == 0 {
             self.status = GetStatus::MessageWasRemoving;
         }

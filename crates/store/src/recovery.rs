@@ -13,10 +13,10 @@ use oxmq_protocol::record::RecordRef;
 use crate::checkpoint::Checkpoint;
 use crate::commit_log::{Mark, read_record, scan_segment};
 use crate::consume_queue::{ConsumeQueue, Entry};
-use crate::dispatch;
-use crate::queue_files::QueueFiles;
+use crate::dispatch::{self, Place};
 use crate::queues::Queues;
 use crate::segments::{Segment, Segments};
+use crate::unit::{QueueKind, Unit};
 
 /// Entries that stand for records the log lost in the middle of a queue; more are not believed.
 const GAP_ENTRIES_MAX: i64 = 1_000_000;
@@ -41,6 +41,7 @@ pub(crate) struct Recovery<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) clean: bool,
     pub(crate) delay_levels_ms: &'a [u64],
+    pub(crate) multi_dispatch: bool,
 }
 
 impl Recovery<'_> {
@@ -74,9 +75,9 @@ impl Recovery<'_> {
         let (end, records) = self.replay(start)?;
         self.end_log_at(start.offset, end.offset)?;
         for queue in self.queues.loaded() {
-            write_out(self.queues.files(), &queue)?;
+            write_out(self.queues, &queue)?;
         }
-        self.queues.files().sync()?;
+        self.queues.sync()?;
         Ok(Recovered {
             end,
             scanned_from: start.offset,
@@ -133,8 +134,8 @@ impl Recovery<'_> {
     /// Java after a clean stop: the last file that starts before the end of some consume queue.
     fn normal_start(&self) -> io::Result<i64> {
         let mut greatest_end = 0;
-        for (topic, queue_id) in self.queues.ids() {
-            if let Some(entry) = self.queues.files().last_entry(&topic, queue_id)? {
+        for (topic, queue_id, kind) in self.queues.ids() {
+            if let Some(entry) = self.queues.files(kind).last_entry(&topic, queue_id)? {
                 greatest_end = greatest_end.max(entry.end());
             }
         }
@@ -164,16 +165,17 @@ impl Recovery<'_> {
     /// record: a power cut may have left entries of a log that was never written.
     fn cut_queues(&self, start: i64) -> io::Result<()> {
         let log_min = self.segments.min();
-        for (topic, queue_id) in self.queues.ids() {
+        for (topic, queue_id, kind) in self.queues.ids() {
             let mut failure = None;
-            let mut belongs = |queue_offset: i64, entry: &Entry| {
+            let mut belongs = |unit: &Unit| {
+                let entry = &unit.entry;
                 if entry.end() > start {
                     return false;
                 }
                 if entry.physical_offset < log_min {
                     return true;
                 }
-                match self.is_entry_of(&topic, queue_id, queue_offset, entry) {
+                match self.is_unit_of(&topic, queue_id, unit) {
                     Ok(is_entry) => is_entry,
                     Err(error) => {
                         failure = Some(error);
@@ -181,7 +183,7 @@ impl Recovery<'_> {
                     }
                 }
             };
-            let loaded = self.queues.load_cut(&topic, queue_id, log_min, &mut belongs);
+            let loaded = self.queues.load_cut(&topic, queue_id, kind, log_min, &mut belongs);
             if let Some(error) = failure {
                 return Err(error);
             }
@@ -190,19 +192,22 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn is_entry_of(&self, topic: &str, queue_id: i32, queue_offset: i64, entry: &Entry) -> io::Result<bool> {
+    fn is_unit_of(&self, topic: &str, queue_id: i32, unit: &Unit) -> io::Result<bool> {
+        let entry = &unit.entry;
         let Some(segment) = self.segments.at(entry.physical_offset) else {
             return Ok(false);
         };
         let Some(bytes) = read_record(&segment, entry.physical_offset, segment.end)? else {
             return Ok(false);
         };
-        Ok(RecordRef::parse(&bytes).is_ok_and(|record| {
-            record.queue_offset() == queue_offset
-                && record.queue_id() == queue_id
-                && record.topic() == topic.as_bytes()
-                && record.total_size() as i64 == i64::from(entry.size)
-        }))
+        let Ok(record) = RecordRef::parse(&bytes) else {
+            return Ok(false);
+        };
+        let mut found = false;
+        dispatch::places(&record, |place| {
+            found |= place.topic == topic && place.queue_id == queue_id && place.queue_offset == unit.queue_offset;
+        });
+        Ok(found && record.total_size() as i64 == i64::from(entry.size))
     }
 
     /// Reads the log from `start` to its last whole record and enters each into its queue.
@@ -232,14 +237,18 @@ impl Recovery<'_> {
     }
 
     fn enter(&self, record: &RecordRef<'_>) -> io::Result<()> {
-        let Some(topic) = std::str::from_utf8(record.topic())
-            .ok()
-            .filter(|_| dispatch::is_in_queue(record))
-        else {
-            return Ok(());
-        };
-        let queue = self.queues.get_or_create(topic, record.queue_id());
-        let (next, queue_offset) = (queue.next_offset(), record.queue_offset());
+        let mut outcome = Ok(());
+        dispatch::places(record, |place| {
+            if (place.is_own || self.multi_dispatch) && outcome.is_ok() {
+                outcome = self.enter_at(record, &place);
+            }
+        });
+        outcome
+    }
+
+    fn enter_at(&self, record: &RecordRef<'_>, place: &Place<'_>) -> io::Result<()> {
+        let queue = self.queues.get_or_create(place.topic, place.queue_id);
+        let (next, queue_offset) = (queue.next_offset(), place.queue_offset);
         if queue_offset < next {
             return Ok(());
         }
@@ -248,9 +257,13 @@ impl Recovery<'_> {
             queue.start_at(queue_offset);
             gap = 0;
         }
+        if queue.kind() == QueueKind::Batch {
+            // Units say where they are: nothing has to fill the space between them.
+            gap = 0;
+        }
         if gap > GAP_ENTRIES_MAX {
             tracing::error!(
-                topic,
+                topic = place.topic,
                 queue_id = queue.queue_id(),
                 queue_offset,
                 next,
@@ -258,17 +271,24 @@ impl Recovery<'_> {
             );
             return Ok(());
         }
-        let entry = Entry {
-            physical_offset: record.physical_offset(),
-            size: record.total_size() as i32,
-            tags_code: dispatch::tags_code(record).resolve(record.store_timestamp(), self.delay_levels_ms),
+        let unit = Unit {
+            entry: Entry {
+                physical_offset: record.physical_offset(),
+                size: record.total_size() as i32,
+                tags_code: dispatch::tags_code(record).resolve(record.store_timestamp(), self.delay_levels_ms),
+            },
+            store_timestamp: record.store_timestamp(),
+            queue_offset,
+            count: place.count,
         };
-        let fillers = std::iter::repeat_n(Entry::FILLER, gap as usize);
-        let pending = queue.push(fillers.chain([entry]));
-        queue.set_next_offset(queue_offset + 1);
-        queue.publish(queue_offset + 1);
+        if gap > 0 {
+            queue.push(std::iter::repeat_n(Entry::FILLER, gap as usize));
+        }
+        let pending = queue.push_unit(&unit);
+        queue.set_next_offset(unit.end_offset());
+        queue.publish(unit.end_offset());
         if pending >= WRITE_OUT_BYTES {
-            write_out(self.queues.files(), &queue)?;
+            write_out(self.queues, &queue)?;
         }
         Ok(())
     }
@@ -288,12 +308,12 @@ impl Recovery<'_> {
 }
 
 /// Writes the pending entries of a queue to its files.
-pub(crate) fn write_out(files: &QueueFiles, queue: &Arc<ConsumeQueue>) -> io::Result<()> {
-    let (first_offset, entries) = queue.pending();
+pub(crate) fn write_out(queues: &Queues, queue: &Arc<ConsumeQueue>) -> io::Result<()> {
+    let (first_unit, entries) = queue.pending();
     if entries.is_empty() {
         return Ok(());
     }
-    files.write(queue, first_offset, &entries)?;
+    queues.files(queue.kind()).write(queue, first_unit, &entries)?;
     queue.written_out(entries.len());
     Ok(())
 }

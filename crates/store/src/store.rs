@@ -23,6 +23,7 @@ use crate::queue_files::QueueFiles;
 use crate::queues::Queues;
 use crate::recovery::Recovery;
 use crate::segments::{Segments, io_error};
+use crate::unit::QueueKind;
 
 /// What the store tells its owner. Called on the appending thread or on the flush thread: do little, do not block.
 pub trait StoreListener: Send + Sync {
@@ -132,20 +133,23 @@ impl MessageStore {
 
         let (file, checkpoint) = CheckpointFile::open(&*disk, &root.join("checkpoint")).map_err(at_root)?;
         let segments = Segments::load(Arc::clone(&disk), &config, clean)?;
-        let queue_files = QueueFiles::new(
-            Arc::clone(&disk),
-            root.join("consumequeue"),
-            config.consume_queue_file_bytes,
-            config.open_files_max,
-        );
-        create_dir_durably(&*disk, queue_files.root()).map_err(at_root)?;
-        let queues = Queues::list(queue_files, segments.min()).map_err(at_root)?;
+        let queue_files = QueueKind::ALL.map(|kind| {
+            let file_bytes = match kind {
+                QueueKind::Simple => config.consume_queue_file_bytes,
+                QueueKind::Batch => config.batch_consume_queue_file_bytes,
+            };
+            QueueFiles::new(Arc::clone(&disk), &root, kind, file_bytes, config.open_files_max)
+        });
+        create_dir_durably(&*disk, queue_files[0].root()).map_err(at_root)?;
+        let kind_of = Arc::clone(&config.queue_kind_of);
+        let queues = Queues::list(queue_files, kind_of, segments.min()).map_err(at_root)?;
         let recovery = Recovery {
             segments: &segments,
             queues: &queues,
             checkpoint: &checkpoint,
             clean,
             delay_levels_ms: &config.delay_levels_ms,
+            multi_dispatch: config.multi_dispatch,
         };
         let recovered = recovery.run().map_err(at_root)?;
         let index_mark = checkpoint
@@ -352,9 +356,8 @@ impl MessageStore {
         let queues = {
             let _no_write_out = self.engine.dispatching.lock();
             let queues = self.engine.queues.remove_topic(topic);
-            let files = self.engine.queues.files();
             for queue in &queues {
-                if let Err(error) = files.remove(queue)
+                if let Err(error) = self.engine.queues.files(queue.kind()).remove(queue)
                     && error.kind() != io::ErrorKind::NotFound
                 {
                     tracing::warn!(topic, queue_id = queue.queue_id(), %error, "consume queue is not removed");
@@ -365,7 +368,7 @@ impl MessageStore {
         if queues.is_empty() {
             return;
         }
-        if let Err(error) = self.engine.queues.files().remove_topic(topic)
+        if let Err(error) = self.engine.queues.files(queues[0].kind()).remove_topic(topic)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(topic, %error, "topic directory is not removed");

@@ -5,6 +5,8 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod real_disk;

@@ -96,6 +96,7 @@ pub(crate) fn add(batch: &mut AppendBatch, queue: &Arc<ConsumeQueue>, number: u6
         in_queue: true,
         queue_offset: -1,
         physical_offset: -1,
+        extra: None,
     });
 }
 
