@@ -1,0 +1,4 @@
+mod errors;
+mod facts;
+mod hostile;
+mod properties;
