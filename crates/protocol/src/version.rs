@@ -2,6 +2,7 @@
 
 /// What this implementation says in every header: RocketMQ 5.5.0, the newest protocol it speaks.
 pub const CURRENT_VERSION: i32 = V5_5_0;
+pub const CURRENT_VERSION_NAME: &str = "V5_5_0";
 
 pub const V3_0_7_SNAPSHOT: i32 = 28;
 pub const V3_0_11: i32 = 37;

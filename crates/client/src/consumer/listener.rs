@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use oxmq_protocol::message::MessageExt;
 
@@ -33,6 +34,10 @@ pub enum ConsumeOrderlyStatus {
     Success,
     /// The same messages come again before any other of their queue.
     SuspendCurrentQueueAMoment,
+    /// The same after a time of the listener's choice, 10 ms to 30 s.
+    SuspendCurrentQueueFor {
+        time: Duration,
+    },
 }
 
 pub(crate) type ListenerFuture<S> = Pin<Box<dyn Future<Output = S> + Send>>;

@@ -16,6 +16,7 @@ mod queue_lock;
 mod retry;
 mod settings;
 mod start_offset;
+mod statistics;
 pub(crate) mod stream;
 #[cfg(test)]
 mod testing;

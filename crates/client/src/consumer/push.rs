@@ -8,7 +8,7 @@ use oxmq_protocol::body::{ConsumeType, SubscriptionData};
 use oxmq_protocol::topic;
 use tokio::sync::mpsc;
 
-use super::engine::{Delivery, Engine, EngineConfig, with_retry_topic};
+use super::engine::{Delivery, Engine, EngineConfig, clamp_suspend_time, with_retry_topic};
 use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
@@ -22,8 +22,6 @@ const CONSUME_BATCH_MAX: usize = 1024;
 const CONSUME_CONCURRENCY_MAX: usize = 1000;
 /// Messages of a stream for which a shutdown waits: more than the thresholds let in.
 const STREAMED_MAX: usize = 1 << 24;
-const SUSPEND_TIME_MIN: Duration = Duration::from_millis(10);
-const SUSPEND_TIME_MAX: Duration = Duration::from_secs(30);
 const PULL_BATCH_BYTES_MAX: i32 = 256 * 1024;
 const PULL_SUSPEND: Duration = Duration::from_secs(15);
 
@@ -282,9 +280,7 @@ impl PushConsumerBuilder {
             consume_concurrency: self.consume_concurrency,
             consume_batch_max_size: self.consume_message_batch_max_size,
             consume_timeout: self.consume_timeout,
-            suspend_current_queue_time: self
-                .suspend_current_queue_time
-                .clamp(SUSPEND_TIME_MIN, SUSPEND_TIME_MAX),
+            suspend_current_queue_time: clamp_suspend_time(self.suspend_current_queue_time),
             await_termination: self.await_termination,
             ..shared
         })

@@ -68,6 +68,12 @@ async fn a_consumer_tells_how_it_is_doing() {
             .is_some_and(|queue| queue.last_pull_timestamp > 0)
     );
     assert_eq!(info.subscription_set.len(), 2, "the topic and the retry topic");
+    assert_eq!(info.properties["PROP_CONSUMEORDERLY"], "false");
+    assert!(
+        info.status_table["orders"].consume_ok_tps > 0.0,
+        "{:?}",
+        info.status_table
+    );
 
     let header = ConsumerStatusHeader {
         topic: "orders".into(),

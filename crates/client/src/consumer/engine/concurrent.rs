@@ -42,12 +42,15 @@ impl Engine {
             return;
         };
         let Batch { owned, messages } = batch;
-        owned.state.lock().process.mark_started(&messages, Instant::now());
+        let started = Instant::now();
+        owned.state.lock().process.mark_started(&messages, started);
         let consumed = listener::run(listener, messages.clone()).await;
         let status = consumed.unwrap_or_else(|| {
             warn!(queue = %owned.queue, "the listener panicked");
             ConsumeStatus::ReconsumeLater
         });
+        let done = status.done(messages.len());
+        self.note_consumed(&owned.queue, done, messages.len() - done, started);
         if let Err(error) = self.settle(&owned, &messages, status).await {
             debug!(queue = %owned.queue, %error, "what a listener has done does not count");
         }

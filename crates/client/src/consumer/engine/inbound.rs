@@ -10,11 +10,12 @@ use oxmq_protocol::body::{
 };
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::requests::{ConsumerStatusHeader, ResetOffsetHeader};
-use oxmq_protocol::version::CURRENT_VERSION;
+use oxmq_protocol::version::CURRENT_VERSION_NAME;
 use oxmq_protocol::{FieldSet, RemotingCommand, RequestCode, json, response_code};
 use tracing::{debug, info};
 
 use super::{Delivery, Engine, OwnedQueue};
+use crate::clock::now_millis;
 use crate::consumer::listener::{self, ConsumeOrderlyStatus, ConsumeStatus};
 use crate::error::ClientError;
 
@@ -70,24 +71,26 @@ impl Engine {
         let properties = [
             ("PROP_NAMESERVER_ADDR", self.calls.instance.config().name_server.clone()),
             ("PROP_CONSUME_TYPE", self.config.consume_type.name().to_owned()),
-            ("PROP_CONSUME_ORDERLY", self.is_orderly().to_string()),
+            ("PROP_CONSUMEORDERLY", self.is_orderly().to_string()),
             ("PROP_THREADPOOL_CORE_SIZE", self.config.consume_concurrency.to_string()),
             ("PROP_CONSUMER_START_TIMESTAMP", self.start_timestamp.to_string()),
-            ("PROP_CLIENT_VERSION", format!("V{CURRENT_VERSION}")),
+            ("PROP_CLIENT_VERSION", CURRENT_VERSION_NAME.to_owned()),
         ];
         let properties = properties.map(|(name, value)| (name.to_owned(), value));
-        let queues = self.queues.lock().all().into_iter();
+        let subscriptions = self.subscriptions.lock().clone();
+        let queues = self.queues.lock().all();
+        let (statistics, now) = (self.statistics.lock(), now_millis());
         ConsumerRunningInfo {
             properties: properties.into(),
-            subscription_set: self
-                .subscriptions
-                .lock()
-                .values()
-                .map(|data| (**data).clone())
-                .collect(),
             mq_table: queues
-                .map(|owned| (owned.queue.clone(), self.process_queue_info(&owned)))
+                .iter()
+                .map(|owned| (owned.queue.clone(), self.process_queue_info(owned)))
                 .collect::<QueueMap<_>>(),
+            status_table: subscriptions
+                .keys()
+                .map(|topic| (topic.clone(), statistics.status(topic, now)))
+                .collect(),
+            subscription_set: subscriptions.values().map(|data| (**data).clone()).collect(),
             ..ConsumerRunningInfo::default()
         }
     }
@@ -122,7 +125,7 @@ impl Engine {
             },
             Delivery::Orderly { listener } => match listener::run(listener, messages).await {
                 Some(ConsumeOrderlyStatus::Success) => ConsumeResult::Success,
-                Some(ConsumeOrderlyStatus::SuspendCurrentQueueAMoment) => ConsumeResult::Later,
+                Some(_) => ConsumeResult::Later,
                 None => ConsumeResult::ThrowException,
             },
             Delivery::Stream { .. } | Delivery::Poll { .. } => {

@@ -23,6 +23,7 @@ use oxmq_protocol::{RemotingCommand, topic};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::broker_calls::BrokerCalls;
@@ -30,11 +31,13 @@ use super::listener::{ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
 use super::queue_lock::LOCK_INTERVAL;
+use super::statistics::ConsumeStatistics;
 use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Member, MemberData};
 
 pub(crate) use concurrent::Batch;
+pub(crate) use orderly::clamp_suspend_time;
 pub(crate) use queue::{OwnedQueue, QueueTable};
 
 /// Settings, checked.
@@ -87,6 +90,7 @@ pub(crate) struct Engine {
     pub(crate) offsets: OffsetStore,
     pub(crate) queues: Mutex<QueueTable>,
     pub(crate) start_timestamp: i64,
+    pub(crate) statistics: Mutex<ConsumeStatistics>,
     delivery: Delivery,
     subscriptions: Mutex<BTreeMap<String, Arc<SubscriptionData>>>,
     /// Queues that the application has chosen; `None` when the group shares them out.
@@ -115,6 +119,7 @@ impl Engine {
             offsets,
             queues: Mutex::default(),
             start_timestamp: now_millis(),
+            statistics: Mutex::default(),
             delivery,
             subscriptions: Mutex::new(subscriptions.collect()),
             chosen: Mutex::default(),
@@ -344,6 +349,12 @@ impl Engine {
                 let _ = batches.send(Batch { owned, messages });
             }
         }
+    }
+
+    pub(crate) fn note_consumed(&self, queue: &MessageQueue, done: usize, failed: usize, started: Instant) {
+        let millis = started.elapsed().as_millis() as i64;
+        let mut statistics = self.statistics.lock();
+        statistics.consumed(&queue.topic, done, failed, millis, now_millis());
     }
 
     /// Messages are done: takes them out of the cache and moves the offset.

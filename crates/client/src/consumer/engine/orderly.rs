@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Delivery, Engine, OwnedQueue};
@@ -14,6 +15,13 @@ use crate::consumer::listener::{self, ConsumeOrderlyStatus, Messages};
 use crate::consumer::retry::{max_reconsume_times_orderly, retry_message};
 
 const LOCK_RETRY_DELAY: Duration = Duration::from_secs(3);
+/// Java has the same bounds.
+const SUSPEND_TIME_MIN: Duration = Duration::from_millis(10);
+const SUSPEND_TIME_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) fn clamp_suspend_time(time: Duration) -> Duration {
+    time.clamp(SUSPEND_TIME_MIN, SUSPEND_TIME_MAX)
+}
 
 impl Engine {
     /// Runs until the queue is given up or the consumer stops, but never ends in the middle of a batch.
@@ -52,19 +60,29 @@ impl Engine {
             return;
         }
         let messages = owned.state.lock().process.take(self.config.consume_batch_max_size);
+        let started = Instant::now();
         let consumed = listener::run(listener, messages.clone()).await;
         let status = consumed.unwrap_or_else(|| {
             warn!(queue = %owned.queue, "the listener panicked");
             ConsumeOrderlyStatus::SuspendCurrentQueueAMoment
         });
         owned.state.lock().last_consume_timestamp = now_millis();
+        let (done, failed) = match status {
+            ConsumeOrderlyStatus::Success => (messages.len(), 0),
+            _ => (0, messages.len()),
+        };
+        self.note_consumed(&owned.queue, done, failed, started);
         if status == ConsumeOrderlyStatus::Success || self.give_up(&messages).await {
             self.commit(owned);
         } else {
             owned.state.lock().process.return_taken(|_| true);
             drop(_permit);
+            let time = match status {
+                ConsumeOrderlyStatus::SuspendCurrentQueueFor { time } => clamp_suspend_time(time),
+                _ => self.config.suspend_current_queue_time,
+            };
             tokio::select! {
-                () = owned.sleep(self.config.suspend_current_queue_time) => {}
+                () = owned.sleep(time) => {}
                 () = self.wait_stopped() => {}
             }
         }

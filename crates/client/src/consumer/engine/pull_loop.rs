@@ -7,6 +7,7 @@ use std::time::Duration;
 use oxmq_protocol::body::MASTER_ID;
 use oxmq_protocol::message::MessageExt;
 use oxmq_protocol::{property, response_code, topic};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Engine, OwnedQueue};
@@ -71,8 +72,16 @@ impl Engine {
         if self.holds_locks() && !owned.is_locked() {
             return Next::PullAfter(DELAY_AFTER_ERROR);
         }
+        let started = Instant::now();
         match self.pull(owned, cursor).await {
-            Ok(result) => self.handle_result(owned, cursor, result),
+            Ok(result) => {
+                if result.status == PullStatus::Found {
+                    let (topic, millis) = (&owned.queue.topic, started.elapsed().as_millis() as i64);
+                    let mut statistics = self.statistics.lock();
+                    statistics.pulled(topic, result.messages.len(), millis, now_millis());
+                }
+                self.handle_result(owned, cursor, result)
+            }
             Err(error) => self.handle_error(owned, &error),
         }
     }
