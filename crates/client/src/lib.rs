@@ -19,6 +19,7 @@ pub use consumer::lite_pull::{LitePullConsumer, LitePullConsumerBuilder};
 pub use consumer::pull::{PullConsumer, PullConsumerBuilder};
 pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};
+pub use consumer::schedule::{PullScheduleService, PullScheduleServiceBuilder, PullTaskContext, PullTaskError};
 pub use consumer::stream::{MessageStream, ReceivedMessage};
 pub use error::ClientError;
 pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};

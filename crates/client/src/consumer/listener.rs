@@ -1,7 +1,7 @@
 //! What applications do with messages, and what they say about it.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -53,7 +53,12 @@ where
 
 /// Runs a listener; `None` when it panics.
 pub(crate) async fn run<S>(listener: &Listener<S>, messages: Messages) -> Option<S> {
-    let mut consuming = catch_unwind(AssertUnwindSafe(|| listener(messages))).ok()?;
+    catch(AssertUnwindSafe(|| listener(messages))).await
+}
+
+/// Calls the application; `None` when it panics, be it at once or in its future.
+pub(crate) async fn catch<S>(call: impl FnOnce() -> ListenerFuture<S> + UnwindSafe) -> Option<S> {
+    let mut consuming = catch_unwind(call).ok()?;
     poll_fn(move |context| {
         // A future that has panicked is not polled again.
         match catch_unwind(AssertUnwindSafe(|| consuming.as_mut().poll(context))) {

@@ -14,6 +14,7 @@ pub(crate) mod pull_request;
 pub(crate) mod push;
 mod queue_lock;
 mod retry;
+pub(crate) mod schedule;
 mod settings;
 mod start_offset;
 mod statistics;

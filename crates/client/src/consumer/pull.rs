@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxmq_protocol::RemotingCommand;
-use oxmq_protocol::body::{
-    ConsumeFromWhere, ConsumeType, ConsumerData, MASTER_ID, MessageModel, MessageQueue, SubscriptionData,
-};
+use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::message::MessageExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::broker_calls::BrokerCalls;
 use super::offset_store::OffsetStore;
-use super::pull_request::{PullRequest, PullResult};
+use super::pull_request::PullResult;
 use super::retry::max_reconsume_times_concurrent;
 use super::settings::{Settings, consumer_settings};
 use crate::clock::now_millis;
@@ -117,20 +115,9 @@ impl PullConsumer {
     ) -> Result<PullResult, ClientError> {
         let subscription = SubscriptionData::parse(&queue.topic, expression, now_millis())?;
         self.shared.use_topic(&queue.topic);
-        self.shared
-            .calls
-            .pull(&PullRequest {
-                queue,
-                queue_offset,
-                max_msg_nums: i32::try_from(max_nums).unwrap_or(i32::MAX),
-                max_msg_bytes: i32::MAX,
-                suspend,
-                commit_offset: None,
-                subscription: &subscription,
-                send_subscription: true,
-                is_lite: false,
-                broker_id: MASTER_ID,
-            })
+        let calls = &self.shared.calls;
+        calls
+            .pull_once(queue, &subscription, queue_offset, max_nums, suspend)
             .await
     }
 

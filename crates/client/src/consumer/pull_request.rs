@@ -110,6 +110,30 @@ impl PullRequest<'_> {
 }
 
 impl BrokerCalls {
+    /// A pull of an application that does it by itself: from the master, with its own subscription, nothing committed.
+    pub(crate) async fn pull_once(
+        &self,
+        queue: &MessageQueue,
+        subscription: &SubscriptionData,
+        queue_offset: i64,
+        max_nums: u32,
+        suspend: Option<Duration>,
+    ) -> Result<PullResult, ClientError> {
+        let pull = PullRequest {
+            queue,
+            queue_offset,
+            max_msg_nums: i32::try_from(max_nums).unwrap_or(i32::MAX),
+            max_msg_bytes: i32::MAX,
+            suspend,
+            commit_offset: None,
+            subscription,
+            send_subscription: true,
+            is_lite: false,
+            broker_id: MASTER_ID,
+        };
+        self.pull(&pull).await
+    }
+
     /// Pulls once. Messages that the subscription does not take by the text of their tags are left out.
     pub(crate) async fn pull(&self, pull: &PullRequest<'_>) -> Result<PullResult, ClientError> {
         let broker_name = &pull.queue.broker_name;

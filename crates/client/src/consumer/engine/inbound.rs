@@ -128,9 +128,7 @@ impl Engine {
                 Some(_) => ConsumeResult::Later,
                 None => ConsumeResult::ThrowException,
             },
-            Delivery::Stream { .. } | Delivery::Poll { .. } => {
-                return Err(ClientError::Config("this consumer has no listener".to_owned()));
-            }
+            _ => return Err(ClientError::Config("this consumer has no listener".to_owned())),
         };
         Ok(json::to_vec(&ConsumeMessageDirectlyResult {
             auto_commit: true,

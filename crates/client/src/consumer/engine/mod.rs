@@ -10,6 +10,7 @@ mod orderly;
 mod pull_loop;
 mod queue;
 mod rebalance;
+mod scheduled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -31,6 +32,7 @@ use super::listener::{ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
 use super::queue_lock::LOCK_INTERVAL;
+use super::schedule::PullTask;
 use super::statistics::ConsumeStatistics;
 use crate::clock::now_millis;
 use crate::error::ClientError;
@@ -77,6 +79,10 @@ pub(crate) enum Delivery {
     /// The application takes one after the other and settles each.
     Stream {
         batches: mpsc::UnboundedSender<Batch>,
+    },
+    /// Nothing is pulled here: the application does it, when it is called for a queue.
+    Scheduled {
+        tasks: BTreeMap<String, PullTask>,
     },
     /// The application asks for them.
     Poll {
@@ -261,6 +267,10 @@ impl Engine {
         matches!(self.delivery, Delivery::Orderly { .. })
     }
 
+    fn is_scheduled(&self) -> bool {
+        matches!(self.delivery, Delivery::Scheduled { .. })
+    }
+
     fn is_polled(&self) -> bool {
         matches!(self.delivery, Delivery::Poll { .. })
     }
@@ -344,6 +354,7 @@ impl Engine {
                 }
             }
             Delivery::Orderly { .. } => owned.arrived.notify_one(),
+            Delivery::Scheduled { .. } => {}
             Delivery::Poll { batches } => {
                 let owned = Arc::clone(owned);
                 let _ = batches.send(Batch { owned, messages });

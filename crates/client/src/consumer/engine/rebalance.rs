@@ -99,6 +99,11 @@ impl Engine {
             settled &= free.len() == gained;
         }
         for queue in free {
+            // A task finds out by itself where it is.
+            if self.is_scheduled() {
+                self.take(queue, 0, asked);
+                continue;
+            }
             match self.first_offset(&queue).await {
                 Ok(offset) => drop(self.take(queue, offset, asked)),
                 Err(error) => {
@@ -129,7 +134,11 @@ impl Engine {
         if self.is_orderly() {
             owned.set_worker(tokio::spawn(Arc::clone(self).work_orderly(Arc::clone(&owned))));
         }
-        self.spawn(pull_loop(Arc::clone(self), Arc::clone(&owned), offset));
+        if self.is_scheduled() {
+            owned.set_worker(tokio::spawn(Arc::clone(self).call_tasks(Arc::clone(&owned))));
+        } else {
+            self.spawn(pull_loop(Arc::clone(self), Arc::clone(&owned), offset));
+        }
         owned
     }
 
