@@ -2,6 +2,7 @@
 //! null are `Option`s here; members that are absent on input take Java's default. Read and write them with
 //! [`crate::json`].
 
+mod assignment;
 mod cluster;
 mod connection;
 mod consume_queue;
@@ -19,6 +20,7 @@ mod running_info;
 mod stats;
 mod topic_config;
 
+pub use assignment::*;
 pub use cluster::*;
 pub use connection::*;
 pub use consume_queue::*;

@@ -146,10 +146,20 @@ requests! {
     GetSubscriptionGroupConfig = 352: GroupHeader => ();
     UpdateAndGetGroupForbidden = 353: GroupForbiddenHeader => ();
     LitePullMessage = 361: PullMessageHeader => PullMessageReply;
+    QueryAssignment = 400: () => ();
+    SetMessageRequestMode = 401: () => ();
+    GetAllMessageRequestMode = 402: () => ();
     RecallMessage = 370: RecallMessageHeader => RecallMessageReply;
     GetBrokerMemberGroup = 901: BrokerMemberGroupHeader => ();
     BrokerHeartbeat = 904: BrokerHeartbeatHeader => ();
     NotifyMinBrokerIdChange = 905: NotifyMinBrokerIdHeader => ();
+    PopMessage = 200050: PopMessageHeader => PopMessageReply;
+    AckMessage = 200051: AckMessageHeader => ();
+    PeekMessage = 200052: PeekMessageHeader => PopMessageReply;
+    ChangeMessageInvisibleTime = 200053: ChangeInvisibleTimeHeader => ChangeInvisibleTimeReply;
+    Notification = 200054: NotificationHeader => NotificationReply;
+    PollingInfo = 200055: PollingInfoHeader => PollingInfoReply;
+    BatchAckMessage = 200151: () => ();
 }
 
 impl From<SendMessageHeaderV2> for SendMessageHeader {
@@ -265,6 +275,94 @@ field_set! {
         topic_sys_flag: Option<i32> = "topicSysFlag",
         group_sys_flag: Option<i32> = "groupSysFlag",
         forbidden_type: Option<i32> = "forbiddenType",
+    }
+
+    /// `queueId` -1 asks for any queue. `initMode` says where a new group starts: 0 at the first message, 1 at the end.
+    pub struct PopMessageHeader {
+        consumer_group: String = "consumerGroup",
+        topic: String = "topic",
+        queue_id: i32 = "queueId",
+        max_msg_nums: i32 = "maxMsgNums",
+        invisible_time: i64 = "invisibleTime",
+        poll_time: i64 = "pollTime",
+        born_time: i64 = "bornTime",
+        init_mode: i32 = "initMode",
+        exp_type: Option<String> = "expType",
+        exp: Option<String> = "exp",
+        order: Option<bool> = "order",
+        attempt_id: Option<String> = "attemptId",
+        broker_name: Option<String> = "bname",
+    }
+
+    pub struct PopMessageReply {
+        pop_time: i64 = "popTime",
+        invisible_time: i64 = "invisibleTime",
+        revive_qid: i32 = "reviveQid",
+        rest_num: i64 = "restNum",
+        start_offset_info: Option<String> = "startOffsetInfo",
+        msg_offset_info: Option<String> = "msgOffsetInfo",
+        order_count_info: Option<String> = "orderCountInfo",
+    }
+
+    /// `extraInfo` is the receipt handle.
+    pub struct AckMessageHeader {
+        consumer_group: String = "consumerGroup",
+        topic: String = "topic",
+        queue_id: i32 = "queueId",
+        extra_info: String = "extraInfo",
+        offset: i64 = "offset",
+        broker_name: Option<String> = "bname",
+    }
+
+    pub struct PeekMessageHeader {
+        topic: String = "topic",
+        queue_id: i32 = "queueId",
+        max_msg_nums: i32 = "maxMsgNums",
+        consumer_group: String = "consumerGroup",
+        broker_name: Option<String> = "bname",
+    }
+
+    pub struct ChangeInvisibleTimeHeader {
+        consumer_group: String = "consumerGroup",
+        topic: String = "topic",
+        queue_id: i32 = "queueId",
+        extra_info: String = "extraInfo",
+        offset: i64 = "offset",
+        invisible_time: i64 = "invisibleTime",
+        broker_name: Option<String> = "bname",
+    }
+
+    pub struct ChangeInvisibleTimeReply {
+        pop_time: i64 = "popTime",
+        invisible_time: i64 = "invisibleTime",
+        revive_qid: i32 = "reviveQid",
+    }
+
+    pub struct NotificationHeader {
+        consumer_group: String = "consumerGroup",
+        topic: String = "topic",
+        queue_id: i32 = "queueId",
+        poll_time: i64 = "pollTime",
+        born_time: i64 = "bornTime",
+        order: Option<bool> = "order",
+        attempt_id: Option<String> = "attemptId",
+        broker_name: Option<String> = "bname",
+    }
+
+    pub struct NotificationReply {
+        has_msg: bool = "hasMsg",
+        polling_full: bool = "pollingFull",
+    }
+
+    pub struct PollingInfoHeader {
+        consumer_group: String = "consumerGroup",
+        topic: String = "topic",
+        queue_id: i32 = "queueId",
+        broker_name: Option<String> = "bname",
+    }
+
+    pub struct PollingInfoReply {
+        polling_num: i32 = "pollingNum",
     }
 
     pub struct QueryMessageHeader {
