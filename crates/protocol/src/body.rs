@@ -3,6 +3,7 @@
 //! [`crate::json`].
 
 mod assignment;
+mod batch_ack;
 mod cluster;
 mod connection;
 mod consume_queue;
@@ -21,6 +22,7 @@ mod stats;
 mod topic_config;
 
 pub use assignment::*;
+pub use batch_ack::*;
 pub use cluster::*;
 pub use connection::*;
 pub use consume_queue::*;

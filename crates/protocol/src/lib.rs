@@ -4,6 +4,7 @@
 //! panicking and allocates at most a small multiple of its input.
 
 pub mod allocate;
+mod base64;
 pub mod batch;
 pub mod body;
 pub mod compression;
@@ -16,6 +17,7 @@ pub mod json;
 pub mod message;
 pub mod message_id;
 pub mod perm;
+pub mod pop;
 pub mod properties;
 pub mod properties_file;
 pub mod property;

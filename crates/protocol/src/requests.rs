@@ -159,6 +159,7 @@ requests! {
     ChangeMessageInvisibleTime = 200053: ChangeInvisibleTimeHeader => ChangeInvisibleTimeReply;
     Notification = 200054: NotificationHeader => NotificationReply;
     PollingInfo = 200055: PollingInfoHeader => PollingInfoReply;
+    PopRollback = 200056: () => ();
     BatchAckMessage = 200151: () => ();
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{MessageModel, MessageQueue, bodies};
 use crate::json::text_enum;
+use crate::settings::{BadValue, SettingValue};
 
 text_enum! {
     /// How the members of a group get the messages of a topic.
@@ -9,6 +10,21 @@ text_enum! {
         #[default]
         Pull = "PULL",
         Pop = "POP",
+    }
+}
+
+impl SettingValue for MessageRequestMode {
+    const TYPE_NAME: &'static str = "PULL, POP";
+
+    fn parse(text: &str) -> Result<MessageRequestMode, BadValue> {
+        MessageRequestMode::from_name(text).ok_or_else(|| BadValue {
+            text: text.to_owned(),
+            expected: format!("one of {}", Self::TYPE_NAME),
+        })
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.name().to_owned())
     }
 }
 
