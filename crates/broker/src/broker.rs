@@ -28,6 +28,7 @@ use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
 use crate::config_file::ConfigFile;
 use crate::consumer_offsets::ConsumerOffsets;
 use crate::groups::{AutoCreate, Groups};
+use crate::light_queues;
 use crate::mailbox::{Mailboxes, WORKERS_MAX};
 use crate::queue_locks::QueueLocks;
 use crate::read_threads::ReadQueue;
@@ -45,7 +46,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 pub struct Broker {
     config: ArcSwap<BrokerConfig>,
     pub store: Arc<MessageStore>,
-    pub topics: Topics,
+    pub topics: Arc<Topics>,
     pub groups: Groups,
     pub consumer_offsets: ConsumerOffsets,
     pub producers: Producers<ConnectionHandle>,
@@ -146,9 +147,6 @@ impl Broker {
         let store_host = first_address(store_host).ok_or_else(|| StartError::Host {
             host: config.broker_ip1.clone(),
         })?;
-        let store_config = store_config(&config, delays_ms.clone());
-        let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
-
         let folder = Path::new(&config.store_path_root_dir).join("config");
         let file = |name: &str| ConfigFile::new(&disk, folder.join(name));
         let table = |name: &str| {
@@ -156,9 +154,15 @@ impl Broker {
             move |source| StartError::Table { path, source }
         };
         let topics = Topics::open(file("topics.json"), &config).map_err(table("topics.json"))?;
+        let topics = Arc::new(topics);
+        let mut store_config = store_config(&config, delays_ms.clone());
+        let kinds = Arc::clone(&topics);
+        store_config.queue_kind_of = Arc::new(move |topic| kinds.queue_kind(topic));
+        let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
         let groups = Groups::open(file("subscriptionGroup.json")).map_err(table("subscriptionGroup.json"))?;
+        let has_light_queues = store.config().multi_dispatch;
         let consumer_offsets =
-            ConsumerOffsets::open(file("consumerOffset.json"), config.consumer_offset_update_version_step)
+            ConsumerOffsets::open(&file, has_light_queues, config.consumer_offset_update_version_step)
                 .map_err(table("consumerOffset.json"))?;
         let version_step = config.delay_offset_update_version_step;
         let schedule = Schedule::open(file("delayOffset.json"), &delays_ms, version_step, &store)
@@ -212,6 +216,9 @@ impl Broker {
     pub fn group(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
         if let Some(known) = self.groups.get(group) {
             return Some(known);
+        }
+        if self.store.config().multi_dispatch && oxmq_protocol::topic::is_lmq(group) {
+            return Some(Arc::new(light_queues::group_config(group)));
         }
         let config = self.config();
         let auto = AutoCreate {
@@ -325,6 +332,8 @@ fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig
     }
     store.commit_log_file_bytes = config.mapped_file_size_commit_log;
     store.consume_queue_file_bytes = config.mapped_file_size_consume_queue.next_multiple_of(20);
+    store.batch_consume_queue_file_bytes = config.mapper_file_size_batch_consume_queue.next_multiple_of(46);
+    store.multi_dispatch = config.enable_lmq && config.enable_multi_dispatch;
     store.flush_disk_type = match config.flush_disk_type {
         FlushDiskType::AsyncFlush => oxmq_store::FlushDiskType::Async,
         FlushDiskType::SyncFlush => oxmq_store::FlushDiskType::Sync,

@@ -144,6 +144,14 @@ settings! {
         mapped_file_size_commit_log: u64 = "mappedFileSizeCommitLog" => 1_073_741_824, unit("bytes"), range(65_536..=17_179_869_184), local();
         /// Size of a consume queue file; rounded up to whole entries of 20 bytes.
         mapped_file_size_consume_queue: u64 = "mappedFileSizeConsumeQueue" => 6_000_000, unit("bytes"), range(20..=1_000_000_000), local();
+        /// Size of a file of a queue of batches (queue.type=BatchCQ); rounded up to whole units of 46 bytes.
+        mapper_file_size_batch_consume_queue: u64 = "mapperFileSizeBatchConsumeQueue" => 13_800_000, unit("bytes"), range(46..=1_000_000_000), local();
+        /// Light queues, named %LMQ%…, without configuration. Needs enableMultiDispatch as well.
+        enable_lmq: bool = "enableLmq" => false;
+        /// Messages enter every light queue that they name in INNER_MULTI_DISPATCH. Needs enableLmq as well.
+        enable_multi_dispatch: bool = "enableMultiDispatch" => false;
+        /// Most light queues that there may be.
+        max_lmq_consume_queue_num: usize = "maxLmqConsumeQueueNum" => 20_000, unit("queues"), range(0..=10_000_000), live();
         /// When a send is acknowledged: once it is in memory, or once it is on disk.
         flush_disk_type: FlushDiskType = "flushDiskType" => FlushDiskType::AsyncFlush, important();
         /// How often the commit log is flushed with ASYNC_FLUSH.
@@ -225,8 +233,8 @@ settings! {
         "enableBuildConsumeQueueConcurrently", "enableCalcFilterBitMap", "enableCleanExpiredOffset",
         "enableCompaction", "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
         "enableDLegerCommitLog", "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
-        "enableLmq", "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
-        "enableMultiDispatch", "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
+        "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
+        "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
         "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopBufferMerge", "enablePopLog",
         "enablePopMessageThreshold", "enablePopMetrics", "enablePropertyFilter", "enableReconnectForGoAway",
         "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics", "enableRetryTopicV2",
@@ -248,9 +256,9 @@ settings! {
         "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode", "logicQueueForceSwapMapInterval",
         "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold",
         "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog", "mappedFileSwapEnable",
-        "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
+        "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
         "maxConsumeQueueScan", "maxErrorRateOfBloomFilter", "maxFilterMessageSize", "maxHaTransferByteInSecond",
-        "maxLmqConsumeQueueNum", "maxOffsetMapSize", "maxPopPollingSize", "maxReconnectIntervalTimeSeconds",
+        "maxOffsetMapSize", "maxPopPollingSize", "maxReconnectIntervalTimeSeconds",
         "maxRecoveryCommitlogFiles", "maxSlaveResendLength", "maxStatsIdleTimeInMinutes", "maxTopicLength",
         "memTableFlushIntervalMs", "messageIndexSafe", "messageStorePlugIn", "metricGrpcExporterIntervalInMills",
         "metricGrpcExporterTimeOutInMills", "metricLoggingExporterIntervalInMills", "metricsExporterType",

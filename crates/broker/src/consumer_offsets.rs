@@ -1,6 +1,6 @@
 //! Progress of consumer groups: committed, pull and pending reset offsets (spec: behaviour.md §5.4, storage.md §18.3).
 //!
-//! Owns `consumerOffset.json`. Committing touches memory only; [`ConsumerOffsets::persist`] writes the file and is
+//! Owns `consumerOffset.json`, or `lmqConsumerOffset.json` where there are light queues. Committing touches memory only; [`ConsumerOffsets::persist`] writes the file and is
 //! called every few seconds and at shutdown, never on an event loop. A commit may go backwards, as in the original.
 
 use std::collections::BTreeMap;
@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use oxmq_protocol::body::{ConsumerOffsetSerializeWrapper, DataVersion};
-use oxmq_protocol::json;
+use oxmq_protocol::{json, topic};
 use parking_lot::{Mutex, RwLock};
 
 use crate::config_file::{ConfigFile, Unsaved};
+
+const FILE: &str = "consumerOffset.json";
+const LIGHT_FILE: &str = "lmqConsumerOffset.json";
 
 /// Between topic and group in the file's keys. Neither can contain it; what follows a second one stays in the group
 /// (`topic@group@broadcast` of the original's broker-side broadcast offsets).
@@ -26,6 +29,8 @@ type Table = RwLock<HashMap<String, HashMap<String, BTreeMap<i32, AtomicI64>>>>;
 
 pub struct ConsumerOffsets {
     file: ConfigFile,
+    /// Groups called `%LMQ%…` have a table of their own in the file.
+    has_light_queues: bool,
     unsaved: Unsaved,
     committed: Table,
     pulled: Table,
@@ -38,11 +43,26 @@ pub struct ConsumerOffsets {
 }
 
 impl ConsumerOffsets {
-    /// Reads `config/consumerOffset.json`; a missing file is an empty table.
-    pub fn open(file: ConfigFile, version_step: u64) -> io::Result<ConsumerOffsets> {
-        let stored: ConsumerOffsetSerializeWrapper = file.load()?.unwrap_or_default();
+    /// Reads `consumerOffset.json` out of the files that `file` gives; a missing file is an empty table. With light
+    /// queues everything is in `lmqConsumerOffset.json`, and the other file is read once, before that one exists.
+    pub fn open(
+        file: &dyn Fn(&str) -> ConfigFile,
+        has_light_queues: bool,
+        version_step: u64,
+    ) -> io::Result<ConsumerOffsets> {
+        let (mut file, plain) = (file(FILE), file);
+        let mut stored: Option<ConsumerOffsetSerializeWrapper> = None;
+        if has_light_queues {
+            file = plain(LIGHT_FILE);
+            stored = file.load()?;
+        }
+        let stored = match stored {
+            Some(stored) => stored,
+            None => plain(FILE).load()?.unwrap_or_default(),
+        };
         let offsets = ConsumerOffsets {
             file,
+            has_light_queues,
             unsaved: Unsaved::default(),
             committed: Table::default(),
             pulled: Table::default(),
@@ -58,6 +78,11 @@ impl ConsumerOffsets {
             };
             for (queue_id, offset) in queues {
                 put(&offsets.committed, group, topic, queue_id, offset);
+            }
+        }
+        for (key, offset) in stored.lmq_offset_table {
+            if let Some((topic, group)) = key.split_once(SEPARATOR) {
+                put(&offsets.committed, group, topic, 0, offset);
             }
         }
         Ok(offsets)
@@ -231,10 +256,21 @@ impl ConsumerOffsets {
             .map(|(group, topics)| (group.clone(), topics.keys().cloned().collect()))
             .collect();
         drop(groups);
+        let mut offset_table = flat(&self.committed);
+        let mut lmq_offset_table = BTreeMap::new();
+        if self.has_light_queues {
+            offset_table.retain(|key, queues| {
+                let is_light = key.split_once(SEPARATOR).is_some_and(|(_, group)| topic::is_lmq(group));
+                let only = queues.get(&0).filter(|_| is_light);
+                lmq_offset_table.extend(only.map(|offset| (key.clone(), *offset)));
+                only.is_none()
+            });
+        }
         ConsumerOffsetSerializeWrapper {
             data_version,
             group_topic_map,
-            offset_table: flat(&self.committed),
+            offset_table,
+            lmq_offset_table,
             pull_offset_table: BTreeMap::new(),
         }
     }
@@ -297,7 +333,7 @@ mod tests {
     use super::*;
 
     fn offsets(folder: &Path) -> ConsumerOffsets {
-        ConsumerOffsets::open(ConfigFile::in_folder(folder, "consumerOffset.json"), 500).unwrap()
+        ConsumerOffsets::open(&|name| ConfigFile::in_folder(folder, name), false, 500).unwrap()
     }
 
     #[test]

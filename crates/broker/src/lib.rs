@@ -13,6 +13,7 @@ mod filter;
 mod flush_queue;
 pub mod groups;
 pub mod handlers;
+mod light_queues;
 mod long_polling;
 mod mailbox;
 mod pull;

@@ -193,7 +193,10 @@ impl<'a> PullRequest<'a> {
         if config.reject_pull_consumer_enable {
             self.check_push_consumer(broker, consumer)?;
         }
-        let queue = topic.queue(broker, self.queue_id);
+        let queue = match topic.is_light {
+            true => broker.light_queue(topic.name()).map_err(|_| PullError::Overload)?,
+            false => topic.queue(broker, self.queue_id),
+        };
         if self.sys_flag & flag::COMMIT_OFFSET != 0 {
             let now = broker.now_ms();
             let offsets = &broker.consumer_offsets;

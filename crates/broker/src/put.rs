@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use oxmq_protocol::record::{self, RecordError, RecordFields};
 use oxmq_protocol::{hash, properties, sys_flag};
-use oxmq_store::{AppendBatch, AppendEntry, AppendError, ConsumeQueue, TagsCode};
+use oxmq_store::{AppendBatch, AppendEntry, AppendError, ConsumeQueue, Extra, TagsCode};
 use thiserror::Error;
 
 use crate::broker::Broker;
+use crate::light_queues::TooManyLightQueues;
 use crate::waiting::{TimerProperties, TimerRefusal, Waiting, keep_all};
 
 /// What the put path needs to know of a message's properties, found in one pass over their text.
@@ -25,7 +26,9 @@ pub(crate) struct PropertyScan<'a> {
     pub(crate) wait_store: bool,
     pub(crate) transaction: bool,
     pub(crate) timer: TimerProperties<'a>,
-    pub(crate) inner_num: bool,
+    pub(crate) inner_num: Option<&'a [u8]>,
+    /// Queues that the message enters besides its own.
+    pub(crate) multi_dispatch: Option<&'a [u8]>,
     /// The text can be stored as it is: no broken entry, and none that the broker sets or removes.
     pub(crate) as_is: bool,
 }
@@ -47,7 +50,8 @@ impl<'a> PropertyScan<'a> {
                 b"WAIT" => seen.wait_store = value.eq_ignore_ascii_case(b"true"),
                 b"DELAY" => seen.delay_level = number(value),
                 b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
-                b"INNER_NUM" => seen.inner_num = true,
+                b"INNER_NUM" => seen.inner_num = Some(value),
+                b"INNER_MULTI_DISPATCH" => seen.multi_dispatch = Some(value),
                 _ if name.starts_with(b"TIMER_") => {
                     TimerProperties::take(&mut seen.timer, name, value);
                 }
@@ -63,7 +67,12 @@ impl<'a> PropertyScan<'a> {
 
 /// Properties that clients cannot set: the broker writes or removes them.
 pub(crate) fn is_stamped(name: &[u8]) -> bool {
-    matches!(name, b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER" | b"POP_CK")
+    matches!(name, b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER" | b"POP_CK") || is_of_append(name)
+}
+
+/// Properties that the append adds, with the queue offsets that only it knows.
+pub(crate) fn is_of_append(name: &[u8]) -> bool {
+    matches!(name, b"INNER_BASE" | b"INNER_MULTI_QUEUE_OFFSET")
 }
 
 /// Appends a properties text that ends with its separator.
@@ -152,6 +161,16 @@ pub enum PutError {
     Append(#[from] AppendError),
     #[error(transparent)]
     Timer(#[from] TimerRefusal),
+    #[error(transparent)]
+    LightQueues(#[from] TooManyLightQueues),
+}
+
+/// The append needs room for what it adds to properties that are this long.
+pub(crate) fn fits_with(extra: &Extra, properties_bytes: usize) -> Result<(), RecordError> {
+    match properties_bytes + extra.bytes_max() {
+        bytes if bytes > properties::PROPERTIES_BYTES_MAX => Err(RecordError::PropertiesTooLong(bytes)),
+        _ => Ok(()),
+    }
 }
 
 impl Broker {
@@ -173,6 +192,13 @@ impl Broker {
         };
         let (topic, queue_id) = waiting.queue().unwrap_or((message.topic, message.queue_id));
         let tags_code = waiting.tags_code(TagsCode::Hash(seen.tags.map_or(0, hash::tags_code)));
+        let extra = match (waiting, seen.multi_dispatch) {
+            (Waiting::Nowhere, Some(names)) => self.multi_dispatch(topic, names)?,
+            _ => None,
+        };
+        if let Some(extra) = &extra {
+            fits_with(extra, message.properties.len())?;
+        }
         let fields = RecordFields {
             queue_id,
             flag: message.flag,
@@ -188,9 +214,13 @@ impl Broker {
         let queue = self.store.queue_or_create(topic, queue_id);
         batch.clear();
         stage(batch, queue, &fields, tags_code, 1, |out| match waiting {
+            Waiting::Nowhere if extra.is_some() => copy_properties(out, message.properties, is_of_append),
             Waiting::Nowhere => out.extend_from_slice(message.properties),
             _ => waiting.write(out, message.properties, message.topic, message.queue_id, keep_all),
         })?;
+        if let Some(extra) = extra {
+            batch.add_extra(extra);
+        }
         self.store.append(batch)?;
         let entry = &batch.entries[0];
         Ok(Stored {
@@ -199,6 +229,12 @@ impl Broker {
             end_offset: batch.end_offset,
         })
     }
+}
+
+/// The value of `INNER_NUM`.
+pub(crate) fn message_count(text: &[u8]) -> Option<u16> {
+    let count: i16 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(count.max(1) as u16)
 }
 
 fn number(text: &[u8]) -> i32 {

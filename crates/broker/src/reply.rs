@@ -76,7 +76,8 @@ impl Replies {
     #[inline]
     pub(crate) fn send(&self, out: &mut BytesMut, to: ReplyTo, reply: &SendReply<'_>) {
         let ids = reply.entries.len() * (self.store_host.len() + OFFSET_DIGITS + 1);
-        let texts = JSON_ESCAPE_BYTES_MAX * reply.key.len() + reply.recall_handle.len();
+        let keys = if is_inner_batch(reply) { 2 } else { 1 };
+        let texts = keys * JSON_ESCAPE_BYTES_MAX * reply.key.len() + reply.recall_handle.len();
         let bytes_max = HEAD_BYTES_MAX + self.send_middle.len() + texts + ids;
         put_frame(out, to.serialize, bytes_max, |out| match to.serialize {
             SerializeType::Json => self.send_json(out, to.opaque, reply),
@@ -94,6 +95,10 @@ impl Replies {
         if !reply.key.is_empty() {
             out.put_slice(b"\",\"transactionId\":");
             put_json_text(out, reply.key);
+            if is_inner_batch(reply) {
+                out.put_slice(b",\"batchUniqId\":");
+                put_json_text(out, reply.key);
+            }
             out.put_slice(b",\"msgId\":\"");
         } else {
             out.put_slice(b"\",\"msgId\":\"");
@@ -121,6 +126,9 @@ impl Replies {
         put_field(out, b"TRACE_ON", |out| out.put_slice(self.trace_on.as_bytes()));
         put_field(out, b"MSG_REGION", |out| out.put_slice(self.region.as_bytes()));
         put_field(out, b"queueOffset", |out| put_number(out, queue_offset(reply)));
+        if is_inner_batch(reply) {
+            put_field(out, b"batchUniqId", |out| out.put_slice(reply.key));
+        }
         finish_fields(out, length_at);
     }
 
@@ -227,6 +235,12 @@ fn put_frame(out: &mut BytesMut, serialize: SerializeType, bytes_max: usize, wri
     let header_bytes = writer.at;
     out.truncate(start + FRAME_PREFIX_BYTES + header_bytes);
     out[start..start + FRAME_PREFIX_BYTES].copy_from_slice(&frame_prefix(header_bytes, serialize, 0));
+}
+
+/// The batch was stored as one record: it has one id, and its key tells the producer so.
+fn is_inner_batch(reply: &SendReply<'_>) -> bool {
+    let first = reply.entries.first();
+    first.is_some_and(|entry| entry.extra.as_ref().is_some_and(|extra| extra.inner_batch.is_some()))
 }
 
 fn queue_offset(reply: &SendReply<'_>) -> i64 {

@@ -135,6 +135,7 @@ impl From<&SendError> for Refusal {
             SendError::BatchTooLarge { bytes } => {
                 Refusal::new(code::SYSTEM_ERROR, format!("message body size exceeded: {bytes}"))
             }
+            SendError::LightQueues(error) => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
             SendError::Append(error) => error.into(),
         }
     }

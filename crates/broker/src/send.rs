@@ -15,12 +15,13 @@ use oxmq_protocol::requests::{SendMessageHeader, SendMessageHeaderV2};
 use oxmq_protocol::scan::ScannedSend;
 use oxmq_protocol::topic::{self, NameError};
 use oxmq_protocol::version::V3_4_9;
-use oxmq_protocol::{FieldError, hash, perm, properties, property, sys_flag};
-use oxmq_store::{AppendBatch, AppendError, TagsCode};
+use oxmq_protocol::{FieldError, batch, hash, perm, properties, property, sys_flag};
+use oxmq_store::{AppendBatch, AppendError, Extra, QueueKind, TagsCode};
 use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::light_queues::TooManyLightQueues;
 use crate::put::{self, PropertyScan};
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::topics::CreateOnSend;
@@ -72,8 +73,13 @@ pub enum SendError {
     #[error("a batch of {bytes} bytes is too long")]
     BatchTooLarge { bytes: usize },
     #[error(transparent)]
+    LightQueues(#[from] TooManyLightQueues),
+    #[error(transparent)]
     Append(#[from] AppendError),
 }
+
+/// Property `UNIQ_KEY` or `INNER_NUM` without its value, generously.
+const UNIQUE_KEY_OVERHEAD_BYTES: usize = 32;
 
 /// The header of a send, whichever way it was read.
 #[derive(Debug)]
@@ -359,13 +365,10 @@ impl Put<'_> {
             let ip = self.config.broker_ip1.clone();
             return Err(SendError::Transaction { ip });
         }
-        if body.is_empty()
-            || body.len() > self.config.max_message_size
-            || seen.inner_num
-            || self.sys_flag & sys_flag::INNER_BATCH != 0
-        {
+        if body.is_empty() || body.len() > self.config.max_message_size {
             return Err(self.illegal());
         }
+        let inner_batch = self.inner_batch(&seen)?;
         let waiting = match put::enters_a_queue(self.sys_flag) && dead_letters.is_none() {
             true => self.broker.waiting(seen.delay_level, &seen.timer)?,
             false => Waiting::Nowhere,
@@ -384,6 +387,17 @@ impl Put<'_> {
             (None, Some(topic)) => (topic.name(), topic.queue(self.broker, 0)),
             (None, None) => (self.topic.name(), self.topic.queue(self.broker, self.queue_id)),
         };
+        let mut extra = match (waiting, seen.multi_dispatch) {
+            (Waiting::Nowhere, Some(names)) => self.broker.multi_dispatch(topic, names)?,
+            _ => None,
+        };
+        if inner_batch.is_some() && queue.kind() == QueueKind::Batch {
+            extra.get_or_insert_default().inner_batch = inner_batch;
+        }
+        if let Some(extra) = &extra {
+            let added = self.broker.stamp.len() + key.len() + UNIQUE_KEY_OVERHEAD_BYTES;
+            put::fits_with(extra, request.properties.len() + added).map_err(|_| self.illegal())?;
+        }
         let first_entry = stage.batch.entries.len();
         put::stage(
             &mut stage.batch,
@@ -418,6 +432,9 @@ impl Put<'_> {
             },
         )
         .map_err(|_| self.illegal())?;
+        if let Some(extra) = extra {
+            stage.batch.add_extra(extra);
+        }
         Ok(Staged {
             entries: first_entry..first_entry + 1,
             queue_id: self.queue_id,
@@ -428,6 +445,19 @@ impl Put<'_> {
                 _ => None,
             },
         })
+    }
+
+    /// How many messages a record says it holds, if it is an inner batch: only queues of batches take those.
+    fn inner_batch(&self, seen: &PropertyScan<'_>) -> Result<Option<u16>, SendError> {
+        let is_flagged = self.sys_flag & sys_flag::INNER_BATCH != 0;
+        if (seen.inner_num.is_some() && !is_flagged) || (is_flagged && !self.topic.is_batch_queue) {
+            return Err(self.illegal());
+        }
+        if !is_flagged {
+            return Ok(None);
+        }
+        let count = seen.inner_num.map_or(Some(1), put::message_count);
+        count.map(Some).ok_or_else(|| self.illegal())
     }
 
     fn batch(&self, stage: &mut SendStage, body: &[u8]) -> Result<Staged, SendError> {
@@ -442,7 +472,7 @@ impl Put<'_> {
         let seen = PropertyScan::of(request.properties);
         if body.is_empty()
             || seen.delay_level > 0
-            || seen.inner_num
+            || seen.inner_num.is_some()
             || self.sys_flag & (sys_flag::TRANSACTION_MASK | sys_flag::INNER_BATCH) != 0
         {
             return Err(self.illegal());
@@ -452,6 +482,9 @@ impl Put<'_> {
         }
         if body.len() > self.config.max_message_size {
             return Err(SendError::BatchTooLarge { bytes: body.len() });
+        }
+        if let Some(key) = seen.unique_key.filter(|_| self.topic.is_batch_queue) {
+            return self.whole_batch(stage, body, &seen, key);
         }
         let first_entry = stage.batch.entries.len();
         let first_byte = stage.batch.records.len();
@@ -469,6 +502,49 @@ impl Put<'_> {
             queue_id: self.queue_id,
             wait_store: seen.wait_store,
             key: stage.remember_key(seen.unique_key.unwrap_or_default()),
+            timer_out_ms: None,
+        })
+    }
+
+    /// A batch to a queue of batches is one record, which the consumer unwraps (spec: behaviour.md §3.2).
+    fn whole_batch(
+        &self,
+        stage: &mut SendStage,
+        body: &[u8],
+        seen: &PropertyScan<'_>,
+        key: &[u8],
+    ) -> Result<Staged, SendError> {
+        let count = batch::items(body).try_fold(0u16, |count, item| {
+            item.ok().filter(|_| count < i16::MAX as u16).map(|_| count + 1)
+        });
+        let count = count.ok_or_else(|| self.illegal())?;
+        let mut extra = match seen.multi_dispatch {
+            Some(names) => self
+                .broker
+                .multi_dispatch(self.topic.name(), names)?
+                .unwrap_or_default(),
+            None => Extra::default(),
+        };
+        extra.inner_batch = Some(count);
+        let added = self.broker.stamp.len() + UNIQUE_KEY_OVERHEAD_BYTES;
+        put::fits_with(&extra, self.request.properties.len() + added).map_err(|_| self.illegal())?;
+        let mut fields = self.fields(self.topic.name(), self.queue_id, body);
+        fields.sys_flag |= sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP;
+        let queue = self.topic.queue(self.broker, self.queue_id);
+        let tags_code = TagsCode::Hash(seen.tags.map_or(0, hash::tags_code));
+        let first_entry = stage.batch.entries.len();
+        put::stage(&mut stage.batch, queue, &fields, tags_code, 1, |out| {
+            put::copy_properties(out, self.request.properties, put::is_stamped);
+            out.extend_from_slice(&self.broker.stamp);
+            properties::write(out, property::INNER_NUM.as_bytes(), count.to_string().as_bytes());
+        })
+        .map_err(|_| self.illegal())?;
+        stage.batch.add_extra(extra);
+        Ok(Staged {
+            entries: first_entry..first_entry + 1,
+            queue_id: self.queue_id,
+            wait_store: seen.wait_store,
+            key: stage.remember_key(key),
             timer_out_ms: None,
         })
     }
@@ -493,7 +569,11 @@ impl Put<'_> {
             };
             let tags_code = TagsCode::Hash(tags.map_or(0, hash::tags_code));
             put::stage(&mut stage.batch, Arc::clone(&queue), &fields, tags_code, 0, |out| {
-                out.extend_from_slice(item.properties)
+                // Offsets in light queues that the client made up would be taken for real ones.
+                match self.broker.store.config().multi_dispatch {
+                    true => put::copy_properties(out, item.properties, put::is_of_append),
+                    false => out.extend_from_slice(item.properties),
+                }
             })
             .ok()?;
             count += 1;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use oxmq_protocol::body::TopicConfig;
 use oxmq_protocol::topic;
-use oxmq_store::ConsumeQueue;
+use oxmq_store::{ConsumeQueue, QueueKind};
 
 use crate::broker::Broker;
 use crate::stats::TopicStats;
+use crate::topic_attributes;
 
 /// Holds existing topics only, so their number bounds it.
 #[derive(Default)]
@@ -27,6 +28,9 @@ pub(crate) struct TopicState {
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) is_closed_to_clients: bool,
     pub(crate) is_compaction: bool,
+    pub(crate) is_batch_queue: bool,
+    /// A light queue, which has no configuration of its own.
+    pub(crate) is_light: bool,
     pub(crate) stats: Arc<TopicStats>,
     /// By queue id, as far as they were asked for.
     queues: RefCell<Vec<Option<Arc<ConsumeQueue>>>>,
@@ -58,20 +62,31 @@ impl TopicCache {
         }
         let config = broker.topics.get(std::str::from_utf8(name).ok()?)?;
         let topic = Rc::new(TopicState::new(broker, config));
-        topics.insert(name.into(), Rc::clone(&topic));
+        // Any name is one of a light queue; those that exist are few enough to keep.
+        if !topic.is_light || broker.store.queue(topic.name(), 0).is_some() {
+            topics.insert(name.into(), Rc::clone(&topic));
+        }
         Some(topic)
     }
 }
 
 impl TopicState {
     fn new(broker: &Broker, config: Arc<TopicConfig>) -> TopicState {
+        let is_light = topic::is_lmq(&config.topic_name);
+        let stats_name = if is_light {
+            topic::LMQ_PREFIX
+        } else {
+            &config.topic_name
+        };
         TopicState {
+            is_light,
+            is_batch_queue: broker.topics.queue_kind(&config.topic_name) == QueueKind::Batch,
             is_closed_to_clients: topic::is_closed_to_clients(&config.topic_name),
             is_compaction: config
                 .attributes
-                .get("cleanup.policy")
+                .get(topic_attributes::CLEANUP_POLICY)
                 .is_some_and(|policy| policy == "COMPACTION"),
-            stats: broker.stats.topic(&config.topic_name),
+            stats: broker.stats.topic(stats_name),
             config,
             queues: RefCell::default(),
             next_queue: Cell::new(0),

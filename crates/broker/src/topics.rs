@@ -13,12 +13,14 @@ use hashbrown::HashMap;
 use oxmq_protocol::body::{DataVersion, TopicConfig};
 use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
 use oxmq_protocol::{perm, sys_flag};
+use oxmq_store::QueueKind;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::BrokerConfig;
 use crate::config_file::{ConfigFile, Unsaved};
+use crate::light_queues;
 use crate::topic_attributes::{self, AttributeError};
 
 /// Queues that a topic may have. Java takes any number and then walks over all of them in statistics requests.
@@ -47,6 +49,7 @@ pub struct Topics {
     listener: OnceLock<TopicListener>,
     /// Names that are system topics on this broker only: its own name, its cluster's and what derives from them.
     own_system_topics: Vec<String>,
+    has_light_queues: bool,
 }
 
 #[derive(Default)]
@@ -118,6 +121,7 @@ impl Topics {
             generation: AtomicU64::new(1),
             listener: OnceLock::new(),
             own_system_topics,
+            has_light_queues: config.enable_lmq && config.enable_multi_dispatch,
         })
     }
 
@@ -127,12 +131,33 @@ impl Topics {
         debug_assert!(!was_set, "there is one listener");
     }
 
+    /// A light queue exists as soon as it is named.
     pub fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
+        if self.is_light_queue(topic) {
+            return Some(Arc::new(light_queues::topic_config(topic)));
+        }
         self.state.read().table.get(topic).cloned()
     }
 
     pub fn contains(&self, topic: &str) -> bool {
-        self.state.read().table.contains_key(topic)
+        self.is_light_queue(topic) || self.state.read().table.contains_key(topic)
+    }
+
+    fn is_light_queue(&self, topic: &str) -> bool {
+        self.has_light_queues && topic::is_light_queue(topic)
+    }
+
+    /// The kind of the consume queues that the topic gets.
+    pub fn queue_kind(&self, topic: &str) -> QueueKind {
+        let state = self.state.read();
+        let queue_type = state
+            .table
+            .get(topic)
+            .and_then(|config| config.attributes.get(topic_attributes::QUEUE_TYPE));
+        match queue_type.map(String::as_str) {
+            Some("BatchCQ") => QueueKind::Batch,
+            _ => QueueKind::Simple,
+        }
     }
 
     /// Moves with every change: an answer of [`Topics::get`] is good while this stays the same.
@@ -247,6 +272,9 @@ impl Topics {
         let mut state = self.state.write();
         let mut checked = Vec::with_capacity(configs.len());
         for config in configs {
+            if self.is_light_queue(&config.topic_name) {
+                continue;
+            }
             let current = state.table.get(&config.topic_name).map(|known| &known.attributes);
             let attributes = topic_attributes::apply_changes(current, &config.attributes)?;
             checked.push(Arc::new(TopicConfig { attributes, ..config }));

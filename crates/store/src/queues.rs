@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
+use oxmq_protocol::topic;
 use parking_lot::RwLock;
 
 use crate::config::QueueKindOf;
@@ -18,6 +19,8 @@ pub(crate) struct Queues {
     kind_of: QueueKindOf,
     topics: RwLock<HashMap<Arc<str>, HashMap<i32, Slot>>>,
     serials: AtomicU64,
+    /// Number of light queues among them.
+    light: AtomicUsize,
     /// Start of the commit log: entries of older records do not count.
     log_min: AtomicI64,
 }
@@ -43,7 +46,9 @@ impl Queues {
                 topics.insert(Arc::from(topic), slots.collect());
             }
         }
+        let light = topics.keys().filter(|topic| topic::is_lmq(topic)).count();
         Ok(Queues {
+            light: AtomicUsize::new(light),
             simple_files,
             batch_files,
             kind_of,
@@ -64,6 +69,10 @@ impl Queues {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.simple_files.sync()?;
         self.batch_files.sync()
+    }
+
+    pub(crate) fn light(&self) -> usize {
+        self.light.load(Ordering::Relaxed)
     }
 
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
@@ -135,6 +144,9 @@ impl Queues {
             Extent::default(),
         ));
         slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
+        if topic::is_lmq(topic) {
+            self.light.fetch_add(1, Ordering::Relaxed);
+        }
         queue
     }
 
@@ -186,7 +198,9 @@ impl Queues {
         for queue in &queues {
             queue.mark_deleted();
         }
-        self.topics.write().remove(topic);
+        if self.topics.write().remove(topic).is_some() && topic::is_lmq(topic) {
+            self.light.fetch_sub(queues.len(), Ordering::Relaxed);
+        }
         queues
     }
 

@@ -247,6 +247,11 @@ impl MessageStore {
         self.engine.queues.queues_of(topic)
     }
 
+    /// Number of light queues.
+    pub fn light_queues(&self) -> usize {
+        self.engine.queues.light()
+    }
+
     /// Topics that have a consume queue.
     pub fn topics(&self) -> Vec<Arc<str>> {
         self.engine.queues.topics()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use oxmq_protocol::recall_handle::RecallHandle;
 use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
-use oxmq_store::AppendBatch;
+use oxmq_store::{AppendBatch, AppendEntry};
 
 use super::{Away, HeldReply, StagedSend, Worker};
 use crate::broker::Broker;
@@ -204,9 +204,10 @@ fn count_sends(batch: &AppendBatch, staged: &[StagedSend]) {
             .iter()
             .map(|entry| u64::from(entry.len))
             .sum();
+        let messages = batch.entries[entries].iter().map(AppendEntry::messages).sum();
         sends[0]
             .topic
             .stats
-            .on_sends(sends.len() as i64, entries.len() as i64, bytes as i64);
+            .on_sends(sends.len() as i64, messages, bytes as i64);
     }
 }

@@ -12,6 +12,9 @@ bodies! {
         /// Derived from the table; nobody reads it.
         group_topic_map: BTreeMap<String, BTreeSet<String>>,
         offset_table: OffsetTable,
+        /// `topic@group` → offset, for groups of light queues.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        lmq_offset_table: BTreeMap<String, i64>,
         pull_offset_table: OffsetTable,
     }
 
