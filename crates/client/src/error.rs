@@ -36,6 +36,14 @@ pub enum ClientError {
     OffsetFile { path: String, source: std::io::Error },
     #[error("{queue} belongs to another member of the group now")]
     QueueLost { queue: MessageQueue },
+    #[error("no message has the id {id}")]
+    MessageId { id: String },
+    #[error("the broker has no assignment yet")]
+    NotAssigned,
+    #[error("the message cannot be acknowledged: {0}")]
+    ReceiptHandle(String),
+    #[error("the time in which {message_id} was invisible to others is over")]
+    VisibleAgain { message_id: String },
     #[error("the client is shut down")]
     ShutDown,
 }

@@ -20,13 +20,14 @@ pub use consumer::pull::{PullConsumer, PullConsumerBuilder};
 pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};
 pub use consumer::schedule::{PullScheduleService, PullScheduleServiceBuilder, PullTaskContext, PullTaskError};
+pub use consumer::simple::{SimpleConsumer, SimpleConsumerBuilder};
 pub use consumer::stream::{MessageStream, ReceivedMessage};
 pub use error::ClientError;
-pub use instance::{Answer, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
+pub use instance::{Answer, Boundary, BrokerAddr, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 pub use oxmq_protocol::allocate::{
     AllocateAveragely, AllocateAveragelyByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
     AllocateMachineRoomNearby, AllocateStrategy, MachineRoomResolver,
 };
-pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue};
+pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue, MessageRequestMode};
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{MessageError, Producer, ProducerBuilder, SendError, SendResult, SendStatus};

@@ -330,6 +330,7 @@ field_set! {
         extra_info: String = "extraInfo",
         offset: i64 = "offset",
         invisible_time: i64 = "invisibleTime",
+        suspend: Option<bool> = "suspend",
         broker_name: Option<String> = "bname",
     }
 

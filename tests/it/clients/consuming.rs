@@ -217,7 +217,10 @@ fn messages_are_found_by_key_and_by_both_kinds_of_id() {
         let message = numbered("Find", 7).with_keys("order-7 customer-3");
         let sent = producer.send(message).await.unwrap();
         let admin = Admin::connect(system.namesrv.local_addr().to_string()).await.unwrap();
-        assert_eq!(number_of(&admin.view_message(&sent.offset_msg_id).await.unwrap()), 7);
+        assert_eq!(
+            number_of(&admin.view_message_by_offset_id(&sent.offset_msg_id).await.unwrap()),
+            7
+        );
         for key in ["order-7", "customer-3"] {
             let started = Instant::now();
             loop {

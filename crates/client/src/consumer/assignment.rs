@@ -2,23 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use oxmq_protocol::body::MessageQueue;
-
-#[derive(Debug, PartialEq, Eq, Default)]
-pub(crate) struct Changes {
-    pub(crate) lost: Vec<MessageQueue>,
-    pub(crate) gained: Vec<MessageQueue>,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Changes<Q> {
+    pub(crate) lost: Vec<Q>,
+    pub(crate) gained: Vec<Q>,
 }
 
 /// Compares the queues of a topic that a client has with those it should have.
-pub(crate) fn changes(owned: &BTreeSet<MessageQueue>, assigned: &BTreeSet<MessageQueue>) -> Changes {
+pub(crate) fn changes<Q: Ord + Clone>(owned: &BTreeSet<Q>, assigned: &BTreeSet<Q>) -> Changes<Q> {
     Changes {
         lost: owned.difference(assigned).cloned().collect(),
         gained: assigned.difference(owned).cloned().collect(),
     }
 }
 
-impl Changes {
+impl<Q> Changes<Q> {
     pub(crate) fn is_empty(&self) -> bool {
         self.lost.is_empty() && self.gained.is_empty()
     }
@@ -26,6 +24,8 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
+    use oxmq_protocol::body::MessageQueue;
+
     use super::*;
 
     fn queues(ids: &[i32]) -> BTreeSet<MessageQueue> {

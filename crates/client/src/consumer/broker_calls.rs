@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use oxmq_protocol::body::{ConsumerIdList, LockBatchRequestBody, LockBatchResponseBody, MessageQueue};
+use oxmq_protocol::body::{
+    ConsumerIdList, LockBatchRequestBody, LockBatchResponseBody, MASTER_ID, MessageModel, MessageQueue,
+    MessageQueueAssignment, QueryAssignmentRequestBody, QueryAssignmentResponseBody,
+};
 use oxmq_protocol::message::MessageExt;
 use oxmq_protocol::requests::{
     ConsumerGroupHeader, ConsumerSendMsgBackHeader, QueryConsumerOffsetHeader, SendMessageHeaderV2,
@@ -14,7 +17,7 @@ use oxmq_protocol::{RemotingCommand, json, response_code, topic};
 use super::retry::RetryMessage;
 use crate::clock::now_millis;
 use crate::error::ClientError;
-use crate::instance::Instance;
+use crate::instance::{BrokerAddr, Instance};
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const SEND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,7 +71,7 @@ impl BrokerCalls {
             set_zero_if_not_found: None,
             broker_name: Some(queue.broker_name.clone()),
         };
-        let broker = self.any_broker(queue).await?;
+        let broker = self.broker(queue, MASTER_ID).await?.addr;
         let called = self
             .instance
             .remoting()
@@ -85,7 +88,7 @@ impl BrokerCalls {
     /// Stores the group's offset on the broker (15) and waits for the answer.
     pub(crate) async fn commit_offset(&self, queue: &MessageQueue, offset: i64) -> Result<(), ClientError> {
         let header = self.commit_header(queue, offset);
-        let master = self.master(queue).await?;
+        let master = self.instance.master_of(queue).await?;
         self.instance
             .remoting()
             .call::<request::UpdateConsumerOffset>(&master, &header, Bytes::new(), OFFSET_TIMEOUT)
@@ -96,7 +99,7 @@ impl BrokerCalls {
     pub(crate) async fn commit_offset_oneway(&self, queue: &MessageQueue, offset: i64) -> Result<(), ClientError> {
         let header = self.commit_header(queue, offset);
         let request = RemotingCommand::request::<request::UpdateConsumerOffset>(&header, Bytes::new());
-        let master = self.master(queue).await?;
+        let master = self.instance.master_of(queue).await?;
         Ok(self.instance.remoting().oneway(&master, request).await?)
     }
 
@@ -210,26 +213,56 @@ impl BrokerCalls {
         Err(failed)
     }
 
-    /// The master of a queue's broker, which the topic's route names.
-    async fn master(&self, queue: &MessageQueue) -> Result<String, ClientError> {
-        match self.instance.master_addr(&queue.broker_name) {
-            Ok(addr) => Ok(addr),
+    /// The broker of a queue with this id, or the next best, which the topic's route names.
+    pub(crate) async fn broker(&self, queue: &MessageQueue, preferred_id: i64) -> Result<BrokerAddr, ClientError> {
+        match self.instance.broker_addr(&queue.broker_name, preferred_id) {
+            Ok(broker) => Ok(broker),
             Err(_) => {
                 self.instance.refresh_route(&queue.topic).await?;
-                self.instance.master_addr(&queue.broker_name)
+                self.instance.broker_addr(&queue.broker_name, preferred_id)
             }
         }
     }
 
-    async fn any_broker(&self, queue: &MessageQueue) -> Result<String, ClientError> {
-        let preferred = oxmq_protocol::body::MASTER_ID;
-        match self.instance.broker_addr(&queue.broker_name, preferred) {
-            Ok(broker) => Ok(broker.addr),
-            Err(_) => {
-                self.instance.refresh_route(&queue.topic).await?;
-                Ok(self.instance.broker_addr(&queue.broker_name, preferred)?.addr)
+    /// What a broker of the topic says this client should have, and how it is to get it (400). `None` means that
+    /// nothing is to change.
+    pub(crate) async fn query_assignment(
+        &self,
+        topic: &str,
+        strategy_name: &str,
+        timeout: Duration,
+    ) -> Result<Option<Vec<MessageQueueAssignment>>, ClientError> {
+        let route = self.instance.route(topic).await?;
+        let body = json::to_vec(&QueryAssignmentRequestBody {
+            client_id: self.instance.client_id().to_owned(),
+            consumer_group: self.group.clone(),
+            message_model: MessageModel::Clustering,
+            strategy_name: strategy_name.to_owned(),
+            topic: topic.to_owned(),
+        });
+        let body = Bytes::from(body);
+        let mut failed = ClientError::NoRoute {
+            topic: topic.to_owned(),
+        };
+        for addr in route
+            .data
+            .broker_datas
+            .iter()
+            .filter_map(|broker| broker.broker_addrs.values().next())
+        {
+            let remoting = self.instance.remoting();
+            match remoting
+                .call::<request::QueryAssignment>(addr, &(), body.clone(), timeout)
+                .await
+            {
+                Ok(reply) => {
+                    let assigned: QueryAssignmentResponseBody = json::from_slice(&reply.body)?;
+                    return Ok(assigned.message_queue_assignments);
+                }
+                Err(error) => failed = error.into(),
             }
         }
+        Err(failed)
     }
 
     fn api_timeout(&self) -> Duration {

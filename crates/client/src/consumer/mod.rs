@@ -2,12 +2,13 @@
 //! that act on them.
 
 mod assignment;
-mod broker_calls;
+pub(crate) mod broker_calls;
 mod engine;
 pub(crate) mod listener;
 pub(crate) mod lite_pull;
 mod offset_file;
 mod offset_store;
+mod pop_request;
 mod process_queue;
 pub(crate) mod pull;
 pub(crate) mod pull_request;
@@ -16,6 +17,7 @@ mod queue_lock;
 mod retry;
 pub(crate) mod schedule;
 mod settings;
+pub(crate) mod simple;
 mod start_offset;
 mod statistics;
 pub(crate) mod stream;

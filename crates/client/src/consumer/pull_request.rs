@@ -136,14 +136,7 @@ impl BrokerCalls {
 
     /// Pulls once. Messages that the subscription does not take by the text of their tags are left out.
     pub(crate) async fn pull(&self, pull: &PullRequest<'_>) -> Result<PullResult, ClientError> {
-        let broker_name = &pull.queue.broker_name;
-        let broker = match self.instance.broker_addr(broker_name, pull.broker_id) {
-            Ok(broker) => broker,
-            Err(_) => {
-                self.instance.refresh_route(&pull.queue.topic).await?;
-                self.instance.broker_addr(broker_name, pull.broker_id)?
-            }
-        };
+        let broker = self.broker(pull.queue, pull.broker_id).await?;
         let header = pull.header(&self.group, broker.broker_id);
         let request = match pull.is_lite {
             true => RemotingCommand::request::<request::LitePullMessage>(&header, Bytes::new()),
@@ -201,7 +194,7 @@ fn read_messages(
 }
 
 /// The broker compares hashes of tags only.
-fn takes(subscription: &SubscriptionData, message: &MessageExt) -> bool {
+pub(crate) fn takes(subscription: &SubscriptionData, message: &MessageExt) -> bool {
     !subscription.is_tag_type() || subscription.matches_tag(message.tags())
 }
 

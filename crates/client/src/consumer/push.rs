@@ -1,6 +1,7 @@
 //! The push consumer: messages come to a listener.
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use oxmq_protocol::body::{ConsumeType, SubscriptionData};
 use oxmq_protocol::topic;
 use tokio::sync::mpsc;
 
-use super::engine::{Delivery, Engine, EngineConfig, clamp_suspend_time, with_retry_topic};
+use super::engine::{Delivery, Engine, EngineConfig, PopConfig, clamp_suspend_time, with_retry_topic};
 use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
@@ -22,6 +23,9 @@ const CONSUME_BATCH_MAX: usize = 1024;
 const CONSUME_CONCURRENCY_MAX: usize = 1000;
 /// Messages of a stream for which a shutdown waits: more than the thresholds let in.
 const STREAMED_MAX: usize = 1 << 24;
+const POP_BATCH_MAX: usize = 32;
+const POP_THRESHOLD_MAX: usize = 1024;
+const POP_INVISIBLE_TIMES: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 const PULL_BATCH_BYTES_MAX: i32 = 256 * 1024;
 const PULL_SUSPEND: Duration = Duration::from_secs(15);
 
@@ -65,6 +69,8 @@ pub struct PushConsumerBuilder {
     suspend_current_queue_time: Duration,
     await_termination: Duration,
     post_subscription_when_pull: bool,
+    client_rebalance: bool,
+    pop: PopConfig,
 }
 
 consumer_settings!(PushConsumerBuilder: connection, offsets, retries, subscriptions, queues);
@@ -87,6 +93,12 @@ impl PushConsumer {
             suspend_current_queue_time: Duration::from_secs(1),
             await_termination: Duration::from_secs(10),
             post_subscription_when_pull: false,
+            client_rebalance: true,
+            pop: PopConfig {
+                invisible_time: Duration::from_secs(60),
+                batch_nums: 32,
+                threshold_for_queue: 96,
+            },
         }
     }
 
@@ -210,6 +222,36 @@ impl PushConsumerBuilder {
         self
     }
 
+    /// `false`: the broker shares out the queues of the group, and says for each topic whether its messages are pulled or
+    /// popped ([`Admin::set_message_request_mode`](crate::Admin::set_message_request_mode)). Only for concurrent consumption
+    /// in a clustering group; brokers that cannot do it leave it to the members.
+    #[must_use]
+    pub fn client_rebalance(mut self, by_members: bool) -> Self {
+        self.client_rebalance = by_members;
+        self
+    }
+
+    /// For how long nobody else gets a popped message: the time for consuming it. 5 s to 5 min.
+    #[must_use]
+    pub fn pop_invisible_time(mut self, time: Duration) -> Self {
+        self.pop.invisible_time = time;
+        self
+    }
+
+    /// Messages per POP at most, 1 to 32.
+    #[must_use]
+    pub fn pop_batch_nums(mut self, count: u32) -> Self {
+        self.pop.batch_nums = count;
+        self
+    }
+
+    /// Popped messages of one queue that may wait here.
+    #[must_use]
+    pub fn pop_threshold_for_queue(mut self, count: usize) -> Self {
+        self.pop.threshold_for_queue = count;
+        self
+    }
+
     /// Joins the group. Messages come to the listener as soon as queues are assigned.
     pub async fn start(mut self) -> Result<PushConsumer, ClientError> {
         let (delivery, arrivals) = match self.listener.clone() {
@@ -266,6 +308,17 @@ impl PushConsumerBuilder {
             CONSUME_BATCH_MAX,
         )?;
         check_range("consume_concurrency", self.consume_concurrency, CONSUME_CONCURRENCY_MAX)?;
+        check_range("pop_batch_nums", self.pop.batch_nums as usize, POP_BATCH_MAX)?;
+        check_range(
+            "pop_threshold_for_queue",
+            self.pop.threshold_for_queue,
+            POP_THRESHOLD_MAX,
+        )?;
+        if !POP_INVISIBLE_TIMES.contains(&self.pop.invisible_time) {
+            return Err(ClientError::Config(
+                "pop_invisible_time must be 5 s to 5 min".to_owned(),
+            ));
+        }
         let shared = self.settings.engine_config(ConsumeType::Passively)?;
         let is_orderly = matches!(self.listener, Some(ChosenListener::Orderly(_)));
         Ok(EngineConfig {
@@ -282,6 +335,8 @@ impl PushConsumerBuilder {
             consume_timeout: self.consume_timeout,
             suspend_current_queue_time: clamp_suspend_time(self.suspend_current_queue_time),
             await_termination: self.await_termination,
+            client_rebalance: self.client_rebalance,
+            pop: self.pop,
             ..shared
         })
     }

@@ -10,7 +10,7 @@ use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, Subscript
 use oxmq_protocol::topic;
 
 use super::broker_calls::BrokerCalls;
-use super::engine::EngineConfig;
+use super::engine::{EngineConfig, PopConfig};
 use super::offset_file::OffsetFile;
 use super::process_queue::FlowLimits;
 use crate::clock::now_millis;
@@ -117,6 +117,12 @@ impl Settings {
             suspend_current_queue_time: Duration::from_secs(1),
             persist_interval: self.persist_consumer_offset_interval,
             await_termination: Duration::from_secs(10),
+            client_rebalance: true,
+            pop: PopConfig {
+                invisible_time: Duration::from_secs(60),
+                batch_nums: 32,
+                threshold_for_queue: 96,
+            },
         })
     }
 }

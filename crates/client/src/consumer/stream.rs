@@ -85,8 +85,7 @@ impl MessageStream {
             let Some(Batch { owned, mut messages }) = ready!(self.arrivals.poll_recv(context)) else {
                 return Poll::Ready(None);
             };
-            // The messages of a queue that was given up are with its new owner.
-            if owned.is_dropped() {
+            if !self.engine.is_deliverable(&owned, &messages) {
                 continue;
             }
             owned.state.lock().process.mark_started(&messages, Instant::now());

@@ -32,6 +32,7 @@ use crate::error::ClientError;
 use name_servers::NameServers;
 use routes::Routes;
 
+pub use queue_offsets::Boundary;
 pub use route::{BrokerAddr, TopicRoute};
 
 /// How to reach the servers and what to call oneself.

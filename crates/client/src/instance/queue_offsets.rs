@@ -8,6 +8,24 @@ use oxmq_protocol::requests::{OffsetReply, QueueHeader, SearchOffsetHeader, requ
 use super::Instance;
 use crate::error::ClientError;
 
+/// Which offset belongs to a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boundary {
+    /// That of the first message stored at or after it; the end of the queue when there is none.
+    Lower,
+    /// That of the last message stored at or before it; the first one when there is none.
+    Upper,
+}
+
+impl Boundary {
+    fn name(self) -> &'static str {
+        match self {
+            Boundary::Lower => "LOWER",
+            Boundary::Upper => "UPPER",
+        }
+    }
+}
+
 impl Instance {
     /// The offset after the last message of a queue.
     pub async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
@@ -23,15 +41,36 @@ impl Instance {
 
     /// The offset of the first message stored at or after a time, in milliseconds since 1970.
     pub async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
+        self.search_offset_at(queue, timestamp_ms, Boundary::Lower).await
+    }
+
+    /// The offset that belongs to a time, in milliseconds since 1970.
+    pub async fn search_offset_at(
+        &self,
+        queue: &MessageQueue,
+        timestamp_ms: i64,
+        boundary: Boundary,
+    ) -> Result<i64, ClientError> {
         let header = SearchOffsetHeader {
             topic: queue.topic.clone(),
             queue_id: queue.queue_id,
             timestamp: timestamp_ms,
-            boundary_type: None,
+            boundary_type: Some(boundary.name().to_owned()),
             broker_name: Some(queue.broker_name.clone()),
         };
         self.ask_offset::<request::SearchOffsetByTimestamp>(queue, &header)
             .await
+    }
+
+    /// The master of a queue's broker. Its address is known once the topic's route has named it.
+    pub(crate) async fn master_of(&self, queue: &MessageQueue) -> Result<String, ClientError> {
+        match self.master_addr(&queue.broker_name) {
+            Ok(addr) => Ok(addr),
+            Err(_) => {
+                self.refresh_route(&queue.topic).await?;
+                self.master_addr(&queue.broker_name)
+            }
+        }
     }
 
     async fn ask_offset<R: Request<Reply = OffsetReply>>(
@@ -39,14 +78,7 @@ impl Instance {
         queue: &MessageQueue,
         header: &R::Header,
     ) -> Result<i64, ClientError> {
-        let master = match self.master_addr(&queue.broker_name) {
-            Ok(addr) => addr,
-            Err(_) => {
-                // The address of a broker is known once a route has named it.
-                self.refresh_route(&queue.topic).await?;
-                self.master_addr(&queue.broker_name)?
-            }
-        };
+        let master = self.master_of(queue).await?;
         let (remoting, timeout) = (self.remoting(), self.config().api_timeout);
         let reply = remoting.call::<R>(&master, header, Bytes::new(), timeout).await?;
         Ok(reply.fields.offset)

@@ -50,7 +50,7 @@ where
 macro_rules! text_enum {
     ($( $(#[$meta:meta])* $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal, )* } )*) => {$(
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         $vis enum $name { $( $(#[$variant_meta])* $variant, )* }
 
         impl $name {

@@ -31,10 +31,23 @@ impl Engine {
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
                 return;
             };
-            if !batch.owned.is_dropped() {
+            if self.is_deliverable(&batch.owned, &batch.messages) {
                 tokio::spawn(Arc::clone(&self).consume(batch, permit));
             }
         }
+    }
+
+    /// `false` when somebody else gets these messages: they were pulled from a queue that was given up, or popped too long
+    /// ago.
+    pub(crate) fn is_deliverable(&self, owned: &OwnedQueue, messages: &Messages) -> bool {
+        if !owned.is_pop() {
+            return !owned.is_dropped();
+        }
+        let is_too_late = Engine::is_too_late(messages);
+        if is_too_late {
+            self.note_settled(owned, messages.len());
+        }
+        !is_too_late
     }
 
     async fn consume(self: Arc<Self>, batch: Batch, _permit: OwnedSemaphorePermit) {
@@ -64,6 +77,9 @@ impl Engine {
         messages: &Messages,
         status: ConsumeStatus,
     ) -> Result<(), ClientError> {
+        if owned.is_pop() {
+            return self.settle_popped(owned, messages, status).await;
+        }
         if owned.is_dropped() {
             // Someone else has the queue and gets these messages again.
             return Err(ClientError::QueueLost {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use oxmq_protocol::body::{
-    ConsumeMessageDirectlyResult, ConsumeResult, ConsumerRunningInfo, GetConsumerStatusBody, ProcessQueueInfo,
-    QueueMap, ResetOffsetBody,
+    ConsumeMessageDirectlyResult, ConsumeResult, ConsumerRunningInfo, GetConsumerStatusBody, PopProcessQueueInfo,
+    ProcessQueueInfo, QueueMap, ResetOffsetBody,
 };
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::requests::{ConsumerStatusHeader, ResetOffsetHeader};
@@ -82,8 +82,14 @@ impl Engine {
         let (statistics, now) = (self.statistics.lock(), now_millis());
         ConsumerRunningInfo {
             properties: properties.into(),
+            mq_pop_table: queues
+                .iter()
+                .filter(|owned| owned.is_pop())
+                .map(|owned| (owned.queue.clone(), pop_process_queue_info(owned)))
+                .collect::<QueueMap<_>>(),
             mq_table: queues
                 .iter()
+                .filter(|owned| !owned.is_pop())
                 .map(|owned| (owned.queue.clone(), self.process_queue_info(owned)))
                 .collect::<QueueMap<_>>(),
             status_table: subscriptions
@@ -137,5 +143,14 @@ impl Engine {
             remark: None,
             spent_time_mills: started.elapsed().as_millis() as i64,
         }))
+    }
+}
+
+fn pop_process_queue_info(owned: &OwnedQueue) -> PopProcessQueueInfo {
+    let state = owned.state.lock();
+    PopProcessQueueInfo {
+        droped: owned.is_dropped(),
+        last_pop_timestamp: state.last_pull_timestamp,
+        wait_ack_count: state.popped as i32,
     }
 }

@@ -7,6 +7,7 @@
 mod concurrent;
 mod inbound;
 mod orderly;
+mod pop_loop;
 mod pull_loop;
 mod queue;
 mod rebalance;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use oxmq_protocol::allocate::AllocateStrategy;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::{RemotingCommand, topic};
@@ -41,6 +43,7 @@ use crate::instance::{Answer, Member, MemberData};
 pub(crate) use concurrent::Batch;
 pub(crate) use orderly::clamp_suspend_time;
 pub(crate) use queue::{OwnedQueue, QueueTable};
+use rebalance::SharedBy;
 
 /// Settings, checked.
 #[derive(Clone)]
@@ -65,6 +68,18 @@ pub(crate) struct EngineConfig {
     pub(crate) suspend_current_queue_time: Duration,
     pub(crate) persist_interval: Duration,
     pub(crate) await_termination: Duration,
+    /// Otherwise the broker shares out queues, and says whether they are pulled or popped.
+    pub(crate) client_rebalance: bool,
+    pub(crate) pop: PopConfig,
+}
+
+/// Settings of queues that are popped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PopConfig {
+    pub(crate) invisible_time: Duration,
+    pub(crate) batch_nums: u32,
+    /// Messages of one queue that may be here unsettled.
+    pub(crate) threshold_for_queue: usize,
 }
 
 /// Where messages go.
@@ -101,6 +116,7 @@ pub(crate) struct Engine {
     subscriptions: Mutex<BTreeMap<String, Arc<SubscriptionData>>>,
     /// Queues that the application has chosen; `None` when the group shares them out.
     chosen: Mutex<Option<BTreeSet<MessageQueue>>>,
+    shared_by: Mutex<HashMap<String, SharedBy>>,
     rebalance_wish: Notify,
     suspended: AtomicBool,
     /// One per listener that may run. All are free when none runs.
@@ -129,6 +145,7 @@ impl Engine {
             delivery,
             subscriptions: Mutex::new(subscriptions.collect()),
             chosen: Mutex::default(),
+            shared_by: Mutex::default(),
             rebalance_wish: Notify::new(),
             suspended: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
@@ -341,7 +358,10 @@ impl Engine {
 
     /// Puts pulled messages where the listener finds them.
     fn deliver(&self, owned: &Arc<OwnedQueue>, messages: Messages) {
-        owned.state.lock().process.put(&messages);
+        match owned.is_pop() {
+            true => owned.state.lock().popped += messages.len(),
+            false => owned.state.lock().process.put(&messages),
+        }
         match &self.delivery {
             Delivery::Concurrent { batches, .. } | Delivery::Stream { batches } => {
                 for batch in messages.chunks(self.config.consume_batch_max_size) {

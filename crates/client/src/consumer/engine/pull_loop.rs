@@ -142,17 +142,23 @@ impl Engine {
 
     fn handle_error(&self, owned: &OwnedQueue, error: &ClientError) -> Next {
         debug!(queue = %owned.queue, %error, "pull failed");
-        match error.response_code() {
-            Some(response_code::FLOW_CONTROL) => return Next::PullAfter(DELAY_AFTER_BROKER_FLOW_CONTROL),
-            // The broker does not know of us, for instance after a restart.
-            Some(
-                response_code::SUBSCRIPTION_NOT_EXIST
-                | response_code::SUBSCRIPTION_NOT_LATEST
-                | response_code::SUBSCRIPTION_GROUP_NOT_EXIST,
-            ) => self.calls.instance.request_heartbeat(),
-            _ => {}
+        if error.response_code() == Some(response_code::FLOW_CONTROL) {
+            return Next::PullAfter(DELAY_AFTER_BROKER_FLOW_CONTROL);
         }
+        self.heartbeat_if_unknown(error);
         Next::PullAfter(DELAY_AFTER_ERROR)
+    }
+
+    /// The broker does not know of us, for instance after a restart.
+    pub(super) fn heartbeat_if_unknown(&self, error: &ClientError) {
+        if let Some(
+            response_code::SUBSCRIPTION_NOT_EXIST
+            | response_code::SUBSCRIPTION_NOT_LATEST
+            | response_code::SUBSCRIPTION_GROUP_NOT_EXIST,
+        ) = error.response_code()
+        {
+            self.calls.instance.request_heartbeat();
+        }
     }
 
     /// A message from the group's retry topic shows the topic it was sent to.

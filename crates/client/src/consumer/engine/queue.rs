@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use oxmq_protocol::body::MessageQueue;
+use oxmq_protocol::body::{MessageQueue, MessageRequestMode};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use crate::consumer::queue_lock::QueueLock;
 /// One queue from its assignment until it is given up. A queue that comes back is a new one.
 pub(crate) struct OwnedQueue {
     pub(crate) queue: MessageQueue,
+    pub(crate) mode: MessageRequestMode,
     pub(crate) state: Mutex<QueueState>,
     /// Messages were taken out: a pull that waits may go on.
     pub(crate) room: Notify,
@@ -31,6 +32,8 @@ pub(crate) struct OwnedQueue {
 
 pub(crate) struct QueueState {
     pub(crate) process: ProcessQueue,
+    /// Messages that were popped and not settled yet. They are not in `process`: each stands for itself.
+    pub(crate) popped: usize,
     pub(crate) lock: QueueLock,
     /// Milliseconds since 1970, to show.
     pub(crate) last_pull_timestamp: i64,
@@ -38,11 +41,13 @@ pub(crate) struct QueueState {
 }
 
 impl OwnedQueue {
-    pub(crate) fn new(queue: MessageQueue, lock: QueueLock) -> OwnedQueue {
+    pub(crate) fn new(queue: MessageQueue, mode: MessageRequestMode, lock: QueueLock) -> OwnedQueue {
         OwnedQueue {
             queue,
+            mode,
             state: Mutex::new(QueueState {
                 process: ProcessQueue::default(),
+                popped: 0,
                 lock,
                 last_pull_timestamp: 0,
                 last_consume_timestamp: 0,
@@ -89,6 +94,10 @@ impl OwnedQueue {
         }
     }
 
+    pub(crate) fn is_pop(&self) -> bool {
+        self.mode == MessageRequestMode::Pop
+    }
+
     pub(crate) fn is_locked(&self) -> bool {
         self.state.lock().lock.is_held(Instant::now())
     }
@@ -123,9 +132,9 @@ impl QueueTable {
         self.owned.keys().cloned().collect()
     }
 
-    pub(crate) fn of_topic(&self, topic: &str) -> BTreeSet<MessageQueue> {
-        let names = self.owned.keys().filter(|queue| queue.topic == topic);
-        names.cloned().collect()
+    pub(crate) fn of_topic(&self, topic: &str) -> BTreeSet<(MessageQueue, MessageRequestMode)> {
+        let of_topic = self.owned.values().filter(|owned| owned.queue.topic == topic);
+        of_topic.map(|owned| (owned.queue.clone(), owned.mode)).collect()
     }
 
     pub(crate) fn count_of_topic(&self, topic: &str) -> usize {

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oxmq_protocol::allocate::allocate;
-use oxmq_protocol::body::MessageQueue;
+use oxmq_protocol::body::{MessageQueue, MessageRequestMode};
+use oxmq_remoting::CallError;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::pop_loop::pop_loop;
 use super::pull_loop::pull_loop;
-use super::{Engine, LOCK_INTERVAL, OwnedQueue};
+use super::{Delivery, Engine, LOCK_INTERVAL, OwnedQueue};
 use crate::clock::now_millis;
 use crate::consumer::assignment::changes;
 use crate::consumer::queue_lock::QueueLock;
@@ -21,6 +23,25 @@ use crate::error::ClientError;
 const INTERVAL: Duration = Duration::from_secs(20);
 /// After a round that could not do everything, and at least between two rounds.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// The broker is asked so often, a little longer each time, before the members share out queues by themselves.
+const ASSIGNMENT_ATTEMPTS: u32 = 3;
+const ASSIGNMENT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Queues, and how their messages are to be got.
+type Assigned = BTreeSet<(MessageQueue, MessageRequestMode)>;
+
+/// Who shares out the queues of a topic. Decided once per topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SharedBy {
+    Members,
+    Broker,
+}
+
+fn pulled(queues: impl IntoIterator<Item = MessageQueue>) -> Assigned {
+    let pulled = queues.into_iter().map(|queue| (queue, MessageRequestMode::Pull));
+    pulled.collect()
+}
 
 impl Engine {
     pub(super) async fn keep_rebalancing(self: Arc<Self>) {
@@ -60,52 +81,88 @@ impl Engine {
     }
 
     /// The queues of a topic that this member should have.
-    async fn assigned(&self, topic: &str) -> Result<BTreeSet<MessageQueue>, ClientError> {
+    async fn assigned(&self, topic: &str) -> Result<Assigned, ClientError> {
         if let Some(chosen) = &*self.chosen.lock() {
-            return Ok(chosen.iter().filter(|queue| queue.topic == topic).cloned().collect());
+            return Ok(pulled(chosen.iter().filter(|queue| queue.topic == topic).cloned()));
+        }
+        if self.asks_broker(topic)
+            && let Some(assigned) = self.assigned_by_broker(topic).await?
+        {
+            return Ok(assigned);
         }
         let queues = self.calls.instance.route(topic).await?.subscribe.clone();
         if !self.is_clustering() {
-            return Ok(queues.into_iter().collect());
+            return Ok(pulled(queues));
         }
         let members = self.calls.consumer_ids(topic).await?;
         let client_id = self.calls.instance.client_id();
-        let share = allocate(&*self.config.strategy, queues, members, client_id);
-        Ok(share.into_iter().collect())
+        Ok(pulled(allocate(&*self.config.strategy, queues, members, client_id)))
     }
 
-    async fn assign(self: &Arc<Self>, topic: &str, assigned: BTreeSet<MessageQueue>) -> bool {
+    fn asks_broker(&self, topic: &str) -> bool {
+        !self.config.client_rebalance
+            && self.is_clustering()
+            && matches!(self.delivery, Delivery::Concurrent { .. } | Delivery::Stream { .. })
+            && self.shared_by.lock().get(topic) != Some(&SharedBy::Members)
+    }
+
+    /// `None` when the brokers of the topic do not do this: its queues are shared out by the members from then on, as one
+    /// topic is not to be shared in two ways.
+    async fn assigned_by_broker(&self, topic: &str) -> Result<Option<Assigned>, ClientError> {
+        let strategy = self.config.strategy.name();
+        let is_settled = self.shared_by.lock().contains_key(topic);
+        let attempts = if is_settled { 1 } else { ASSIGNMENT_ATTEMPTS };
+        for attempt in 1..=attempts {
+            let timeout = ASSIGNMENT_TIMEOUT / ASSIGNMENT_ATTEMPTS * attempt;
+            match self.calls.query_assignment(topic, strategy, timeout).await {
+                Ok(assigned) => {
+                    self.shared_by.lock().insert(topic.to_owned(), SharedBy::Broker);
+                    let assigned = assigned.ok_or(ClientError::NotAssigned)?;
+                    let queues = assigned
+                        .into_iter()
+                        .map(|assigned| (assigned.message_queue, assigned.mode));
+                    return Ok(Some(queues.collect()));
+                }
+                Err(error) if is_settled => return Err(error),
+                Err(ClientError::Call(CallError::Timeout { .. })) => {}
+                Err(error @ ClientError::NoRoute { .. }) => return Err(error),
+                Err(error) => {
+                    debug!(topic, %error, "the broker does not share out queues");
+                    break;
+                }
+            }
+        }
+        warn!(topic, group = self.calls.group, "queues are shared out by the members");
+        self.shared_by.lock().insert(topic.to_owned(), SharedBy::Members);
+        Ok(None)
+    }
+
+    async fn assign(self: &Arc<Self>, topic: &str, assigned: Assigned) -> bool {
         let changes = changes(&self.queues.lock().of_topic(topic), &assigned);
         if changes.is_empty() {
             return true;
         }
-        for queue in &changes.lost {
+        for (queue, _) in &changes.lost {
             info!(%queue, group = self.calls.group, "queue given up");
             self.release_in_background(queue);
         }
         self.renew_subscription(topic).await;
-        let mut settled = true;
+        let gained = changes.gained.len();
         let mut free = changes.gained;
         {
             let queues = self.queues.lock();
-            let gained = free.len();
-            free.retain(|queue| !queues.is_leaving(queue));
-            settled &= free.len() == gained;
+            free.retain(|(queue, _)| !queues.is_leaving(queue));
         }
         let asked = Instant::now();
         if self.holds_locks() {
-            let gained = free.len();
-            free = self.lock_queues(free).await;
-            settled &= free.len() == gained;
+            let names = free.into_iter().map(|(queue, _)| queue).collect();
+            let locked = self.lock_queues(names).await;
+            free = pulled(locked).into_iter().collect();
         }
-        for queue in free {
-            // A task finds out by itself where it is.
-            if self.is_scheduled() {
-                self.take(queue, 0, asked);
-                continue;
-            }
-            match self.first_offset(&queue).await {
-                Ok(offset) => drop(self.take(queue, offset, asked)),
+        let mut settled = free.len() == gained;
+        for (queue, mode) in free {
+            match self.place_to_start(&queue, mode).await {
+                Ok(offset) => drop(self.take(queue, mode, offset, asked)),
                 Err(error) => {
                     warn!(%queue, %error, "no offset to start at");
                     settled = false;
@@ -113,6 +170,15 @@ impl Engine {
             }
         }
         settled
+    }
+
+    /// The first offset of a queue that is pulled here. A pull task finds out by itself where it is, and where a popped
+    /// queue is, its broker knows.
+    async fn place_to_start(&self, queue: &MessageQueue, mode: MessageRequestMode) -> Result<i64, ClientError> {
+        match mode {
+            MessageRequestMode::Pull if !self.is_scheduled() => self.first_offset(queue).await,
+            _ => Ok(0),
+        }
     }
 
     /// As Java does after each change: the broker sees a newer subscription before it sees pulls with it.
@@ -123,18 +189,26 @@ impl Engine {
         self.calls.instance.heartbeat().await;
     }
 
-    fn take(self: &Arc<Self>, queue: MessageQueue, offset: i64, asked: Instant) -> Arc<OwnedQueue> {
+    fn take(
+        self: &Arc<Self>,
+        queue: MessageQueue,
+        mode: MessageRequestMode,
+        offset: i64,
+        asked: Instant,
+    ) -> Arc<OwnedQueue> {
         info!(%queue, offset, group = self.calls.group, "queue taken");
         let mut lock = QueueLock::default();
         if self.holds_locks() {
             lock.grant(asked);
         }
-        let owned = Arc::new(OwnedQueue::new(queue, lock));
+        let owned = Arc::new(OwnedQueue::new(queue, mode, lock));
         self.queues.lock().insert(Arc::clone(&owned));
         if self.is_orderly() {
             owned.set_worker(tokio::spawn(Arc::clone(self).work_orderly(Arc::clone(&owned))));
         }
-        if self.is_scheduled() {
+        if owned.is_pop() {
+            self.spawn(pop_loop(Arc::clone(self), Arc::clone(&owned)));
+        } else if self.is_scheduled() {
             owned.set_worker(tokio::spawn(Arc::clone(self).call_tasks(Arc::clone(&owned))));
         } else {
             self.spawn(pull_loop(Arc::clone(self), Arc::clone(&owned), offset));
@@ -150,7 +224,7 @@ impl Engine {
             return false;
         };
         before.drop_now();
-        let owned = self.take(queue.clone(), offset, Instant::now());
+        let owned = self.take(queue.clone(), before.mode, offset, Instant::now());
         owned.paused.store(before.is_paused(), Ordering::Relaxed);
         true
     }
