@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) wake_allocate: Wake,
     pub(crate) wake_dispatch: Wake,
     pub(crate) wake_index: Wake,
+    /// The recovery position may not move yet.
+    pub(crate) position_held: AtomicBool,
     pub(crate) stopping: AtomicBool,
     /// Appends are refused: the partition is nearly full, or consume queues cannot be written.
     pub(crate) disk_full: AtomicBool,
@@ -243,6 +245,9 @@ impl Engine {
     }
 
     fn checkpoint(&self, dispatching: &mut Dispatching) -> io::Result<()> {
+        if self.position_held.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.queues.sync()?;
         let flushed = self.log.flushed_mark();
         let safe = if flushed.offset < dispatching.written_out.offset {

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use oxmq_protocol::record::{self, BLANK_BYTES, RecordRef};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -589,6 +589,40 @@ impl CommitLog {
             return Ok(None);
         };
         read_record(&segment, physical_offset, written)
+    }
+
+    /// The record at this position without waiting for the disk. What the tail holds is shared, not copied.
+    pub(crate) fn record_now(&self, physical_offset: i64) -> io::Result<Option<Bytes>> {
+        let written = self.written();
+        if physical_offset < self.segments.min() || physical_offset >= written {
+            return Ok(None);
+        }
+        if let Some(piece) = self.tail.find(physical_offset) {
+            let at = (physical_offset - piece.physical_offset) as usize;
+            let bytes = &piece.bytes[at..];
+            return Ok(match log_scan::judge(bytes, physical_offset, bytes.len()) {
+                Verdict::Record(record) => Some(piece.bytes.slice(at..at + record.total_size())),
+                _ => None,
+            });
+        }
+        let Some(segment) = self.segments.at(physical_offset) else {
+            return Ok(None);
+        };
+        let remaining = (segment.end.min(written) - physical_offset) as usize;
+        let mut bytes = BytesMut::new();
+        let mut needed = log_scan::HEAD_BYTES.min(remaining);
+        loop {
+            bytes.clear();
+            let mut cursor = Cursor::Nowhere;
+            if !self.read(&mut cursor, physical_offset, needed, Wait::Never, &mut bytes)? {
+                return Ok(None);
+            }
+            match log_scan::judge(&bytes, physical_offset, remaining) {
+                Verdict::Record(_) => return Ok(Some(bytes.freeze())),
+                Verdict::Incomplete(more) if more > needed => needed = more,
+                _ => return Ok(None),
+            }
+        }
     }
 
     /// Calls `found` with the records between two positions, up to about `bytes_max` bytes, and returns where it stopped.

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::unit::QueueKind;
+use oxmq_protocol::record::RecordRef;
 
 /// The kind that new queues of a topic are of.
 pub type QueueKindOf = Arc<dyn Fn(&str) -> QueueKind + Send + Sync>;
 
 /// Wall clock in milliseconds since the epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Sees every record that a recovery replays, in the order of the log.
+pub type ReplayObserver = Arc<dyn Fn(&RecordRef<'_>) + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FlushDiskType {
@@ -77,6 +81,10 @@ pub struct StoreConfig {
     /// `diskSpaceWarningLevelRatio`, percent: above it appends are refused.
     pub disk_space_warning_level_ratio: u64,
     pub clock: Clock,
+    /// With one, the recovery position stays where it is after the start until
+    /// [`crate::MessageStore::release_recovery_position`]: what was shown to the observer is shown again by the next start
+    /// unless its owner has made something durable of it.
+    pub replay_observer: Option<ReplayObserver>,
     /// False: no thread is started, and the owner calls [`crate::MessageStore::run_background_work`]. For simulations.
     pub background_threads: bool,
 }
@@ -114,6 +122,7 @@ impl StoreConfig {
             access_message_in_memory_max_ratio: 40,
             disk_space_warning_level_ratio: 90,
             clock: Arc::new(system_time_ms),
+            replay_observer: None,
             background_threads: true,
         }
     }

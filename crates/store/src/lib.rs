@@ -34,7 +34,7 @@ mod tail;
 mod unit;
 
 pub use append::{AppendBatch, AppendEntry, Extra, TagsCode};
-pub use config::{FlushDiskType, StoreConfig};
+pub use config::{FlushDiskType, ReplayObserver, StoreConfig};
 pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
 pub use read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};

@@ -229,6 +229,14 @@ impl MessageStore {
         Ok(self.engine.log.record_at(physical_offset)?.map(BytesMut::freeze))
     }
 
+    /// The same for callers that cannot wait, from memory or the page cache. `GetError::WouldBlock` when the disk is needed.
+    pub fn read_record_now(&self, physical_offset: i64) -> Result<Option<Bytes>, GetError> {
+        if physical_offset >= self.confirmed() {
+            return Ok(None);
+        }
+        Ok(self.engine.log.record_now(physical_offset)?)
+    }
+
     pub fn store_timestamp_at(&self, queue: &ConsumeQueue, queue_offset: i64) -> Option<i64> {
         if queue_offset < queue.min_offset() || queue_offset >= queue.max_offset() {
             return None;

@@ -12,6 +12,7 @@ use oxmq_protocol::record::RecordRef;
 
 use crate::checkpoint::Checkpoint;
 use crate::commit_log::{Mark, read_record, scan_segment};
+use crate::config::ReplayObserver;
 use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::dispatch::{self, Place};
 use crate::queues::Queues;
@@ -42,6 +43,7 @@ pub(crate) struct Recovery<'a> {
     pub(crate) clean: bool,
     pub(crate) delay_levels_ms: &'a [u64],
     pub(crate) multi_dispatch: bool,
+    pub(crate) observer: Option<&'a ReplayObserver>,
 }
 
 impl Recovery<'_> {
@@ -221,6 +223,9 @@ impl Recovery<'_> {
                 records += 1;
                 end.last_record = record.physical_offset();
                 end.store_timestamp = end.store_timestamp.max(record.store_timestamp());
+                if let Some(observer) = self.observer {
+                    observer(record);
+                }
                 if let Err(error) = self.enter(record) {
                     failure.get_or_insert(error);
                 }

@@ -150,6 +150,7 @@ impl MessageStore {
             clean,
             delay_levels_ms: &config.delay_levels_ms,
             multi_dispatch: config.multi_dispatch,
+            observer: config.replay_observer.as_ref(),
         };
         let recovered = recovery.run().map_err(at_root)?;
         let index_mark = checkpoint
@@ -170,6 +171,7 @@ impl MessageStore {
         let start_timestamp = (config.clock)();
         let memory_bytes = physical_memory_bytes() / 100 * config.access_message_in_memory_max_ratio as i64;
         let background_threads = config.background_threads;
+        let position_held = config.replay_observer.is_some();
         let engine = Arc::new(Engine {
             config,
             disk,
@@ -187,6 +189,7 @@ impl MessageStore {
             wake_allocate: Wake::default(),
             wake_dispatch: Wake::default(),
             wake_index: Wake::default(),
+            position_held: AtomicBool::new(position_held),
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             queues_stuck: AtomicBool::new(false),
@@ -227,6 +230,11 @@ impl MessageStore {
 
     pub fn config(&self) -> &StoreConfig {
         &self.engine.config
+    }
+
+    /// What was replayed need not be replayed again. See [`StoreConfig::replay_observer`].
+    pub fn release_recovery_position(&self) {
+        self.engine.position_held.store(false, Ordering::Release);
     }
 
     pub fn recovery_report(&self) -> &RecoveryReport {
