@@ -67,6 +67,12 @@ async fn run(broker: Arc<Broker>, registered: mpsc::SyncSender<()>, stopped: one
             tracing::error!(%error, "a table cannot be saved");
         }
     });
+    let saving_metrics = Duration::from_millis(config.transaction_metric_flush_interval_ms);
+    every(&broker, saving_metrics, |broker| {
+        if let Err(error) = broker.transactions.metrics.persist() {
+            tracing::error!(%error, "the counts of half messages cannot be saved");
+        }
+    });
     spawn_local(save_new_topics(Arc::clone(&broker)));
     spawn_local(save_new_groups(Arc::clone(&broker)));
     every(&broker, LIVENESS_PERIOD, forget_dead_clients);

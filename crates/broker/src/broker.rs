@@ -37,6 +37,7 @@ use crate::reply_pushes::ReplyPushes;
 use crate::schedule::{self, Schedule};
 use crate::stats::Stats;
 use crate::topics::Topics;
+use crate::transactions::{self, ReplayWatch, Transactions};
 use crate::worker::{Worker, WorkerSeed};
 
 /// How long replies that are under way may take when the broker stops.
@@ -53,6 +54,7 @@ pub struct Broker {
     pub consumers: Consumers<ConnectionHandle>,
     pub queue_locks: QueueLocks,
     pub schedule: Schedule,
+    pub transactions: Transactions,
     pub stats: Stats,
     /// `brokerIP1:listenPort`, as every message carries it.
     pub store_host: SocketAddr,
@@ -119,6 +121,7 @@ impl Broker {
 
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
         threads.push(schedule::spawn(&broker).map_err(StartError::Thread)?);
+        threads.push(transactions::spawn(&broker).map_err(StartError::Thread)?);
         let seed = WorkerSeed {
             broker: Arc::clone(&broker),
             mailboxes,
@@ -158,6 +161,8 @@ impl Broker {
         let mut store_config = store_config(&config, delays_ms.clone());
         let kinds = Arc::clone(&topics);
         store_config.queue_kind_of = Arc::new(move |topic| kinds.queue_kind(topic));
+        let replayed = ReplayWatch::default();
+        store_config.replay_observer = Some(replayed.observer());
         let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
         let groups = Groups::open(file("subscriptionGroup.json")).map_err(table("subscriptionGroup.json"))?;
         let has_light_queues = store.config().multi_dispatch;
@@ -167,6 +172,9 @@ impl Broker {
         let version_step = config.delay_offset_update_version_step;
         let schedule = Schedule::open(file("delayOffset.json"), &delays_ms, version_step, &store)
             .map_err(table("delayOffset.json"))?;
+        let metrics = file("transactionMetrics");
+        let transactions =
+            Transactions::open(metrics, &store, &consumer_offsets, &replayed).map_err(table("transactionMetrics"))?;
         Ok(Broker {
             store,
             topics,
@@ -176,6 +184,7 @@ impl Broker {
             consumers: Consumers::default(),
             queue_locks: QueueLocks::new(),
             schedule,
+            transactions,
             stats: Stats::new(&config.broker_cluster_name),
             store_host,
             started_at: now_ms(),
@@ -282,13 +291,18 @@ impl BrokerHandle {
             server.shutdown(SHUTDOWN_GRACE);
         }
         self.broker.schedule.stop();
+        self.broker.transactions.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the broker had panicked");
             }
         }
         self.broker.store.shutdown();
-        if let Err(error) = self.broker.save_tables() {
+        if let Err(error) = self
+            .broker
+            .save_tables()
+            .and(self.broker.transactions.metrics.persist())
+        {
             tracing::error!(%error, "a table cannot be saved");
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData};
@@ -39,7 +40,8 @@ pub struct GroupNotice<H> {
 
 /// Producers by group.
 pub struct Producers<H> {
-    groups: RwLock<HashMap<String, HashMap<u64, Client<H>>>>,
+    groups: RwLock<HashMap<String, BTreeMap<u64, Client<H>>>>,
+    turn: AtomicUsize,
     /// By client id, whatever its groups: the connection that registered last. Locked while `groups` is.
     by_client_id: RwLock<HashMap<String, Client<H>>>,
 }
@@ -75,6 +77,7 @@ impl<H> Default for Producers<H> {
     fn default() -> Self {
         Producers {
             groups: RwLock::default(),
+            turn: AtomicUsize::new(0),
             by_client_id: RwLock::default(),
         }
     }
@@ -119,7 +122,7 @@ impl<H: Clone> Producers<H> {
     }
 
     pub fn on_close(&self, connection: u64) {
-        let is_member = |clients: &HashMap<u64, Client<H>>| clients.contains_key(&connection);
+        let is_member = |clients: &BTreeMap<u64, Client<H>>| clients.contains_key(&connection);
         if !self.groups.read().values().any(is_member) {
             return;
         }
@@ -137,6 +140,14 @@ impl<H: Clone> Producers<H> {
             live
         });
         expired
+    }
+
+    /// One client of the group, each in its turn.
+    pub fn next(&self, group: &str) -> Option<Client<H>> {
+        let groups = self.groups.read();
+        let clients = groups.get(group)?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % clients.len();
+        clients.values().nth(turn).cloned()
     }
 
     pub fn clients(&self, group: &str) -> Vec<Client<H>> {
@@ -164,7 +175,7 @@ impl<H: Clone> Producers<H> {
     }
 
     /// Client ids whose connection is in no group any more are not found either.
-    fn forget_absent(&self, groups: &HashMap<String, HashMap<u64, Client<H>>>) {
+    fn forget_absent(&self, groups: &HashMap<String, BTreeMap<u64, Client<H>>>) {
         let is_present = |client: &Client<H>| groups.values().any(|clients| clients.contains_key(&client.connection));
         self.by_client_id.write().retain(|_, client| is_present(client));
     }

@@ -95,6 +95,20 @@ settings! {
         /// Largest body of a message.
         max_message_size: usize = "maxMessageSize" => 4_194_304, unit("bytes"), range(10..=16_000_000), live(), important();
 
+        // Transactions.
+        /// Age at which producers are first asked about a half message.
+        transaction_time_out_ms: u64 = "transactionTimeOut" => 6000, unit("ms"), range(1..=86_400_000), live(), important();
+        /// How often a producer is asked before a half message is given up.
+        transaction_check_max: i32 = "transactionCheckMax" => 15, unit("checks"), range(1..=1_000_000), live(), important();
+        /// How often producers are asked.
+        transaction_check_interval_ms: u64 = "transactionCheckInterval" => 30_000, unit("ms"), range(100..=86_400_000), live(), important();
+        /// Length at which the record of ended transactions is closed and another one begun.
+        transaction_op_msg_max_size: usize = "transactionOpMsgMaxSize" => 4096, unit("bytes"), range(32..=1_000_000), live();
+        /// How often the counts of half messages are saved.
+        transaction_metric_flush_interval_ms: u64 = "transactionMetricFlushInterval" => 10_000, unit("ms"), range(10..=3_600_000);
+        /// Half messages older than this are given up.
+        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(1..=100_000), live();
+
         // Pulling and consumers.
         /// Hold a pull that finds nothing as long as the consumer asked for.
         long_polling_enable: bool = "longPollingEnable" => true, live(), important();
@@ -243,7 +257,7 @@ settings! {
         "enableStatsMetrics", "enableTransactionMetrics", "enabledAppendPropCRC", "endTransactionPoolQueueCapacity",
         "endTransactionThreadPoolNums", "estimateAccumulation", "expectConsumerNumUseFilter",
         "fastFailIfNoBufferInStorePool", "fetchControllerAddrByDnsLookup", "fetchNameSrvAddrByDnsLookup",
-        "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval", "fileReservedTime", "filterDataCleanTimeSpan",
+        "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval", "filterDataCleanTimeSpan",
         "filterSupportRetry", "flushCommitLogLeastPages", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
         "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval",
         "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile", "forceVerifyPropCRC", "forwardTimeout",
@@ -292,9 +306,9 @@ settings! {
         "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess",
         "timerFlushIntervalMs", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
         "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum",
-        "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable", "topicQueueLockNum", "totalReplicas", "transactionCheckInterval", "transactionCheckMax",
-        "transactionMetricFlushInterval", "transactionOpBatchInterval", "transactionOpMsgMaxSize",
-        "transactionTimeOut", "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
+        "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",
+        "transactionOpBatchInterval",
+        "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
         "travelCqFileNumWhenGetMessage", "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector",
         "usePIDColdCtrStrategy", "useReentrantLockWhenPutMessage", "useStaticSubscription", "useTLS",
         "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue", "waitTimeMillsInHeartbeatQueue",
@@ -370,7 +384,7 @@ mod tests {
         let mut config = BrokerConfig::default();
         let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        let idle = [(4, "deleteWhen"), (5, "fileReservedTime"), (6, "aclEnable")];
+        let idle = [(4, "deleteWhen"), (6, "aclEnable")];
         let idle = idle
             .map(|(line, key)| format!("broker.conf:{line}: {key} is a RocketMQ setting that has no effect here yet"));
         assert_eq!(warnings, idle);

@@ -31,6 +31,7 @@ pub mod stats;
 pub mod topic_attributes;
 mod topic_cache;
 pub mod topics;
+pub mod transactions;
 mod waiting;
 mod worker;
 

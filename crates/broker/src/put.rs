@@ -185,6 +185,23 @@ impl Broker {
         batch: &mut AppendBatch,
         message: &InternalMessage<'_>,
     ) -> Result<Stored, PutError> {
+        batch.clear();
+        self.stage_internal(batch, message)?;
+        self.store.append(batch)?;
+        let entry = &batch.entries[0];
+        Ok(Stored {
+            queue_offset: entry.queue_offset,
+            physical_offset: entry.physical_offset,
+            end_offset: batch.end_offset,
+        })
+    }
+
+    /// Encodes a message of the broker's own behind those that are staged. On an error the batch is as it was.
+    pub(crate) fn stage_internal(
+        &self,
+        batch: &mut AppendBatch,
+        message: &InternalMessage<'_>,
+    ) -> Result<(), PutError> {
         let seen = PropertyScan::of(message.properties);
         let waiting = match enters_a_queue(message.sys_flag) {
             true => self.waiting(message.delay_level, &seen.timer)?,
@@ -212,7 +229,6 @@ impl Broker {
             body: message.body,
         };
         let queue = self.store.queue_or_create(topic, queue_id);
-        batch.clear();
         stage(batch, queue, &fields, tags_code, 1, |out| match waiting {
             Waiting::Nowhere if extra.is_some() => copy_properties(out, message.properties, is_of_append),
             Waiting::Nowhere => out.extend_from_slice(message.properties),
@@ -221,13 +237,7 @@ impl Broker {
         if let Some(extra) = extra {
             batch.add_extra(extra);
         }
-        self.store.append(batch)?;
-        let entry = &batch.entries[0];
-        Ok(Stored {
-            queue_offset: entry.queue_offset,
-            physical_offset: entry.physical_offset,
-            end_offset: batch.end_offset,
-        })
+        Ok(())
     }
 }
 

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender};
 use oxmq_protocol::RemotingCommand;
-use oxmq_store::{GetError, GetMessages};
+use oxmq_store::{GetError, GetMessages, ReadError};
 
 use crate::broker::Broker;
 use crate::mailbox::Mailboxes;
@@ -22,6 +22,7 @@ pub(crate) enum Done {
     Pull(Result<GetMessages, GetError>, BytesMut),
     Command(RemotingCommand),
     TopicSaved,
+    Half(Result<Option<Bytes>, ReadError>),
 }
 
 pub(crate) type Work = Box<dyn FnOnce(&Arc<Broker>) -> Done + Send>;

@@ -8,7 +8,9 @@ use oxmq_protocol::{FieldError, RemotingCommand, perm, response_code as code};
 use oxmq_store::AppendError;
 
 use crate::pull::PullError;
+use crate::put::PutError;
 use crate::send::SendError;
+use crate::transactions::end::EndError;
 use crate::waiting::TimerRefusal;
 
 const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
@@ -148,6 +150,28 @@ impl From<&TimerRefusal> for Refusal {
             TimerRefusal::Disabled | TimerRefusal::Congested { .. } => code::SYSTEM_ERROR,
         };
         Refusal::new(code, refusal.to_string())
+    }
+}
+
+impl From<&EndError> for Refusal {
+    fn from(error: &EndError) -> Refusal {
+        let wrong = |remark: &str| Refusal::new(code::SYSTEM_ERROR, remark);
+        match error {
+            EndError::Fields(error) => error.into(),
+            EndError::Outcome(_) => wrong("commitOrRollback field wrong"),
+            EndError::NotFound => wrong("Find prepared transaction message failed"),
+            EndError::ProducerGroup => wrong("The producer group wrong"),
+            EndError::QueueOffset => wrong("The transaction state table offset wrong"),
+            EndError::PhysicalOffset => wrong("The commit log offset wrong"),
+            EndError::TransactionId | EndError::Read(_) => wrong(&error.to_string()),
+            EndError::Immunity | EndError::Ended => Refusal::new(code::ILLEGAL_OPERATION, error.to_string()),
+            EndError::Busy => Refusal::new(code::SYSTEM_BUSY, error.to_string()),
+            EndError::Overload => Refusal::new(code::SYSTEM_BUSY, OVERLOAD),
+            EndError::Put(PutError::Append(error)) | EndError::Append(error) => error.into(),
+            EndError::Put(PutError::Timer(error)) => (&SendError::Timer(*error)).into(),
+            EndError::Put(PutError::LightQueues(error)) => wrong(&error.to_string()),
+            EndError::Put(PutError::Record(error)) => Refusal::new(code::MESSAGE_ILLEGAL, error.to_string()),
+        }
     }
 }
 

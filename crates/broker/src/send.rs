@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::body::{TopicConfig, TopicFilterType};
+use oxmq_protocol::properties::PROPERTIES_BYTES_MAX;
 use oxmq_protocol::record::RecordFields;
 use oxmq_protocol::requests::{SendMessageHeader, SendMessageHeaderV2};
 use oxmq_protocol::scan::ScannedSend;
@@ -25,6 +26,7 @@ use crate::light_queues::TooManyLightQueues;
 use crate::put::{self, PropertyScan};
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::topics::CreateOnSend;
+use crate::transactions::half;
 use crate::waiting::{TimerRefusal, Waiting};
 
 /// Why a send is refused.
@@ -119,6 +121,8 @@ pub(crate) struct Staged {
     pub(crate) key: Range<usize>,
     /// When it waits on the timer wheel and can be recalled: its slot.
     pub(crate) timer_out_ms: Option<i64>,
+    /// It waits in the half topic for the end of its transaction.
+    pub(crate) is_half: bool,
 }
 
 /// What sends of one turn are staged into.
@@ -360,8 +364,9 @@ impl Put<'_> {
         if self.topic.is_compaction && !seen.has_keys {
             return Err(SendError::KeyMissing);
         }
-        // Half messages do not exist here yet: each is refused as `rejectTransactionMessage` would.
-        if seen.transaction && !(request.reconsume_times > 0 && seen.delay_level > 0) {
+        // A committed message that comes back to be consumed again keeps its properties.
+        let is_half = seen.transaction && !(request.reconsume_times > 0 && seen.delay_level > 0);
+        if is_half && self.config.reject_transaction_message {
             let ip = self.config.broker_ip1.clone();
             return Err(SendError::Transaction { ip });
         }
@@ -369,6 +374,12 @@ impl Put<'_> {
             return Err(self.illegal());
         }
         let inner_batch = self.inner_batch(&seen)?;
+        if is_half && dead_letters.is_none() {
+            return match inner_batch {
+                None => self.half(stage, body, &seen),
+                Some(_) => Err(self.illegal()),
+            };
+        }
         let waiting = match put::enters_a_queue(self.sys_flag) && dead_letters.is_none() {
             true => self.broker.waiting(seen.delay_level, &seen.timer)?,
             false => Waiting::Nowhere,
@@ -444,6 +455,49 @@ impl Put<'_> {
                 Waiting::Timer { out_ms } if !topic::is_retry(self.topic.name()) => Some(out_ms),
                 _ => None,
             },
+            is_half: false,
+        })
+    }
+
+    /// A message that waits in the half topic for the end of its transaction. A delay that it asks for begins then.
+    fn half(&self, stage: &mut SendStage, body: &[u8], seen: &PropertyScan<'_>) -> Result<Staged, SendError> {
+        let request = self.request;
+        let made_key;
+        let key = match seen.unique_key {
+            Some(key) => key,
+            None => {
+                made_key = self.broker.next_unique_id();
+                &made_key.0[..made_key.1]
+            }
+        };
+        if request.properties.len() + key.len() + half::ROOM_BYTES > PROPERTIES_BYTES_MAX {
+            return Err(self.illegal());
+        }
+        let fields = RecordFields {
+            sys_flag: self.sys_flag & !sys_flag::TRANSACTION_MASK,
+            ..self.fields(topic::TRANS_HALF_TOPIC, 0, body)
+        };
+        let tags_code = TagsCode::Hash(seen.tags.map_or(0, hash::tags_code));
+        let entry = stage.batch.entries.len();
+        let queue = self.broker.transactions.half_queue();
+        put::stage(&mut stage.batch, Arc::clone(queue), &fields, tags_code, 1, |out| {
+            put::copy_properties(out, request.properties, |name| {
+                put::is_stamped(name) || half::is_of_half(name)
+            });
+            out.extend_from_slice(&self.broker.stamp);
+            if seen.unique_key.is_none() {
+                properties::write(out, property::UNIQUE_CLIENT_MESSAGE_ID.as_bytes(), key);
+            }
+            half::write_half(out, self.topic.name(), self.queue_id, key);
+        })
+        .map_err(|_| self.illegal())?;
+        Ok(Staged {
+            entries: entry..entry + 1,
+            queue_id: self.queue_id,
+            wait_store: seen.wait_store,
+            key: stage.remember_key(key),
+            timer_out_ms: None,
+            is_half: true,
         })
     }
 
@@ -503,6 +557,7 @@ impl Put<'_> {
             wait_store: seen.wait_store,
             key: stage.remember_key(seen.unique_key.unwrap_or_default()),
             timer_out_ms: None,
+            is_half: false,
         })
     }
 
@@ -546,6 +601,7 @@ impl Put<'_> {
             wait_store: seen.wait_store,
             key: stage.remember_key(key),
             timer_out_ms: None,
+            is_half: false,
         })
     }
 

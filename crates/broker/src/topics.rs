@@ -266,6 +266,11 @@ impl Topics {
         self.ensure(&topic::dlq_topic(group), 1, None, 0, now)
     }
 
+    /// Where half messages go that nobody has ended.
+    pub fn ensure_check_max_topic(&self, now: i64) -> Arc<TopicConfig> {
+        self.ensure(topic::TRANS_CHECK_MAX_TIME_TOPIC, 1, None, 0, now)
+    }
+
     /// Creates or replaces topics on behalf of an administrator: all of them, or none on an error. The attributes of
     /// `configs` are changes with signed keys.
     pub fn update(&self, configs: Vec<TopicConfig>, now: i64) -> Result<(), TopicError> {

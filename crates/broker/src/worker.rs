@@ -9,6 +9,7 @@ mod commands;
 mod pulls;
 mod reply_messages;
 mod sends;
+mod transactions;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use oxmq_protocol::Frame;
+use oxmq_protocol::requests::EndTransactionHeader;
 use oxmq_protocol::scan::{ScannedRequest, scan};
 use oxmq_remoting::{CloseReason, Connection, ReplyTo, RequestGuard, Service, TurnRequest, WorkerContext};
 use slab::Slab;
@@ -32,6 +34,8 @@ use crate::read_threads::ReadQueue;
 use crate::reply::Replies;
 use crate::send::{SendRequest, SendStage, Staged};
 use crate::topic_cache::{TopicCache, TopicState};
+use crate::transactions::end::Outcome;
+use transactions::StagedEnd;
 
 /// What a request that is with the read threads is expected to bring: a consumer that does not read cannot ask for any
 /// number of cold messages.
@@ -60,6 +64,8 @@ pub(crate) struct Worker {
     topics: TopicCache,
     stage: RefCell<SendStage>,
     staged: RefCell<Vec<StagedSend>>,
+    /// Transactions that end with the batch.
+    ends: RefCell<Vec<StagedEnd>>,
     /// Properties of the request that is being read.
     scratch: RefCell<BytesMut>,
     flushes: RefCell<FlushQueue>,
@@ -94,6 +100,7 @@ enum Away {
     Pull(RequestGuard, Pull),
     Command(RequestGuard, ReplyTo),
     NewTopic(RequestGuard, HeldReply),
+    End(RequestGuard, ReplyTo, EndTransactionHeader, Outcome),
 }
 
 /// The reply to a send that created its topic. It leaves when the topic is saved and the name servers know of it.
@@ -153,7 +160,11 @@ impl Service for Worker {
     }
 
     fn in_flight(&self) -> usize {
-        self.staged.borrow().len() + self.flushes.borrow().len() + self.away.borrow().len() + self.later.get()
+        self.staged.borrow().len()
+            + self.ends.borrow().len()
+            + self.flushes.borrow().len()
+            + self.away.borrow().len()
+            + self.later.get()
     }
 }
 
@@ -176,6 +187,7 @@ impl Worker {
             topics: TopicCache::default(),
             stage: RefCell::default(),
             staged: RefCell::default(),
+            ends: RefCell::default(),
             scratch: RefCell::default(),
             flushes: RefCell::default(),
             waiting: RefCell::new(WaitingPulls::new(context.id)),

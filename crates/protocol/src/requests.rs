@@ -134,6 +134,7 @@ requests! {
     SendBatchMessage = 320: SendMessageHeaderV2 => SendMessageReply;
     QueryConsumeQueue = 321: QueryConsumeQueueHeader => ();
     QueryDataVersion = 322: BrokerHeader => QueryDataVersionReply;
+    ResumeCheckHalfMessage = 323: ResumeCheckHalfMessageHeader => ();
     SendReplyMessage = 324: SendMessageHeader => SendMessageReply;
     SendReplyMessageV2 = 325: SendMessageHeaderV2 => SendMessageReply;
     PushReplyMessageToClient = 326: PushReplyHeader => ();
@@ -520,6 +521,13 @@ field_set! {
         msg_id: Option<String> = "msgId",
         transaction_id: Option<String> = "transactionId",
         offset_msg_id: Option<String> = "offsetMsgId",
+        broker_name: Option<String> = "bname",
+    }
+
+    /// `msg_id` is an offset message id.
+    pub struct ResumeCheckHalfMessageHeader {
+        topic: Option<String> = "topic",
+        msg_id: String = "msgId",
     }
 
     pub struct ConsumerGroupHeader {

@@ -9,7 +9,6 @@ mod connections;
 mod consume_queue;
 mod consume_stats;
 mod consumer_offset;
-mod end_transaction;
 mod forward;
 mod group_admin;
 pub(crate) mod heartbeat;
@@ -18,6 +17,7 @@ mod queue_lock;
 mod queue_offset;
 mod recall;
 mod reset_offset;
+mod resume_check;
 mod runtime_info;
 mod send_back;
 mod subscriptions;
@@ -90,7 +90,7 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::ViewMessageById => offload(command, query_message::view),
         Code::ConsumerSendMsgBack => offload(command, send_back::send_back),
         Code::RecallMessage => later(context, command, recall::recall),
-        Code::EndTransaction => reply(&command, end_transaction::end(&command)),
+        Code::ResumeCheckHalfMessage => audited(context, command, resume_check::resume),
 
         Code::UpdateAndCreateTopic => audited(context, command, topic_admin::update),
         Code::UpdateAndCreateTopicList => audited(context, command, topic_admin::update_list),

@@ -136,6 +136,7 @@ impl Broker {
     pub(crate) fn remove_topic(&self, topic: &str) {
         self.topics.delete(topic, self.now_ms());
         self.consumer_offsets.remove_topic(topic);
+        self.transactions.metrics.remove_topic(topic);
         self.store.delete_topic(topic);
         if self.config().auto_delete_unused_stats {
             self.stats.remove_topic(topic);

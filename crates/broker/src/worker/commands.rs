@@ -13,6 +13,7 @@ use crate::pull::{PullError, PullRequest};
 use crate::read_threads::{Done, Work};
 use crate::response::{OVERLOAD, Refusal};
 use crate::send::SendRequest;
+use crate::transactions::end::EndError;
 
 impl Worker {
     pub(super) fn command(&self, connection: &Rc<Connection>, frame: Frame<'_>) -> Result<(), CloseReason> {
@@ -54,6 +55,7 @@ impl Worker {
                 Ok(header) => self.reply_message(connection, to, header.into(), command.body),
                 Err(error) => self.refuse_send(connection, to, &error.into()),
             },
+            Some(RequestCode::EndTransaction) => self.end_transaction(connection, to, &command),
             Some(code) => self.handle(connection, to, code, command),
         }
         Ok(())
@@ -95,6 +97,7 @@ impl Worker {
                 request.connection().reply(to, refusal.into_command(to.opaque));
             }
             Away::NewTopic(request, held) => self.reply_when_announced(request, held),
+            Away::End(request, to, ..) => self.refuse_end(request.connection(), to, &EndError::Overload),
         }
     }
 
@@ -109,6 +112,10 @@ impl Worker {
                 });
             }
             (Some(Away::Command(request, to)), Done::Command(reply)) => request.connection().reply(to, reply),
+            (Some(Away::End(request, to, header, outcome)), Done::Half(read)) => match read {
+                Ok(record) => self.end_found(request.connection(), to, &header, outcome, record),
+                Err(error) => self.refuse_end(request.connection(), to, &EndError::Read(error.to_string())),
+            },
             (Some(Away::NewTopic(request, held)), Done::TopicSaved) => self.reply_when_announced(request, held),
             (Some(Away::Pull(request, pull)), Done::Pull(got, messages)) => match got {
                 Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(request.connection(), pull, &got),

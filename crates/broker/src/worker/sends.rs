@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::recall_handle::RecallHandle;
+use oxmq_protocol::topic::TRANS_HALF_TOPIC;
 use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
-use oxmq_store::{AppendBatch, AppendEntry};
+use oxmq_store::AppendBatch;
 
 use super::{Away, HeldReply, StagedSend, Worker};
 use crate::broker::Broker;
@@ -14,6 +15,7 @@ use crate::config::FlushDiskType;
 use crate::read_threads::Done;
 use crate::reply::SendReply;
 use crate::send::{Producer, SendError, SendRequest, SendStage};
+use crate::transactions::end::EndError;
 
 /// A batch is appended when it has grown beyond this, even before the turn ends.
 const STAGED_BYTES_MAX: usize = 256 * 1024;
@@ -35,9 +37,7 @@ impl Worker {
             addr: connection.peer_addr(),
             version,
         };
-        if !self.has_room(request.properties.len() + 2 * body.len() + RECORD_OVERHEAD_BYTES) {
-            self.append();
-        }
+        self.make_room(request.properties.len() + 2 * body.len());
         let mut stage = self.stage.borrow_mut();
         let staged = self.may_stage(&stage).and_then(|()| {
             let stage = &mut *stage;
@@ -61,11 +61,16 @@ impl Worker {
         }
     }
 
-    /// Whether the buffer of the batch takes so much more without growing, which would copy what is staged. The next
-    /// batch has a buffer with room.
-    fn has_room(&self, bytes: usize) -> bool {
-        let records = &self.stage.borrow().batch.records;
-        records.is_empty() || records.capacity() - records.len() >= bytes
+    /// Appends what is staged if the buffer of the batch would have to grow for so much more, which would copy it all. The
+    /// next batch has a buffer with room.
+    pub(super) fn make_room(&self, bytes: usize) {
+        let has_room = {
+            let records = &self.stage.borrow().batch.records;
+            records.is_empty() || records.capacity() - records.len() >= bytes + RECORD_OVERHEAD_BYTES
+        };
+        if !has_room {
+            self.append();
+        }
     }
 
     /// Checked once per batch.
@@ -85,14 +90,21 @@ impl Worker {
     /// Appends what was staged and answers it, or lets the answers wait for the disk.
     pub(super) fn append(&self) {
         let mut stage = self.stage.borrow_mut();
-        if stage.is_empty() {
+        if stage.is_empty() && self.ends.borrow().is_empty() {
             return;
         }
         let mut staged = self.staged.borrow_mut();
-        let stored = self.broker.store.append(&mut stage.batch);
+        let stored = match self.stage_ops(&mut stage.batch) {
+            Ok(ops) => self.broker.store.append(&mut stage.batch).map(|()| ops),
+            Err(error) => unreachable!("an op record is one: {error}"),
+        };
         match stored {
-            Ok(()) => self.stored(&stage, &staged),
+            Ok(ops) => {
+                self.stored(&stage, &staged);
+                self.ended(&stage.batch, &ops);
+            }
             Err(error) => {
+                self.not_ended(&EndError::Append(error.clone()));
                 let error = SendError::Append(error);
                 for send in &*staged {
                     self.refuse_send(&send.connection, send.to, &error);
@@ -107,7 +119,7 @@ impl Worker {
         let end = stage.batch.end_offset;
         let sync = self.broker.flush_disk_type == FlushDiskType::SyncFlush;
         let must_wait = sync && self.broker.store.flushed() < end;
-        count_sends(&stage.batch, staged);
+        count_sends(&self.broker, &stage.batch, staged);
         let mut flushes = self.flushes.borrow_mut();
         for send in staged {
             let entries = &stage.batch.entries[send.staged.entries.clone()];
@@ -196,18 +208,27 @@ impl Worker {
     }
 }
 
-/// Counts what was stored, sends to one topic in a row at once.
-fn count_sends(batch: &AppendBatch, staged: &[StagedSend]) {
-    for sends in staged.chunk_by(|send, next| Rc::ptr_eq(&send.topic, &next.topic)) {
-        let entries = sends[0].staged.entries.start..sends[sends.len() - 1].staged.entries.end;
-        let bytes: u64 = batch.entries[entries.clone()]
+/// Counts what was stored, sends to one topic in a row at once. Half messages are traffic of their own topic.
+fn count_sends(broker: &Broker, batch: &AppendBatch, staged: &[StagedSend]) {
+    let alike = |send: &StagedSend, next: &StagedSend| {
+        Rc::ptr_eq(&send.topic, &next.topic) && send.staged.is_half == next.staged.is_half
+    };
+    for sends in staged.chunk_by(alike) {
+        let (mut messages, mut bytes) = (0, 0);
+        for entry in sends
             .iter()
-            .map(|entry| u64::from(entry.len))
-            .sum();
-        let messages = batch.entries[entries].iter().map(AppendEntry::messages).sum();
-        sends[0]
-            .topic
-            .stats
-            .on_sends(sends.len() as i64, messages, bytes as i64);
+            .flat_map(|send| &batch.entries[send.staged.entries.clone()])
+        {
+            messages += entry.messages();
+            bytes += i64::from(entry.len);
+        }
+        let topic = &sends[0].topic;
+        if sends[0].staged.is_half {
+            broker.transactions.metrics.add(topic.name(), messages, broker.now_ms());
+            let stats = broker.stats.topic(TRANS_HALF_TOPIC);
+            stats.on_sends(sends.len() as i64, messages, bytes);
+        } else {
+            topic.stats.on_sends(sends.len() as i64, messages, bytes);
+        }
     }
 }

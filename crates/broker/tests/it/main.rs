@@ -16,3 +16,4 @@ mod reply_messages;
 mod send_back;
 mod sends;
 mod shell;
+mod transactions;

@@ -170,13 +170,6 @@ async fn what_cannot_be_stored_is_refused_in_the_words_of_the_original() {
     };
     refused(&client.send(&wide, "x").await, 13, illegal);
 
-    let half = SendMessageHeaderV2 {
-        properties: Some(properties(&[("TRAN_MSG", "true")])),
-        sys_flag: 4,
-        ..to("orders")
-    };
-    let remark = "the broker[127.0.0.1] sending transaction message is forbidden";
-    refused(&client.send(&half, "x").await, 16, remark);
     let timed = SendMessageHeaderV2 {
         properties: Some(properties(&[("TIMER_DELAY_SEC", "5")])),
         ..to("orders")
