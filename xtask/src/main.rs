@@ -19,6 +19,7 @@ fn main() -> anyhow::Result<()> {
         "crash" => crash::run(&rest),
         "bench" => bench::run(&rest),
         "interop" => interop::run(&rest),
+        "peer" => interop::peer::run(&rest),
         _ => {
             eprintln!("usage: cargo xtask check|fix|crash|bench|interop [options]");
             std::process::exit(2);

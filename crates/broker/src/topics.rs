@@ -411,7 +411,7 @@ fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
         TopicConfig::new(broker, 1, inheritable(config.broker_topic_enable)),
         TopicConfig::new(topic::OFFSET_MOVED_EVENT, 1, READ_WRITE),
         TopicConfig::new(topic::SCHEDULE_TOPIC, 18, READ_WRITE),
-        TopicConfig::new(format!("{cluster}_REPLY_TOPIC"), 1, READ_WRITE),
+        TopicConfig::new(topic::reply_topic(cluster), 1, READ_WRITE),
         TopicConfig::new(
             format!("rmq_sys_REVIVE_LOG_{cluster}"),
             config.revive_queue_num,

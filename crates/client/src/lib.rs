@@ -30,4 +30,7 @@ pub use oxmq_protocol::allocate::{
 };
 pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue, MessageRequestMode};
 pub use oxmq_protocol::message::{Message, MessageExt};
-pub use producer::{MessageError, Producer, ProducerBuilder, SendError, SendResult, SendStatus};
+pub use producer::{
+    MessageError, NoRequest, Producer, ProducerBuilder, RequestError, SendError, SendResult, SendStatus,
+    create_reply_message,
+};

@@ -7,12 +7,14 @@
 mod error;
 mod prepare;
 mod queue_choice;
+mod request;
 mod retry;
 mod send_result;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashSet;
 use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::body::{MessageQueue, ProducerData};
 use oxmq_protocol::compression::{self, CompressionType};
@@ -31,6 +33,7 @@ use crate::latency_fault::LatencyFault;
 pub use error::{MessageError, SendError};
 use prepare::{MessageSettings, Prepared};
 use queue_choice::QueueChoice;
+pub use request::{NoRequest, RequestError, create_reply_message};
 use retry::{Outcome, RetryRule};
 pub use send_result::{SendResult, SendStatus};
 
@@ -47,6 +50,8 @@ struct Shared {
     queue_choice: QueueChoice,
     latency_fault: Mutex<LatencyFault>,
     in_flight: Arc<Semaphore>,
+    /// Topics whose brokers know this client, so that replies find it.
+    introduced: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -180,6 +185,7 @@ impl ProducerBuilder {
             send: self.send,
             queue_choice: QueueChoice::new(),
             latency_fault: Mutex::default(),
+            introduced: Mutex::default(),
         });
         shared.instance.join(&as_member(&shared))?;
         Ok(Producer(shared))
@@ -360,7 +366,16 @@ impl Shared {
 
     /// Tries until the message is stored, the rule says no, or the time is over.
     async fn send(&self, prepared: &Prepared, rule: RetryRule) -> Result<SendResult, SendError> {
-        let deadline = Instant::now() + self.send.timeout;
+        self.send_until(prepared, rule, Instant::now() + self.send.timeout)
+            .await
+    }
+
+    async fn send_until(
+        &self,
+        prepared: &Prepared,
+        rule: RetryRule,
+        deadline: Instant,
+    ) -> Result<SendResult, SendError> {
         let mut failed_broker: Option<String> = None;
         let mut attempts = 0;
         loop {

@@ -1,5 +1,8 @@
 //! Names of message properties (spec: protocol.md §6.7).
 
+/// MSG_TYPE of a message that answers another.
+pub const REPLY_MESSAGE_TYPE: &str = "reply";
+
 macro_rules! property_names {
     ($( $(#[$meta:meta])* $name:ident = $text:literal; )*) => {
         $( $(#[$meta])* pub const $name: &str = $text; )*

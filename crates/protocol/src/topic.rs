@@ -144,6 +144,11 @@ pub fn dlq_topic(group: &str) -> String {
     format!("{DLQ_PREFIX}{group}")
 }
 
+/// Where replies to requests lie that were sent as messages.
+pub fn reply_topic(cluster: &str) -> String {
+    format!("{cluster}_REPLY_TOPIC")
+}
+
 pub fn is_retry(topic: &str) -> bool {
     topic.starts_with(RETRY_PREFIX)
 }

@@ -64,6 +64,7 @@ fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event
         .arg(cluster.namesrv_addr())
         .arg(label)
         .args(cases)
+        .env("OXMQ_PEER", std::env::current_exe()?)
         .current_dir(&home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -5,6 +5,7 @@
 
 mod cluster_run;
 mod mqadmin;
+pub(crate) mod peer;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use crate::servers::{Cluster, Options, Server, run as run_command, target_dir};
 use programs::Client;
 
 /// All cases in the order of the table; a client skips those that it has no means for.
-const CASES: [&str; 21] = [
+const CASES: &[&str] = &[
     "send-sync",
     "send-async",
     "send-oneway",
@@ -39,10 +40,13 @@ const CASES: [&str; 21] = [
     "pull",
     "lite-pull",
     "query",
+    "request-reply",
+    "request-reply-rust",
+    "docs-request-reply",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
-const SLOW_CASES: [&str; 5] = [
+const SLOW_CASES: &[&str] = &[
     "rebalance",
     "retry",
     "dead-letter",
@@ -192,8 +196,8 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         Some(name) => case == name,
         None => !(arguments.quick && SLOW_CASES.contains(case)),
     };
-    let cases: Vec<&str> = CASES.into_iter().filter(wanted).collect();
-    let mixed_cases: Vec<&str> = MIXED_CASES.into_iter().filter(wanted).collect();
+    let cases: Vec<&str> = CASES.iter().copied().filter(wanted).collect();
+    let mixed_cases: Vec<&str> = MIXED_CASES.iter().copied().filter(wanted).collect();
     let pure = |name, server: &Server| Setup {
         name,
         namesrv: server.clone(),

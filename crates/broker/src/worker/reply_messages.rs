@@ -43,9 +43,11 @@ impl Worker {
         &self,
         connection: &Rc<Connection>,
         to: ReplyTo,
-        header: SendMessageHeader,
+        mut header: SendMessageHeader,
         body: Bytes,
     ) {
+        let text = header.properties.take().unwrap_or_default();
+        header.properties = Some(self.broker.mark_reply(&text));
         let config = self.broker.config();
         let Some(under_way) = self.broker.reply_pushes.enter(config.reply_thread_pool_queue_capacity) else {
             return self.refuse_send(connection, to, &SendError::Overload);
@@ -78,6 +80,17 @@ impl Worker {
                 .connection()
                 .reply(to, replies.reply_message(to.opaque, pushed, fields.as_ref()));
         });
+    }
+}
+
+impl Broker {
+    /// The properties of a reply, with the two that every message of a client gets and replies get as well.
+    fn mark_reply(&self, text: &str) -> String {
+        let mut properties = Properties::decode(text.as_bytes());
+        let config = self.config();
+        properties.set(property::MSG_REGION, config.region_id.as_str());
+        properties.set(property::TRACE_SWITCH, config.trace_on.to_string());
+        properties.encoded_text()
     }
 }
 

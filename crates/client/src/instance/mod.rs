@@ -6,6 +6,7 @@
 
 mod name_servers;
 mod queue_offsets;
+mod replies;
 mod route;
 mod routes;
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, MASTER_ID, MessageModel, ProducerData, TopicRouteData};
 use oxmq_protocol::requests::{GetRouteInfoHeader, UnregisterClientHeader, request};
-use oxmq_protocol::{RemotingCommand, Request, json, response_code, topic};
+use oxmq_protocol::{RemotingCommand, Request, RequestCode, json, response_code, topic};
 use oxmq_remoting::{ClientConfig, RemotingClient, Reply, RequestHandler};
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
@@ -30,6 +31,7 @@ use tracing::{debug, info};
 
 use crate::error::ClientError;
 use name_servers::NameServers;
+use replies::PendingReplies;
 use routes::Routes;
 
 pub use queue_offsets::Boundary;
@@ -113,6 +115,7 @@ struct Shared {
     remoting: RemotingClient,
     name_servers: NameServers,
     routes: Routes,
+    pending_replies: PendingReplies,
     members: Mutex<HashMap<MemberKey, Weak<dyn Member>>>,
     /// By address, from the answers to heartbeats.
     broker_versions: Mutex<HashMap<String, i32>>,
@@ -152,6 +155,7 @@ impl Instance {
             remoting: RemotingClient::new(config.remoting.clone(), Some(Arc::new(Inbound(shared.clone())))),
             name_servers,
             routes: Routes::default(),
+            pending_replies: PendingReplies::default(),
             members: Mutex::default(),
             broker_versions: Mutex::default(),
             heartbeat_wish,
@@ -180,6 +184,11 @@ impl Instance {
     /// The connections, for calls to brokers.
     pub fn remoting(&self) -> &RemotingClient {
         &self.0.remoting
+    }
+
+    /// Requests sent as messages that wait for their reply.
+    pub(crate) fn pending_replies(&self) -> &PendingReplies {
+        &self.0.pending_replies
     }
 
     pub fn name_server_addrs(&self) -> &[String] {
@@ -435,6 +444,10 @@ struct Inbound(Weak<Shared>);
 
 impl RequestHandler for Inbound {
     fn handle(&self, addr: &str, request: RemotingCommand) -> Answer {
+        if request.header.code == RequestCode::PushReplyMessageToClient.code() {
+            let answer = self.0.upgrade().map(|shared| shared.pending_replies.answer(&request));
+            return Box::pin(std::future::ready(answer));
+        }
         let fields = &request.header.ext_fields;
         let group = fields.get("consumerGroup").or_else(|| fields.get("group"));
         let consumer = group.and_then(|group| self.0.upgrade()?.consumer(group));

@@ -57,6 +57,19 @@ impl TopicRoute {
         self.order_conf().is_some()
     }
 
+    /// The clusters of its brokers, each once.
+    pub fn clusters(&self) -> Vec<&str> {
+        let mut clusters: Vec<_> = self
+            .data
+            .broker_datas
+            .iter()
+            .map(|broker| broker.cluster.as_str())
+            .collect();
+        clusters.sort_unstable();
+        clusters.dedup();
+        clusters
+    }
+
     fn order_conf(&self) -> Option<&str> {
         order_conf(&self.data)
     }

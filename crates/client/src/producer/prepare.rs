@@ -41,6 +41,8 @@ pub(crate) struct Prepared {
     pub(crate) msg_id: String,
     header: SendMessageHeaderV2,
     body: Bytes,
+    /// Goes to whoever waits for it, by a code of its own.
+    is_reply: bool,
 }
 
 impl Prepared {
@@ -51,6 +53,7 @@ impl Prepared {
     ) -> Result<Prepared, MessageError> {
         check(&message, settings)?;
         let msg_id = give_id(&mut message, now_ms);
+        let is_reply = message.property(property::MESSAGE_TYPE) == Some(property::REPLY_MESSAGE_TYPE);
         let mut header = header(&message.topic, settings, now_ms);
         header.flag = message.flag;
         header.properties = Some(message.properties.encoded_text());
@@ -59,7 +62,12 @@ impl Prepared {
             body = settings.compression.compress(&body, settings.compression_level).into();
             header.sys_flag |= settings.compression.sys_flag();
         }
-        Ok(Prepared { msg_id, header, body })
+        Ok(Prepared {
+            msg_id,
+            header,
+            body,
+            is_reply,
+        })
     }
 
     pub(crate) fn batch(
@@ -85,6 +93,7 @@ impl Prepared {
             msg_id: ids.join(","),
             header,
             body,
+            is_reply: false,
         })
     }
 
@@ -98,9 +107,11 @@ impl Prepared {
             broker_name: Some(queue.broker_name.clone()),
             ..self.header.clone()
         };
-        match header.batch {
-            true => RemotingCommand::request::<request::SendBatchMessage>(&header, self.body.clone()),
-            false => RemotingCommand::request::<request::SendMessageV2>(&header, self.body.clone()),
+        let body = self.body.clone();
+        match (header.batch, self.is_reply) {
+            (true, _) => RemotingCommand::request::<request::SendBatchMessage>(&header, body),
+            (false, false) => RemotingCommand::request::<request::SendMessageV2>(&header, body),
+            (false, true) => RemotingCommand::request::<request::SendReplyMessageV2>(&header, body),
         }
     }
 }

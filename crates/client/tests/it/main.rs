@@ -8,6 +8,7 @@ mod lite_pull_consumer;
 mod producer;
 mod pull_consumer;
 mod push_consumer;
+mod request_reply;
 mod scripted;
 mod servers;
 mod stream;

@@ -44,6 +44,9 @@ public final class Main {
         CASES.put("pull", PullCases::pull);
         CASES.put("lite-pull", PullCases::litePull);
         CASES.put("query", QueryCases::query);
+        CASES.put("request-reply", RequestCases::requestReply);
+        CASES.put("request-reply-rust", RequestCases::withRust);
+        CASES.put("docs-request-reply", (env, facts) -> oxmq.docs.RequestReply.main(new String[] {env.namesrv}));
         CASES.put("broker-restart", RestartCase::run);
     }
 
