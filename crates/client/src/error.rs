@@ -34,7 +34,7 @@ pub enum ClientError {
     Messages(#[from] DecodeError),
     #[error("offsets cannot be kept in {path}: {source}")]
     OffsetFile { path: String, source: std::io::Error },
-    #[error("{queue} belongs to another member of the group now")]
+    #[error("{queue} does not belong to this consumer now")]
     QueueLost { queue: MessageQueue },
     #[error("no message has the id {id}")]
     MessageId { id: String },
@@ -44,6 +44,13 @@ pub enum ClientError {
     ReceiptHandle(String),
     #[error("the time in which {message_id} was invisible to others is over")]
     VisibleAgain { message_id: String },
+    #[error("{queue} has the offsets {min} to {max}, not {queue_offset}")]
+    OffsetOutOfRange {
+        queue: MessageQueue,
+        queue_offset: i64,
+        min: i64,
+        max: i64,
+    },
     #[error("the client is shut down")]
     ShutDown,
 }

@@ -28,7 +28,10 @@ pub use oxmq_protocol::allocate::{
     AllocateAveragely, AllocateAveragelyByCircle, AllocateByConfig, AllocateByMachineRoom, AllocateConsistentHash,
     AllocateMachineRoomNearby, AllocateStrategy, MachineRoomResolver,
 };
-pub use oxmq_protocol::body::{ConsumeFromWhere, MessageModel, MessageQueue, MessageRequestMode};
+pub use oxmq_protocol::body::{
+    ClusterInfo, ConsumeFromWhere, ConsumeStats, KvTable, MessageModel, MessageQueue, MessageRequestMode,
+    SubscriptionGroupConfig, TopicConfig, TopicRouteData, TopicStatsTable,
+};
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{
     MessageError, NoRequest, Producer, ProducerBuilder, RequestError, SendError, SendResult, SendStatus,

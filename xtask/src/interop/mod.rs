@@ -38,7 +38,12 @@ const CASES: &[&str] = &[
     "dead-letter",
     "dead-letter-orderly",
     "pull",
+    "pull-schedule",
     "lite-pull",
+    "consume-stream",
+    "pop-push",
+    "pop-simple",
+    "reset-offset",
     "query",
     "request-reply",
     "request-reply-rust",
@@ -51,6 +56,7 @@ const SLOW_CASES: &[&str] = &[
     "retry",
     "dead-letter",
     "dead-letter-orderly",
+    "reset-offset",
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.

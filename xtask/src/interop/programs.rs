@@ -16,10 +16,12 @@ pub(super) enum Client {
     },
     Go,
     Python,
+    /// OxMQ's own client.
+    Rust,
 }
 
 impl Client {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Java {
             version: "4.9.8",
             binary_header: false,
@@ -34,6 +36,7 @@ impl Client {
         },
         Self::Go,
         Self::Python,
+        Self::Rust,
     ];
 
     pub(super) fn name(&self) -> &'static str {
@@ -47,6 +50,7 @@ impl Client {
             } => "java-5.5.0-binary",
             Self::Go => "go",
             Self::Python => "python",
+            Self::Rust => "rust",
         }
     }
 
@@ -55,6 +59,7 @@ impl Client {
             Self::Java { version, .. } => build_java(version),
             Self::Go => build_go(),
             Self::Python => build_python(),
+            Self::Rust => build_rust(),
         }
     }
 
@@ -75,6 +80,7 @@ impl Client {
                 command.arg(source("python").join("main.py"));
                 command
             }
+            Self::Rust => Command::new(target_dir().join("debug").join("oxmq-interop")),
         };
         command.env("HOME", home);
         command
@@ -113,6 +119,10 @@ fn build_go() -> anyhow::Result<()> {
         .arg(".")
         .current_dir(source("go"));
     run(&mut go)
+}
+
+fn build_rust() -> anyhow::Result<()> {
+    run(Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "oxmq-interop"]))
 }
 
 fn build_python() -> anyhow::Result<()> {

@@ -46,6 +46,8 @@ pub struct LitePullConsumer {
     arrivals: tokio::sync::Mutex<mpsc::UnboundedReceiver<Batch>>,
     polled: Mutex<Polled>,
     auto_commit_interval: Option<Duration>,
+    topic_metadata_check_interval: Duration,
+    is_subscribed: bool,
     /// The instance is ours alone and ends with the consumer.
     owns_instance: bool,
 }
@@ -62,6 +64,8 @@ pub struct LitePullConsumerBuilder {
     settings: Settings,
     auto_commit: bool,
     auto_commit_interval: Duration,
+    topic_metadata_check_interval: Duration,
+    pull_threshold_for_all: usize,
 }
 
 consumer_settings!(LitePullConsumerBuilder: connection, offsets, subscriptions, queues);
@@ -74,6 +78,8 @@ impl LitePullConsumer {
             settings,
             auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
+            topic_metadata_check_interval: Duration::from_secs(30),
+            pull_threshold_for_all: 10_000,
         }
     }
 
@@ -109,9 +115,26 @@ impl LitePullConsumer {
     /// Saves how far the polls have come, and waits until it is saved.
     pub async fn commit(&self) -> Result<(), ClientError> {
         let polled = std::mem::take(&mut self.polled.lock().offsets);
+        self.commit_offsets(polled).await
+    }
+
+    /// The same for some queues.
+    pub async fn commit_queues(&self, queues: &[MessageQueue]) -> Result<(), ClientError> {
+        let polled: BTreeMap<_, _> = {
+            let mut polled = self.polled.lock();
+            let taken = queues.iter().filter_map(|queue| polled.offsets.remove_entry(queue));
+            taken.collect()
+        };
+        self.commit_offsets(polled).await
+    }
+
+    /// Saves these offsets, whatever was polled. Queues that are someone else's now keep the offset they give them.
+    pub async fn commit_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (MessageQueue, i64)>,
+    ) -> Result<(), ClientError> {
         let mut result = Ok(());
-        for (queue, offset) in polled {
-            // A queue that is someone else's now keeps the offset they give it.
+        for (queue, offset) in offsets {
             if self.engine.queues.lock().get(&queue).is_none() {
                 continue;
             }
@@ -119,6 +142,16 @@ impl LitePullConsumer {
             result = result.and(self.engine.offsets.persist(&queue).await);
         }
         result
+    }
+
+    /// Notes how far the polls have come; it is saved in the background, soon after and at the end.
+    pub fn commit_async(&self) {
+        let polled = std::mem::take(&mut self.polled.lock().offsets);
+        for (queue, offset) in polled {
+            if self.engine.queues.lock().get(&queue).is_some() {
+                self.engine.offsets.set(&queue, offset);
+            }
+        }
     }
 
     /// What is committed for a queue.
@@ -133,15 +166,26 @@ impl LitePullConsumer {
 
     /// Takes exactly these queues from now on, whatever others of the group have. Not together with subscriptions.
     pub async fn assign(&self, queues: impl IntoIterator<Item = MessageQueue>) -> Result<(), ClientError> {
+        if self.is_subscribed {
+            return Err(ClientError::Config(
+                "queues are shared out by the group, as there is a subscription".to_owned(),
+            ));
+        }
         let queues: BTreeSet<MessageQueue> = queues.into_iter().collect();
         let topics: BTreeSet<&str> = queues.iter().map(|queue| queue.topic.as_str()).collect();
         for topic in topics {
             if self.engine.subscription(topic).is_none() {
-                let subscription = SubscriptionData::parse(topic, "*", now_millis())?;
-                self.engine.subscribe(subscription).await;
+                self.set_sub_expression_for_assign(topic, "*").await?;
             }
         }
         self.engine.choose(queues);
+        Ok(())
+    }
+
+    /// Which messages of a topic are wanted from queues that are assigned; `*` unless set before.
+    pub async fn set_sub_expression_for_assign(&self, topic: &str, expression: &str) -> Result<(), ClientError> {
+        let subscription = SubscriptionData::parse(topic, expression, now_millis())?;
+        self.engine.subscribe(subscription).await;
         Ok(())
     }
 
@@ -152,20 +196,72 @@ impl LitePullConsumer {
 
     /// Goes on at another offset of a queue that is ours. What was fetched and not polled is dropped.
     pub async fn seek(&self, queue: &MessageQueue, queue_offset: i64) -> Result<(), ClientError> {
-        let (min, max) = (
-            self.engine.calls.instance.min_offset(queue).await?,
-            self.engine.calls.instance.max_offset(queue).await?,
-        );
+        let instance = &self.engine.calls.instance;
+        let (min, max) = (instance.min_offset(queue).await?, instance.max_offset(queue).await?);
         if !(min..=max).contains(&queue_offset) {
-            return Err(ClientError::Config(format!(
-                "{queue} has offsets {min} to {max}, not {queue_offset}"
-            )));
+            return Err(ClientError::OffsetOutOfRange {
+                queue: queue.clone(),
+                queue_offset,
+                min,
+                max,
+            });
         }
         let mut polled = self.polled.lock();
         if !self.engine.reposition(queue, queue_offset) {
-            return Err(ClientError::Config(format!("{queue} is not assigned to this consumer")));
+            return Err(ClientError::QueueLost { queue: queue.clone() });
         }
         polled.offsets.insert(queue.clone(), queue_offset);
+        Ok(())
+    }
+
+    /// Goes on at the first message that still exists.
+    pub async fn seek_to_begin(&self, queue: &MessageQueue) -> Result<(), ClientError> {
+        let begin = self.engine.calls.instance.min_offset(queue).await?;
+        self.seek(queue, begin).await
+    }
+
+    /// Goes on with what comes from now on.
+    pub async fn seek_to_end(&self, queue: &MessageQueue) -> Result<(), ClientError> {
+        let end = self.engine.calls.instance.max_offset(queue).await?;
+        self.seek(queue, end).await
+    }
+
+    /// Goes on with the first message stored at or after a time, in milliseconds since 1970.
+    pub async fn seek_to_timestamp(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<(), ClientError> {
+        let queue_offset = self.offset_for_timestamp(queue, timestamp_ms).await?;
+        self.seek(queue, queue_offset).await
+    }
+
+    /// Calls the listener with the queues of a topic whenever they are others than before: for applications that assign
+    /// queues by themselves. They are looked at every 30 s, unless set otherwise.
+    pub async fn register_topic_message_queue_change_listener<F>(
+        &self,
+        topic: &str,
+        listener: F,
+    ) -> Result<(), ClientError>
+    where
+        F: Fn(&str, &BTreeSet<MessageQueue>) + Send + 'static,
+    {
+        let queues = async |engine: &Engine, topic: &str| -> Result<BTreeSet<MessageQueue>, ClientError> {
+            let route = engine.calls.instance.refresh_route(topic).await?;
+            Ok(route.subscribe.iter().cloned().collect())
+        };
+        let mut before = queues(&self.engine, topic).await?;
+        let (engine, topic) = (Arc::clone(&self.engine), topic.to_owned());
+        let interval = self.topic_metadata_check_interval;
+        self.engine.spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                match queues(&engine, &topic).await {
+                    Ok(now) if now != before => {
+                        listener(&topic, &now);
+                        before = now;
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(topic, %error, "queues are not known"),
+                }
+            }
+        });
         Ok(())
     }
 
@@ -243,9 +339,25 @@ impl LitePullConsumerBuilder {
         self
     }
 
+    /// How often [`LitePullConsumer::register_topic_message_queue_change_listener`] looks.
+    #[must_use]
+    pub fn topic_metadata_check_interval(mut self, interval: Duration) -> Self {
+        self.topic_metadata_check_interval = interval;
+        self
+    }
+
+    /// Messages of all queues together that may wait here.
+    #[must_use]
+    pub fn pull_threshold_for_all(mut self, count: usize) -> Self {
+        self.pull_threshold_for_all = count;
+        self
+    }
+
     pub async fn start(mut self) -> Result<LitePullConsumer, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
-        let config = self.settings.engine_config(ConsumeType::Actively)?;
+        let is_subscribed = !subscriptions.is_empty();
+        let mut config = self.settings.engine_config(ConsumeType::Actively)?;
+        config.flow_limits.messages_of_all = Some(self.pull_threshold_for_all);
         let (calls, owns_instance) = self.settings.connect().await?;
         let settings = self.settings;
         let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
@@ -260,6 +372,8 @@ impl LitePullConsumerBuilder {
                 next_commit: Instant::now() + interval,
             }),
             auto_commit_interval: self.auto_commit.then_some(interval),
+            topic_metadata_check_interval: self.topic_metadata_check_interval,
+            is_subscribed,
             owns_instance,
         };
         consumer.engine.start(None).await?;

@@ -39,6 +39,8 @@ pub(crate) struct FlowLimits {
     /// What the queues of one topic share instead.
     pub(crate) messages_of_topic: Option<usize>,
     pub(crate) bytes_of_topic: Option<u64>,
+    /// What all queues share besides.
+    pub(crate) messages_of_all: Option<usize>,
     /// Between the smallest and the greatest offset: a message that hangs must not let the rest run away.
     pub(crate) span: Option<i64>,
 }
@@ -253,6 +255,7 @@ mod tests {
             bytes: 100,
             messages_of_topic: None,
             bytes_of_topic: None,
+            messages_of_all: None,
             span: Some(50),
         };
         let check = |offsets: &[i64], limits: FlowLimits| filled(offsets).flow_control(&limits, 4);

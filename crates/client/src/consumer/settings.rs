@@ -107,6 +107,7 @@ impl Settings {
                 bytes: mib(self.pull_threshold_size_for_queue_mib),
                 messages_of_topic: self.pull_threshold_for_topic,
                 bytes_of_topic: self.pull_threshold_size_for_topic_mib.map(mib),
+                messages_of_all: None,
                 span: Some(self.consume_max_span.into()),
             },
             send_subscription: true,

@@ -302,7 +302,7 @@ impl Engine {
     }
 
     /// Spawns a task that ends when the consumer stops.
-    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let engine = Arc::clone(self);
         tokio::spawn(async move {
             tokio::select! {

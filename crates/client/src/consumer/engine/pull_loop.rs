@@ -88,6 +88,12 @@ impl Engine {
 
     fn is_full(&self, owned: &OwnedQueue) -> bool {
         let limits = &self.config.flow_limits;
+        if limits
+            .messages_of_all
+            .is_some_and(|max| self.queues.lock().cached() > max)
+        {
+            return true;
+        }
         let queues_of_topic = match limits.is_shared() {
             true => self.queues.lock().count_of_topic(&owned.queue.topic),
             false => 1,

@@ -137,6 +137,11 @@ impl QueueTable {
         of_topic.map(|owned| (owned.queue.clone(), owned.mode)).collect()
     }
 
+    /// Messages that wait in all queues.
+    pub(crate) fn cached(&self) -> usize {
+        self.owned.values().map(|owned| owned.state.lock().process.len()).sum()
+    }
+
     pub(crate) fn count_of_topic(&self, topic: &str) -> usize {
         self.owned.keys().filter(|queue| queue.topic == topic).count()
     }
