@@ -28,7 +28,6 @@ use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
 use crate::config_file::ConfigFile;
 use crate::consumer_offsets::ConsumerOffsets;
 use crate::groups::{AutoCreate, Groups};
-use crate::light_queues;
 use crate::mailbox::{Mailboxes, WORKERS_MAX};
 use crate::queue_locks::QueueLocks;
 use crate::read_threads::ReadQueue;
@@ -164,8 +163,9 @@ impl Broker {
         let replayed = ReplayWatch::default();
         store_config.replay_observer = Some(replayed.observer());
         let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
-        let groups = Groups::open(file("subscriptionGroup.json")).map_err(table("subscriptionGroup.json"))?;
         let has_light_queues = store.config().multi_dispatch;
+        let groups =
+            Groups::open(file("subscriptionGroup.json"), has_light_queues).map_err(table("subscriptionGroup.json"))?;
         let consumer_offsets =
             ConsumerOffsets::open(&file, has_light_queues, config.consumer_offset_update_version_step)
                 .map_err(table("consumerOffset.json"))?;
@@ -225,9 +225,6 @@ impl Broker {
     pub fn group(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
         if let Some(known) = self.groups.get(group) {
             return Some(known);
-        }
-        if self.store.config().multi_dispatch && oxmq_protocol::topic::is_lmq(group) {
-            return Some(Arc::new(light_queues::group_config(group)));
         }
         let config = self.config();
         let auto = AutoCreate {

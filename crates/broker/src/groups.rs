@@ -34,6 +34,7 @@ pub struct Groups {
     file: ConfigFile,
     unsaved: Unsaved,
     state: RwLock<State>,
+    has_light_queues: bool,
 }
 
 /// group → topic → mask
@@ -71,7 +72,7 @@ struct StoredGroup {
 
 impl Groups {
     /// Reads `config/subscriptionGroup.json` and adds the groups that every broker has.
-    pub fn open(file: ConfigFile) -> io::Result<Groups> {
+    pub fn open(file: ConfigFile, has_light_queues: bool) -> io::Result<Groups> {
         let stored: GroupFile = file.load()?.unwrap_or_default();
         let mut state = State {
             version: stored.data_version,
@@ -102,15 +103,20 @@ impl Groups {
             file,
             unsaved: Unsaved::default(),
             state: RwLock::new(state),
+            has_light_queues,
         })
     }
 
+    /// A group of light queues exists as soon as it is named.
     pub fn get(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        if self.has_light_queues && topic::is_lmq(group) {
+            return Some(Arc::new(SubscriptionGroupConfig::new(group)));
+        }
         self.state.read().table.get(group).cloned()
     }
 
     pub fn contains(&self, group: &str) -> bool {
-        self.state.read().table.contains_key(group)
+        (self.has_light_queues && topic::is_lmq(group)) || self.state.read().table.contains_key(group)
     }
 
     /// The group, created with default settings if that is allowed and its name is legal.
@@ -234,7 +240,7 @@ mod tests {
     };
 
     fn open(folder: &Path) -> Groups {
-        Groups::open(ConfigFile::in_folder(folder, "subscriptionGroup.json")).unwrap()
+        Groups::open(ConfigFile::in_folder(folder, "subscriptionGroup.json"), false).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use oxmq_protocol::body::{SubscriptionGroupConfig, TopicConfig};
+use oxmq_protocol::body::TopicConfig;
 use oxmq_protocol::{perm, topic};
 use oxmq_store::{ConsumeQueue, Extra};
 use thiserror::Error;
@@ -22,14 +22,6 @@ pub struct TooManyLightQueues;
 /// The configuration that every light queue has as a topic.
 pub(crate) fn topic_config(name: &str) -> TopicConfig {
     TopicConfig::new(name, 1, perm::READ | perm::WRITE)
-}
-
-/// The configuration that every light group has.
-pub(crate) fn group_config(name: &str) -> SubscriptionGroupConfig {
-    SubscriptionGroupConfig {
-        group_name: name.to_owned(),
-        ..SubscriptionGroupConfig::default()
-    }
 }
 
 impl Broker {

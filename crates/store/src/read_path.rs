@@ -274,6 +274,11 @@ impl MessageStore {
                 high = middle;
             }
         }
+        if queue.kind() == QueueKind::Batch && low == max_offset && low > min_offset {
+            // The original gives the last batch to whoever asks for what comes after it.
+            let last = self.find_unit(queue, max_offset - 1, Wait::Allowed).ok().flatten();
+            return last.map_or(low, |(_, unit)| unit.queue_offset);
+        }
         match boundary {
             Boundary::Lower => low,
             Boundary::Upper => (low - 1).max(min_offset),

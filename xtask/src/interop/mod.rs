@@ -48,6 +48,9 @@ const CASES: &[&str] = &[
     "request-reply",
     "request-reply-rust",
     "docs-request-reply",
+    "send-auto-batch",
+    "inner-batch",
+    "lmq",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
@@ -257,7 +260,10 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     let mut options = Options::new(setup.broker.clone(), port, dir);
     options.namesrv = setup.namesrv.clone();
     // The machine is small and busy: waiting in the send queue is no reason to refuse a message here.
-    let options = options.broker_property("brokerFastFailureEnable", false);
+    let options = options
+        .broker_property("brokerFastFailureEnable", false)
+        .broker_property("enableLmq", true)
+        .broker_property("enableMultiDispatch", true);
     let mut cluster = Cluster::start(options)?;
     let mut outcomes = Outcomes::new();
     if setup.mqadmin {

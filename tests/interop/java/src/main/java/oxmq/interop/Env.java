@@ -3,7 +3,9 @@ package oxmq.interop;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
@@ -18,6 +20,7 @@ import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
@@ -115,6 +118,27 @@ final class Env {
 
     String brokerAddr() throws Exception {
         return admin.examineBrokerClusterInfo().getBrokerAddrTable().values().iterator().next().selectBrokerAddr();
+    }
+
+    /** The client does not have what the case is about. */
+    static final class Skipped extends Exception {
+    }
+
+    /** For features of 5.x clients. The sources are built against 4.9 as well: what only 5.x has needs reflection. */
+    void needsVersion5() throws Skipped {
+        if (MQVersion.CURRENT_VERSION < MQVersion.Version.V5_0_0.ordinal()) {
+            throw new Skipped();
+        }
+    }
+
+    /** Creates a topic with these attributes, which 5.x clients have, and waits for its route. */
+    void createTopic(String topic, int queues, Map<String, String> attributes) throws Exception {
+        TopicConfig config = new TopicConfig(topic, queues, queues, 6);
+        Map<String, String> changes = new HashMap<>();
+        attributes.forEach((key, value) -> changes.put("+" + key, value));
+        TopicConfig.class.getMethod("setAttributes", Map.class).invoke(config, changes);
+        admin.createAndUpdateTopicConfig(brokerAddr(), config);
+        createTopic(topic, queues);
     }
 
     void createTopic(String topic, int queues) throws Exception {

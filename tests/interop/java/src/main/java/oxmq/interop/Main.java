@@ -47,6 +47,9 @@ public final class Main {
         CASES.put("request-reply", RequestCases::requestReply);
         CASES.put("request-reply-rust", RequestCases::withRust);
         CASES.put("docs-request-reply", (env, facts) -> oxmq.docs.RequestReply.main(new String[] {env.namesrv}));
+        CASES.put("send-auto-batch", BatchCases::autoBatch);
+        CASES.put("inner-batch", BatchCases::innerBatch);
+        CASES.put("lmq", BatchCases::lightQueues);
         CASES.put("broker-restart", RestartCase::run);
     }
 
@@ -100,6 +103,8 @@ public final class Main {
                 Map<String, Object> facts = new TreeMap<>();
                 body.run(env, facts);
                 result.put("facts", facts);
+            } catch (Env.Skipped reason) {
+                result.put("skipped", true);
             } catch (Throwable failure) {
                 failure.printStackTrace();
                 result.put("error", failure.toString());
