@@ -11,13 +11,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
+use bytes::BytesMut;
 use oxmq_protocol::body::SubscriptionGroupConfig;
 use oxmq_protocol::delay_level::{self, DelayLevelError};
 use oxmq_protocol::message_id::UniqueIds;
 use oxmq_protocol::{properties, property};
 use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, serve};
 use oxmq_store::disk::{Disk, RealDisk};
-use oxmq_store::{AppendBatch, MessageStore, OpenError, StoreConfig};
+use oxmq_store::{
+    AppendBatch, ConsumeQueue, GetError, GetLimits, GetStatus, MessageStore, OpenError, StoreConfig, Wait,
+};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -29,10 +32,13 @@ use crate::config_file::ConfigFile;
 use crate::consumer_offsets::ConsumerOffsets;
 use crate::groups::{AutoCreate, Groups};
 use crate::mailbox::{Mailboxes, WORKERS_MAX};
+use crate::pop::{Pops, revive_thread};
 use crate::queue_locks::QueueLocks;
 use crate::read_threads::ReadQueue;
 use crate::registration::Registration;
 use crate::reply_pushes::ReplyPushes;
+use crate::request_modes::RequestModes;
+use crate::routes::Routes;
 use crate::schedule::{self, Schedule};
 use crate::stats::Stats;
 use crate::topics::Topics;
@@ -54,6 +60,8 @@ pub struct Broker {
     pub queue_locks: QueueLocks,
     pub schedule: Schedule,
     pub transactions: Transactions,
+    pub pops: Pops,
+    pub request_modes: RequestModes,
     pub stats: Stats,
     /// `brokerIP1:listenPort`, as every message carries it.
     pub store_host: SocketAddr,
@@ -66,6 +74,7 @@ pub struct Broker {
     pub(crate) delay_level_max: u8,
     pub(crate) timer_precision_ms: i64,
     pub(crate) registration: Registration,
+    pub(crate) routes: Routes,
     pub(crate) reply_pushes: ReplyPushes,
     /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
     pub(crate) internal_batch: Mutex<AppendBatch>,
@@ -121,6 +130,7 @@ impl Broker {
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
         threads.push(schedule::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(transactions::spawn(&broker).map_err(StartError::Thread)?);
+        threads.push(revive_thread::spawn(&broker).map_err(StartError::Thread)?);
         let seed = WorkerSeed {
             broker: Arc::clone(&broker),
             mailboxes,
@@ -175,6 +185,10 @@ impl Broker {
         let metrics = file("transactionMetrics");
         let transactions =
             Transactions::open(metrics, &store, &consumer_offsets, &replayed).map_err(table("transactionMetrics"))?;
+        let orders = file("consumerOrderInfo.json");
+        let pops = Pops::open(orders, &config.broker_cluster_name).map_err(table("consumerOrderInfo.json"))?;
+        let request_modes =
+            RequestModes::open(file("messageRequestMode.json")).map_err(table("messageRequestMode.json"))?;
         Ok(Broker {
             store,
             topics,
@@ -185,6 +199,8 @@ impl Broker {
             queue_locks: QueueLocks::new(),
             schedule,
             transactions,
+            pops,
+            request_modes,
             stats: Stats::new(&config.broker_cluster_name),
             store_host,
             started_at: now_ms(),
@@ -193,6 +209,7 @@ impl Broker {
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
             timer_precision_ms: config.timer_precision_ms,
             registration: Registration::default(),
+            routes: Routes::default(),
             reply_pushes: ReplyPushes::default(),
             internal_batch: Mutex::default(),
             mailboxes,
@@ -246,8 +263,38 @@ impl Broker {
             self.groups.persist(),
             self.consumer_offsets.persist(),
             self.schedule.persist(&self.store),
+            self.pops.persist(),
+            self.request_modes.persist(),
         ];
         saved.into_iter().collect()
+    }
+
+    /// Everybody who waits for this queue looks at it.
+    pub(crate) fn wake_waiting(&self, queue: &Arc<ConsumeQueue>) {
+        self.mailboxes.wake_waiting(queue);
+    }
+
+    /// Every timer message for this time or an earlier one has been delivered; `None` while deliveries are late.
+    pub(crate) fn timer_delivered_until(&self) -> Option<i64> {
+        Some(self.now_ms())
+    }
+
+    /// Whether message 0 of the queue exists and could be read without the disk.
+    pub(crate) fn first_is_in_memory(&self, queue: &ConsumeQueue) -> bool {
+        let mut record = BytesMut::new();
+        let limits = GetLimits::count(1);
+        let got = self
+            .store
+            .get_messages(queue, 0, &limits, &mut |_: i64| true, Wait::Never, &mut record);
+        match got {
+            Ok(got) => got.status == GetStatus::Found,
+            Err(GetError::WouldBlock) => false,
+            Err(error) => {
+                let (topic, queue_id) = (queue.topic(), queue.queue_id());
+                tracing::warn!(%topic, queue_id, %error, "the first message cannot be read");
+                false
+            }
+        }
     }
 
     /// A new UNIQ_KEY: its digits and how many they are.
@@ -289,6 +336,7 @@ impl BrokerHandle {
         }
         self.broker.schedule.stop();
         self.broker.transactions.stop();
+        self.broker.pops.stop.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the broker had panicked");
@@ -369,7 +417,7 @@ fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig
 /// What the broker adds to the properties of every message.
 fn stamp(config: &BrokerConfig) -> Vec<u8> {
     let trace_on = if config.trace_on { "true" } else { "false" };
-    let mut text = bytes::BytesMut::new();
+    let mut text = BytesMut::new();
     for (name, value) in [
         (property::MSG_REGION, config.region_id.as_str()),
         (property::TRACE_SWITCH, trace_on),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use oxmq_protocol::body::MessageRequestMode;
 use oxmq_protocol::{setting_enum, settings};
 
 setting_enum! {
@@ -147,6 +148,49 @@ settings! {
         /// Most messages found by one query.
         max_msgs_num_batch: i32 = "maxMsgsNumBatch" => 64, unit("messages"), range(1..=100_000), live();
 
+        // POP consumption.
+        /// Requests of one group on one queue that may wait.
+        pop_polling_size: usize = "popPollingSize" => 1024, unit("requests"), range(1..=1_000_000), live();
+        /// Groups and queues for which requests may wait.
+        pop_polling_map_size: usize = "popPollingMapSize" => 100_000, unit("keys"), range(1..=10_000_000), live();
+        /// Requests that may wait in all.
+        max_pop_polling_size: usize = "maxPopPollingSize" => 100_000, unit("requests"), range(1..=10_000_000), live();
+        /// How often the revive topic is looked at when nothing is due earlier.
+        revive_interval_ms: u64 = "reviveInterval" => 1000, unit("ms"), range(10..=60_000), live();
+        /// Keep checkpoints in memory until they are acknowledged; what is not acknowledged in time is written then. Fewer
+        /// writes, but after a crash everything comes again that was out.
+        enable_pop_buffer_merge: bool = "enablePopBufferMerge" => false, live();
+        /// How long a checkpoint stays in memory.
+        pop_ck_stay_buffer_time_ms: i64 = "popCkStayBufferTime" => 10_000, unit("ms"), range(0..=3_600_000), live();
+        /// It is written so long before its messages come again.
+        pop_ck_stay_buffer_time_out_ms: i64 = "popCkStayBufferTimeOut" => 3000, unit("ms"), range(0..=3_600_000), live();
+        /// Checkpoints in memory.
+        pop_ck_max_buffer_size: usize = "popCkMaxBufferSize" => 200_000, unit("checkpoints"), range(0..=10_000_000), live();
+        /// Checkpoints in memory of one group on one queue.
+        pop_ck_offset_max_queue_size: usize = "popCkOffsetMaxQueueSize" => 20_000, unit("checkpoints"), range(1..=1_000_000), live();
+        /// A new group that wants the newest messages gets all while the first one is in memory.
+        init_pop_offset_by_check_msg_in_mem: bool = "initPopOffsetByCheckMsgInMem" => true, live();
+        /// Delete the topics of messages that come again with their topic.
+        clear_retry_topic_when_delete_topic: bool = "clearRetryTopicWhenDeleteTopic" => true, live();
+        /// Let messages come again through `%RETRY%group+topic` instead of `%RETRY%group_topic`.
+        enable_retry_topic_v2: bool = "enableRetryTopicV2" => false, live();
+        /// Then go on reading the other one.
+        retrieve_message_from_pop_retry_topic_v1: bool = "retrieveMessageFromPopRetryTopicV1" => true, live();
+        /// How often messages that come again go before new ones.
+        pop_from_retry_probability: u32 = "popFromRetryProbability" => 20, unit("%"), range(0..=100), live();
+        /// Show the retry topic of messages that come again instead of their first topic.
+        pop_response_return_actual_retry_topic: bool = "popResponseReturnActualRetryTopic" => false, live();
+        /// Hand out no more of a queue while too many messages of it are out.
+        enable_pop_message_threshold: bool = "enablePopMessageThreshold" => false, live();
+        /// How many that is.
+        pop_inflight_message_threshold: i64 = "popInflightMessageThreshold" => 10_000, unit("messages"), range(1..=i64::MAX), live();
+        /// Deal queues to consumers that ask the broker; otherwise each gets all.
+        server_load_balancer_enable: bool = "serverLoadBalancerEnable" => true, live();
+        /// How groups consume for which nothing was set.
+        default_message_request_mode: MessageRequestMode = "defaultMessageRequestMode" => MessageRequestMode::Pull, live();
+        /// Members that share the queues of one with it, where groups consume by POP; -1 for all.
+        default_pop_share_queue_num: i32 = "defaultPopShareQueueNum" => -1, unit("members"), range(-1..=65_536), live();
+
         // Store.
         /// Part in replication. Slaves do not exist here yet: SLAVE is refused at start.
         broker_role: BrokerRole = "brokerRole" => BrokerRole::AsyncMaster, important();
@@ -223,7 +267,7 @@ settings! {
         "broadcastOffsetExpireSecond", "brokerElectionPriority", "brokerFastFailureEnable", "brokerHeartbeatInterval",
         "brokerNotActiveTimeoutMillis", "cgColdReadThreshold", "channelNotActiveInterval", "checkCRCOnRecover",
         "checkSyncStateSetPeriod", "cleanFileForciblyEnable", "cleanOfflineBrokerInterval", "cleanResourceInterval",
-        "cleanRocksDBDirtyCQIntervalMin", "cleanSwapedMapInterval", "clearRetryTopicWhenDeleteTopic",
+        "cleanRocksDBDirtyCQIntervalMin", "cleanSwapedMapInterval",
         "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads", "clientChannelMaxIdleTimeSeconds",
         "clientCloseSocketIfTimeout", "clientManageThreadPoolNums", "clientManagerThreadPoolQueueCapacity",
         "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable", "clientSocketRcvBufSize",
@@ -237,8 +281,8 @@ settings! {
         "connectTimeoutMillis", "consumerFallbehindThreshold", "consumerManageThreadPoolNums",
         "consumerManagerThreadPoolQueueCapacity", "controllerAddr", "controllerHeartBeatTimeoutMills",
         "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
-        "dLegerSelfId", "dataReadAheadEnable", "debugLockEnable", "defaultMessageRequestMode",
-        "defaultPopShareQueueNum", "deleteCommitLogFilesInterval", "deleteConsumeQueueFilesInterval",
+        "dLegerSelfId", "dataReadAheadEnable", "debugLockEnable",
+        "deleteCommitLogFilesInterval", "deleteConsumeQueueFilesInterval",
         "deleteFileBatchMax", "deleteWhen", "destroyMapedFileIntervalForcibly", "disableCallbackExecutor",
         "disableConsumeIfConsumerReadSlowly", "disableNettyWorkerGroup", "disappearTimeAfterStart", "diskFallRecorded",
         "diskMaxUsedSpaceRatio", "diskSpaceCleanForciblyRatio", "dispatchCqCacheNum", "dispatchCqThreads",
@@ -249,9 +293,9 @@ settings! {
         "enableDLegerCommitLog", "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
         "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
         "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
-        "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopBufferMerge", "enablePopLog",
-        "enablePopMessageThreshold", "enablePopMetrics", "enablePropertyFilter", "enableReconnectForGoAway",
-        "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics", "enableRetryTopicV2",
+        "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopLog",
+        "enablePopMetrics", "enablePropertyFilter", "enableReconnectForGoAway",
+        "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics",
         "enableRocksDBLog", "enableRunningFlagsInFlush", "enableScheduleAsyncDeliver", "enableScheduleMessageStats",
         "enableShutdownGracefully", "enableSkipLongAwaitingAck", "enableSlaveActingMaster", "enableSplitMetadata",
         "enableStatsMetrics", "enableTransactionMetrics", "enabledAppendPropCRC", "endTransactionPoolQueueCapacity",
@@ -264,7 +308,7 @@ settings! {
         "globalColdReadThreshold", "haFlowControlEnable", "haHousekeepingInterval", "haMasterAddress",
         "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup", "haSendHeartbeatInterval", "haTransferBatchSize",
         "heartbeatThreadPoolNums", "heartbeatThreadPoolQueueCapacity", "highSpeedMode", "inSyncReplicas",
-        "initPopOffsetByCheckMsgInMem", "isBrokerContainer", "isInBrokerContainer", "isScanAvailableNameSrv",
+        "isBrokerContainer", "isInBrokerContainer", "isScanAvailableNameSrv",
         "isolateLogEnable", "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity",
         "loadBalancePollNameServerInterval", "loadBalanceProcessorThreadPoolNums",
         "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode", "logicQueueForceSwapMapInterval",
@@ -272,17 +316,17 @@ settings! {
         "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog", "mappedFileSwapEnable",
         "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
         "maxConsumeQueueScan", "maxErrorRateOfBloomFilter", "maxFilterMessageSize", "maxHaTransferByteInSecond",
-        "maxOffsetMapSize", "maxPopPollingSize", "maxReconnectIntervalTimeSeconds",
+        "maxOffsetMapSize", "maxReconnectIntervalTimeSeconds",
         "maxRecoveryCommitlogFiles", "maxSlaveResendLength", "maxStatsIdleTimeInMinutes", "maxTopicLength",
         "memTableFlushIntervalMs", "messageIndexSafe", "messageStorePlugIn", "metricGrpcExporterIntervalInMills",
         "metricGrpcExporterTimeOutInMills", "metricLoggingExporterIntervalInMills", "metricsExporterType",
         "metricsGrpcExporterHeader", "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel",
         "metricsOtelCardinalityLimit", "metricsPromExporterHost", "metricsPromExporterPort", "minInSyncReplicas",
-        "offsetCheckInSlave", "osPageCacheBusyTimeOutMills", "popCkMaxBufferSize", "popCkOffsetMaxQueueSize",
-        "popCkStayBufferTime", "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
-        "popConsumerKVServiceInit", "popConsumerKVServiceLog", "popFromRetryProbability",
-        "popInflightMessageThreshold", "popLongPollingForceNotifyInterval", "popPollingMapExpireTimeSeconds",
-        "popPollingMapSize", "popPollingSize", "popResponseReturnActualRetryTopic", "popReviveMaxAttemptTimes",
+        "offsetCheckInSlave", "osPageCacheBusyTimeOutMills",
+        "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
+        "popConsumerKVServiceInit", "popConsumerKVServiceLog",
+        "popLongPollingForceNotifyInterval", "popPollingMapExpireTimeSeconds",
+        "popReviveMaxAttemptTimes",
         "popReviveMaxReturnSizePerRead", "preferredLeaderId", "printChannelGroups", "printChannelGroupsMinNum",
         "processReplyMessageThreadPoolNums", "pullBatchMaxMessageCount", "pullMessageThreadPoolNums",
         "pullThreadPoolQueueCapacity", "putConsumeQueueDataByFileChannel", "putMessageFutureThreadPoolNums",
@@ -290,12 +334,12 @@ settings! {
         "queryThreadPoolQueueCapacity", "readOnlyCommitLogStorePaths", "readUnCommitted",
         "realTimePersistRocksDBConfig", "recheckReputOffsetFromCq", "recoverConcurrently",
         "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition",
-        "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval",
+        "reviveAckWaitMs",
         "reviveMaxSlow", "reviveScanTime", "rocketmqHome", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
         "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "sampleCountThreshold", "sampleSteps",
         "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "searchBcqByCacheEnable",
         "sendHeartbeatTimeoutMillis", "sendMessageThreadPoolNums", "sendThreadPoolQueueCapacity",
-        "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads", "serverLoadBalancerEnable",
+        "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads",
         "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable",
         "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
         "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline", "skipWhenCKRePutReachMaxTimes",

@@ -55,6 +55,17 @@ impl Mailboxes {
         &self.boxes[worker]
     }
 
+    /// Tells everybody who waits for this queue to look at it, the caller too.
+    pub(crate) fn wake_waiting(&self, queue: &Arc<ConsumeQueue>) {
+        let mask = queue.wait_mask.swap(0, Ordering::SeqCst);
+        for (worker, mailbox) in self.boxes.iter().enumerate() {
+            if mask & (1 << worker) != 0 {
+                mailbox.note_arrived(queue);
+                mailbox.wake();
+            }
+        }
+    }
+
     /// Follows the position before which everything is on disk.
     pub(crate) fn watch_flushed(&self) -> watch::Receiver<i64> {
         self.flushed.subscribe()

@@ -11,6 +11,7 @@ use oxmq_store::{GetError, GetMessages, ReadError};
 
 use crate::broker::Broker;
 use crate::mailbox::Mailboxes;
+use crate::pop::Collected;
 
 /// Enough to keep a disk busy.
 const THREADS: usize = 4;
@@ -20,6 +21,7 @@ const WAITING_MAX: usize = 10_000;
 /// What came of work that was put off.
 pub(crate) enum Done {
     Pull(Result<GetMessages, GetError>, BytesMut),
+    Pop(Box<Collected>),
     Command(RemotingCommand),
     TopicSaved,
     Half(Result<Option<Bytes>, ReadError>),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::routes;
 use crate::topics::Topics;
 
 /// Changes that are remembered for name servers that have not heard of them. One that missed more gets everything.
@@ -168,6 +169,7 @@ pub(crate) fn start(broker: &Arc<Broker>) -> NameServers {
         };
         spawn_local(registrar.run());
     }
+    spawn_local(routes::answer(Arc::clone(broker), client.clone(), addrs.clone()));
     NameServers { client, addrs }
 }
 

@@ -41,6 +41,10 @@ pub struct GroupStats {
     get_bytes: AtomicI64,
     get_times: AtomicI64,
     send_back_count: AtomicI64,
+    /// Checkpoints and acknowledgements of POP.
+    checkpoint_count: AtomicI64,
+    ack_count: AtomicI64,
+    ack_times: AtomicI64,
 }
 
 impl TopicStats {
@@ -63,6 +67,17 @@ impl GroupStats {
         self.get_count.fetch_add(count, Ordering::Relaxed);
         self.get_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.get_times.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A pop got messages.
+    pub fn on_checkpoint(&self) {
+        self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many messages were acknowledged by one request.
+    pub fn on_acks(&self, count: i64) {
+        self.ack_count.fetch_add(count, Ordering::Relaxed);
+        self.ack_times.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn on_send_back(&self) {
@@ -100,11 +115,15 @@ enum Name {
     TopicPutSize,
     GroupGetNums,
     GroupGetSize,
+    GroupCkNums,
+    GroupAckNums,
     SendBackPutNums,
     BrokerPutNums,
     BrokerGetNums,
     BrokerPutNumsWithoutSystemTopic,
     BrokerGetNumsWithoutSystemTopic,
+    BrokerCkNums,
+    BrokerAckNums,
 }
 
 /// Messages put and got since the start, at the last sample.
@@ -115,6 +134,9 @@ pub struct Totals {
     /// Without system topics; this is what the daily figures count.
     pub put_user: i64,
     pub get_user: i64,
+    /// Checkpoints and acknowledgements of POP.
+    pub checkpoints: i64,
+    pub acks: i64,
 }
 
 /// Totals of user topics at the last two midnights.
@@ -315,6 +337,8 @@ impl Stats {
                     .is_some_and(|stats| stats.put_times.load(Ordering::Relaxed) > 0)
             }
             Name::GroupGetNums | Name::GroupGetSize => of_group(|stats| &stats.get_times),
+            Name::GroupCkNums => of_group(|stats| &stats.checkpoint_count),
+            Name::GroupAckNums => of_group(|stats| &stats.ack_times),
             Name::SendBackPutNums => of_group(|stats| &stats.send_back_count),
             _ => false,
         }
@@ -365,6 +389,10 @@ impl Stats {
                 let times = stats.get_times.load(Ordering::Relaxed);
                 sampled.sample(Name::GroupGetNums, &key, now, &stats.get_count, times);
                 sampled.sample(Name::GroupGetSize, &key, now, &stats.get_bytes, times);
+                let checkpoints = stats.checkpoint_count.load(Ordering::Relaxed);
+                sampled.sample(Name::GroupCkNums, &key, now, &stats.checkpoint_count, checkpoints);
+                let acks = stats.ack_times.load(Ordering::Relaxed);
+                sampled.sample(Name::GroupAckNums, &key, now, &stats.ack_count, acks);
                 let sent_back = stats.send_back_count.load(Ordering::Relaxed);
                 sampled.sample(Name::SendBackPutNums, &key, now, &stats.send_back_count, sent_back);
             }
@@ -375,6 +403,8 @@ impl Stats {
             (Name::BrokerGetNums, totals.get),
             (Name::BrokerPutNumsWithoutSystemTopic, totals.put_user),
             (Name::BrokerGetNumsWithoutSystemTopic, totals.get_user),
+            (Name::BrokerCkNums, totals.checkpoints),
+            (Name::BrokerAckNums, totals.acks),
         ] {
             sampled.sample(name, &self.cluster, now, &AtomicI64::new(sum), sum);
         }
@@ -436,6 +466,8 @@ impl Totals {
     fn add_group(&mut self, topic: &str, stats: &GroupStats) {
         let count = stats.get_count.load(Ordering::Relaxed);
         self.get += count;
+        self.checkpoints += stats.checkpoint_count.load(Ordering::Relaxed);
+        self.acks += stats.ack_count.load(Ordering::Relaxed);
         if !topic::is_system_topic(topic) {
             self.get_user += count;
         }
@@ -495,11 +527,15 @@ impl Name {
             "TOPIC_PUT_SIZE" => Name::TopicPutSize,
             "GROUP_GET_NUMS" => Name::GroupGetNums,
             "GROUP_GET_SIZE" => Name::GroupGetSize,
+            "GROUP_CK_NUMS" => Name::GroupCkNums,
+            "GROUP_ACK_NUMS" => Name::GroupAckNums,
             "SNDBCK_PUT_NUMS" => Name::SendBackPutNums,
             "BROKER_PUT_NUMS" => Name::BrokerPutNums,
             "BROKER_GET_NUMS" => Name::BrokerGetNums,
             "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC" => Name::BrokerPutNumsWithoutSystemTopic,
             "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC" => Name::BrokerGetNumsWithoutSystemTopic,
+            "BROKER_CK_NUMS" => Name::BrokerCkNums,
+            "BROKER_ACK_NUMS" => Name::BrokerAckNums,
             _ => return None,
         })
     }

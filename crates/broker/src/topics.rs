@@ -97,7 +97,7 @@ impl Topics {
             ..State::default()
         };
         for (name, topic) in stored.topic_config_table {
-            if topic::validate_topic(&name).is_err() {
+            if topic::validate_stored_topic(&name).is_err() {
                 tracing::warn!(topic = name, "topics.json holds an illegal name, which is ignored");
                 continue;
             }
@@ -259,6 +259,11 @@ impl Topics {
         let topic_sys_flag = if unit_mode { sys_flag::topic::UNIT_SUB } else { 0 };
         let queue_nums = retry_queue_nums.clamp(0, QUEUE_NUMS_MAX);
         self.ensure(&topic::retry_topic(group), queue_nums, order, topic_sys_flag, now)
+    }
+
+    /// The topic of messages that come again by POP.
+    pub fn ensure_pop_retry_topic(&self, topic: &str, now: i64) -> Arc<TopicConfig> {
+        self.ensure(topic, 1, None, 0, now)
     }
 
     /// `%DLQ%group` with its one queue.

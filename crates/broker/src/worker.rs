@@ -5,7 +5,9 @@
 //! the page cache, else they wait for messages ([`crate::long_polling`]) or for a read thread
 //! ([`crate::read_threads`]). All other requests go to the handlers. Nothing here blocks.
 
+mod acks;
 mod commands;
+mod pops;
 mod pulls;
 mod reply_messages;
 mod sends;
@@ -29,6 +31,7 @@ use crate::flush_queue::FlushQueue;
 use crate::handlers::{RequestContext, heartbeat};
 use crate::long_polling::WaitingPulls;
 use crate::mailbox::{Mailbox, Mailboxes};
+use crate::pop::Pop;
 use crate::pull::{Pull, PullRequest};
 use crate::read_threads::ReadQueue;
 use crate::reply::Replies;
@@ -70,6 +73,7 @@ pub(crate) struct Worker {
     scratch: RefCell<BytesMut>,
     flushes: RefCell<FlushQueue>,
     waiting: RefCell<WaitingPulls<WaitingPull>>,
+    pops: pops::Pops,
     /// Requests whose work is with the read threads.
     away: RefCell<Slab<Away>>,
     /// Requests that a task will answer.
@@ -98,6 +102,7 @@ struct WaitingPull {
 
 enum Away {
     Pull(RequestGuard, Pull),
+    Pop(RequestGuard, ReplyTo, Rc<Pop>),
     Command(RequestGuard, ReplyTo),
     NewTopic(RequestGuard, HeldReply),
     End(RequestGuard, ReplyTo, EndTransactionHeader, Outcome),
@@ -139,14 +144,19 @@ impl Service for Worker {
     fn on_turn_end(&self) {
         self.append();
         self.look_into_mailbox();
+        self.serve_wanted();
+        self.append_pops();
     }
 
     fn on_wake(&self) {
         self.look_into_mailbox();
+        self.serve_wanted();
+        self.append_pops();
     }
 
     fn on_close(&self, connection: &Rc<Connection>) {
         self.waiting.borrow_mut().drop_connection(connection.id());
+        self.forget_pops_of(connection.id());
         heartbeat::on_close(&self.broker, connection.id());
     }
 
@@ -157,6 +167,8 @@ impl Service for Worker {
         for pull in waiting {
             self.answer_now(pull);
         }
+        self.append_pops();
+        self.end_waiting_pops();
     }
 
     fn in_flight(&self) -> usize {
@@ -165,6 +177,7 @@ impl Service for Worker {
             + self.flushes.borrow().len()
             + self.away.borrow().len()
             + self.later.get()
+            + self.pops.in_flight()
     }
 }
 
@@ -191,6 +204,7 @@ impl Worker {
             scratch: RefCell::default(),
             flushes: RefCell::default(),
             waiting: RefCell::new(WaitingPulls::new(context.id)),
+            pops: pops::Pops::new(context.id),
             away: RefCell::default(),
             later: Rc::default(),
             timer_ms: Cell::new(None),
@@ -223,6 +237,7 @@ impl Worker {
         }
         for queue in mailbox.take_arrived() {
             self.arrived(&queue);
+            self.arrived_for_pops(&queue);
         }
     }
 
@@ -253,10 +268,12 @@ impl Worker {
         for pull in expired {
             self.answer_now(pull);
         }
+        self.on_pop_time(now_ms);
         self.flushes.borrow_mut().expire(now_ms);
         let next_flush = self.flushes.borrow().next_deadline_ms();
         let next_pull = self.waiting.borrow().next_deadline_ms();
-        if let Some(next) = next_flush.into_iter().chain(next_pull).min() {
+        let next_pop = self.pops.next_time_ms();
+        if let Some(next) = next_flush.into_iter().chain(next_pull).chain(next_pop).min() {
             self.set_timer(next);
         }
         self.turn.request_turn_end();

@@ -309,6 +309,18 @@ pub struct PopAck {
 }
 
 impl PopAck {
+    /// Acknowledges one more message.
+    pub fn add(&mut self, queue_offset: i64) {
+        if self.offsets().contains(&queue_offset) {
+            return;
+        }
+        if self.ack_offsets.is_empty() {
+            self.ack_offsets.push(self.ack_offset);
+            self.ack_offset = -1;
+        }
+        self.ack_offsets.push(queue_offset);
+    }
+
     pub fn offsets(&self) -> &[i64] {
         match self.ack_offsets.is_empty() {
             true => std::slice::from_ref(&self.ack_offset),

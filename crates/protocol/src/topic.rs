@@ -100,6 +100,14 @@ pub fn validate_topic(topic: &str) -> Result<(), NameError> {
     )
 }
 
+/// Topics that a broker makes of others may have names that nobody can ask for: `%RETRY%group+topic`.
+pub fn validate_stored_topic(topic: &str) -> Result<(), NameError> {
+    match topic.strip_prefix(RETRY_PREFIX).and_then(|rest| rest.split_once('+')) {
+        Some((group, first_topic)) => validate_group(group).and_then(|()| validate_topic(first_topic)),
+        None => validate_topic(topic),
+    }
+}
+
 pub fn validate_group(group: &str) -> Result<(), NameError> {
     validate(group, GROUP_LENGTH_MAX)
 }
@@ -200,6 +208,10 @@ mod tests {
         assert!(validate_topic(&long).is_err());
         assert_eq!(validate_topic(&retry_topic(&long)), Ok(()));
         assert_eq!(validate_topic(&dlq_topic(&long)), Ok(()));
+        assert!(validate_topic("%RETRY%g+t").is_err() && validate_stored_topic("%RETRY%g+t").is_ok());
+        for bad in ["a+b", "%RETRY%g+t+u", "%RETRY%g+", "%RETRY%../x+t"] {
+            assert!(validate_stored_topic(bad).is_err(), "{bad}");
+        }
         assert!(validate_topic(&retry_topic(&"x".repeat(249))).is_err());
         assert!(validate_group(&"g".repeat(121)).is_err());
     }

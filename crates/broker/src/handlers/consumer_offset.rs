@@ -1,14 +1,12 @@
 //! Offsets of consumer groups: QUERY_CONSUMER_OFFSET (14), UPDATE_CONSUMER_OFFSET (15), GET_ALL_CONSUMER_OFFSET (43),
 //! GET_ALL_DELAY_OFFSET (45), QUERY_CORRECTION_OFFSET (308) and CLONE_GROUP_OFFSET (314) (spec: behaviour.md §5.4).
 
-use bytes::BytesMut;
 use oxmq_protocol::body::QueryCorrectionOffsetBody;
 use oxmq_protocol::requests::{
     CloneGroupOffsetHeader, OffsetReply, QueryConsumerOffsetHeader, QueryCorrectionOffsetHeader,
     UpdateConsumerOffsetHeader,
 };
 use oxmq_protocol::{RemotingCommand, response_code as code};
-use oxmq_store::{GetError, GetLimits, GetStatus, Wait};
 
 use super::{Handled, Outcome, fields, is_blank, offload, reply, success, success_json, success_with};
 use crate::broker::Broker;
@@ -35,7 +33,7 @@ fn query_of_a_new_group(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: QueryConsumerOffsetHeader = fields(command)?;
     let queue = broker.store.queue(&header.topic, header.queue_id);
     let min_offset = queue.as_ref().map_or(-1, |queue| queue.min_offset());
-    let in_memory = min_offset <= 0 && first_is_in_memory(broker, &header.topic, header.queue_id);
+    let in_memory = min_offset <= 0 && queue.is_some_and(|queue| broker.first_is_in_memory(&queue));
     match offset_of_a_new_group(header.set_zero_if_not_found, min_offset, in_memory) {
         Some(offset) => Ok(success_with(&OffsetReply { offset })),
         None if header.set_zero_if_not_found == Some(false) => Err(Refusal::new(
@@ -46,26 +44,6 @@ fn query_of_a_new_group(broker: &Broker, command: &RemotingCommand) -> Handled {
             code::QUERY_NOT_FOUND,
             "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
         )),
-    }
-}
-
-/// Whether message 0 of the queue exists and could be read without the disk.
-fn first_is_in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
-    let Some(queue) = broker.store.queue(topic, queue_id) else {
-        return false;
-    };
-    let mut record = BytesMut::new();
-    let limits = GetLimits::count(1);
-    let got = broker
-        .store
-        .get_messages(&queue, 0, &limits, &mut |_: i64| true, Wait::Never, &mut record);
-    match got {
-        Ok(got) => got.status == GetStatus::Found,
-        Err(GetError::WouldBlock) => false,
-        Err(error) => {
-            tracing::warn!(topic, queue_id, %error, "the first message cannot be read");
-            false
-        }
     }
 }
 

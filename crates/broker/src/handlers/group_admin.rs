@@ -50,6 +50,7 @@ fn group_name(group: &str, error: &NameError) -> String {
 pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: DeleteSubscriptionGroupHeader = fields(command)?;
     broker.groups.delete(&header.group_name, broker.now_ms());
+    broker.pops.remove_group(&header.group_name);
     if header.clean_offset || header.remove_offset == Some(true) {
         broker.consumer_offsets.remove_group(&header.group_name);
         saved(broker.consumer_offsets.persist())?;

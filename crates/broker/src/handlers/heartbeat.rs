@@ -129,6 +129,19 @@ fn tell(broker: &Broker, notices: &[GroupNotice<ConnectionHandle>]) {
 }
 
 /// Sends NOTIFY_CONSUMER_IDS_CHANGED. A member that cannot be reached is about to leave anyway.
+/// Tells the members of a group to look for their queues.
+pub(super) fn notify_group(broker: &Broker, group: &str) {
+    let members = broker.consumers.with_group(group, |group| {
+        let handles = group.clients.values().map(|client| client.handle.clone());
+        handles.collect()
+    });
+    let notice = members.map(|members| GroupNotice {
+        group: group.to_owned(),
+        members,
+    });
+    notify_members(notice.as_slice());
+}
+
 pub(crate) fn notify_members(notices: &[GroupNotice<ConnectionHandle>]) {
     for notice in notices {
         let header = ConsumerGroupHeader {

@@ -3,6 +3,7 @@
 //! A handler is a function from a command to a reply or a [`Refusal`]. What may touch the disk runs on another thread,
 //! so that no event loop waits for it; what asks a client first answers later.
 
+mod assignment;
 mod broker_config;
 mod cleanup;
 mod connections;
@@ -12,6 +13,7 @@ mod consumer_offset;
 mod forward;
 mod group_admin;
 pub(crate) mod heartbeat;
+mod peek;
 mod query_message;
 mod queue_lock;
 mod queue_offset;
@@ -124,6 +126,12 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::QueryTopicConsumeByWho => reply(&command, subscriptions::groups_of_topic(broker, &command)),
         Code::QueryTopicsByConsumer => reply(&command, subscriptions::topics_of_group(broker, &command)),
         Code::QuerySubscriptionByConsumer => reply(&command, subscriptions::of_group(broker, &command)),
+
+        Code::QueryAssignment => later(context, command, assignment::query),
+        Code::SetMessageRequestMode => audited(context, command, assignment::set_mode),
+        Code::GetAllMessageRequestMode => reply(&command, assignment::all_modes(broker)),
+        Code::PeekMessage => offload(command, peek::peek),
+        Code::PollingInfo => reply(&command, peek::polling_info(broker, &command)),
 
         Code::GetConsumerRunningInfo => later(context, command, forward::running_info),
         Code::ConsumeMessageDirectly => later(context, command, forward::consume_directly),

@@ -5,6 +5,7 @@
 use oxmq_protocol::body::{
     DataVersion, TopicConfig, TopicConfigList, TopicConfigSerializeWrapper, TopicFilterType, TopicList,
 };
+use oxmq_protocol::pop::{retry_topic_v1, retry_topic_v2};
 use oxmq_protocol::requests::{CreateTopicHeader, GetAllTopicConfigReply, TopicHeader};
 use oxmq_protocol::{RemotingCommand, response_code as code, topic};
 
@@ -132,9 +133,23 @@ pub(super) fn system_topics(broker: &Broker) -> Handled {
 }
 
 impl Broker {
-    /// Forgets a topic, its queues and everybody's progress on it. Its records stay in the log until retention.
+    /// Forgets a topic, the topics of its messages that come again, its queues and everybody's progress on it. Its records stay in the log until retention.
     pub(crate) fn remove_topic(&self, topic: &str) {
+        if self.config().clear_retry_topic_when_delete_topic {
+            for group in self.consumer_offsets.groups_of(topic) {
+                for retry in [retry_topic_v1(topic, &group), retry_topic_v2(topic, &group)] {
+                    if self.topics.contains(&retry) {
+                        self.forget_topic(&retry);
+                    }
+                }
+            }
+        }
+        self.forget_topic(topic);
+    }
+
+    fn forget_topic(&self, topic: &str) {
         self.topics.delete(topic, self.now_ms());
+        self.pops.remove_topic(topic);
         self.consumer_offsets.remove_topic(topic);
         self.transactions.metrics.remove_topic(topic);
         self.store.delete_topic(topic);

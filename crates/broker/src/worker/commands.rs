@@ -9,6 +9,7 @@ use oxmq_remoting::{CloseReason, Connection, ReplyTo};
 
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::handlers::{self, Outcome};
+use crate::pop::PopError;
 use crate::pull::{PullError, PullRequest};
 use crate::read_threads::{Done, Work};
 use crate::response::{OVERLOAD, Refusal};
@@ -56,6 +57,11 @@ impl Worker {
                 Err(error) => self.refuse_send(connection, to, &error.into()),
             },
             Some(RequestCode::EndTransaction) => self.end_transaction(connection, to, &command),
+            Some(RequestCode::PopMessage) => self.pop(connection, to, &command),
+            Some(RequestCode::AckMessage) => self.ack(connection, to, &command),
+            Some(RequestCode::BatchAckMessage) => self.batch_ack(connection, to, &command),
+            Some(RequestCode::ChangeMessageInvisibleTime) => self.change_invisible_time(connection, to, &command),
+            Some(RequestCode::Notification) => self.notification(connection, to, &command),
             Some(code) => self.handle(connection, to, code, command),
         }
         Ok(())
@@ -92,6 +98,7 @@ impl Worker {
         }
         match self.away.borrow_mut().remove(ticket) {
             Away::Pull(request, pull) => self.refuse_pull(request.connection(), pull.to, &PullError::Overload),
+            Away::Pop(request, to, _) => self.refuse_pop(request.connection(), to, &PopError::Overload),
             Away::Command(request, to) => {
                 let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
                 request.connection().reply(to, refusal.into_command(to.opaque));
@@ -116,6 +123,9 @@ impl Worker {
                 Ok(record) => self.end_found(request.connection(), to, &header, outcome, record),
                 Err(error) => self.refuse_end(request.connection(), to, &EndError::Read(error.to_string())),
             },
+            (Some(Away::Pop(request, to, pop)), Done::Pop(collected)) => {
+                self.collected(request.connection(), to, pop, *collected, true);
+            }
             (Some(Away::NewTopic(request, held)), Done::TopicSaved) => self.reply_when_announced(request, held),
             (Some(Away::Pull(request, pull)), Done::Pull(got, messages)) => match got {
                 Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(request.connection(), pull, &got),

@@ -148,14 +148,21 @@ impl Worker {
                 send.connection.write(|out| self.replies.send(out, send.to, &reply));
             }
         }
+        drop(flushes);
         if must_wait {
-            let timeout_ms = self.broker.config().sync_flush_timeout_ms;
-            flushes.close_turn(self.now_ms() + timeout_ms);
-            self.mailbox().wait_for_flush();
-            flushes.release(self.broker.store.flushed());
-            if let Some(deadline_ms) = flushes.next_deadline_ms() {
-                self.set_timer(deadline_ms);
-            }
+            self.wait_for_flush();
+        }
+    }
+
+    /// The replies that were put by until now wait for the disk.
+    pub(super) fn wait_for_flush(&self) {
+        let mut flushes = self.flushes.borrow_mut();
+        let timeout_ms = self.broker.config().sync_flush_timeout_ms;
+        flushes.close_turn(self.now_ms() + timeout_ms);
+        self.mailbox().wait_for_flush();
+        flushes.release(self.broker.store.flushed());
+        if let Some(deadline_ms) = flushes.next_deadline_ms() {
+            self.set_timer(deadline_ms);
         }
     }
 

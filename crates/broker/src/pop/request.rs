@@ -1,0 +1,223 @@
+//! Requests for messages: every check in the order of the original (spec: behaviour.md §10.2, §10.3).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SubscriptionData, TopicConfig};
+use oxmq_protocol::pop::BATCH_MAX;
+use oxmq_protocol::requests::PopMessageHeader;
+use oxmq_protocol::{FieldError, perm, response_code as code};
+use thiserror::Error;
+
+use crate::broker::Broker;
+use crate::filter::Filter;
+use crate::response::Refusal;
+
+/// How much later than its poll ends a request may arrive, as in the original.
+const LATE_MS: i64 = 500;
+
+/// Why a request for messages is refused.
+#[derive(Debug, Error)]
+pub enum PopError {
+    #[error(transparent)]
+    Fields(#[from] FieldError),
+    #[error("the broker {0} got the request after its poll had ended")]
+    Late(String),
+    #[error("the broker {0} is not readable")]
+    BrokerNotReadable(String),
+    #[error("the broker {0} is not readable")]
+    BrokerNotPeekable(String),
+    #[error("more than {BATCH_MAX} messages were asked for")]
+    TooMany(String),
+    #[error("timerWheelEnable is false")]
+    NoTimer(String),
+    #[error("topic {0} does not exist")]
+    TopicUnknown(String),
+    #[error("topic {0} is not readable")]
+    TopicNotReadable(String),
+    #[error("topic {topic} has no queue {queue_id} to read")]
+    QueueId {
+        queue_id: i32,
+        topic: String,
+        read_queue_nums: i32,
+        consumer: SocketAddr,
+    },
+    #[error("group {0} does not exist")]
+    GroupUnknown(String),
+    #[error("group {0} may not consume")]
+    GroupDisabled(String),
+    #[error("the subscription cannot be read")]
+    Subscription,
+    #[error("too many requests wait")]
+    Overload,
+}
+
+/// A request for messages that passed all checks.
+#[derive(Debug, Clone)]
+pub(crate) struct Pop {
+    pub(crate) group: String,
+    pub(crate) topic: Arc<TopicConfig>,
+    /// -1 for all.
+    pub(crate) queue_id: i32,
+    pub(crate) count_max: usize,
+    pub(crate) invisible_time: i64,
+    pub(crate) poll_time: i64,
+    pub(crate) born_time: i64,
+    /// A group without an offset begins at the end.
+    pub(crate) from_the_end: bool,
+    pub(crate) order: bool,
+    pub(crate) attempt_id: Option<String>,
+    pub(crate) filter: Filter,
+}
+
+impl Pop {
+    pub(crate) fn check(
+        broker: &Broker,
+        header: PopMessageHeader,
+        consumer: SocketAddr,
+        now: i64,
+    ) -> Result<Pop, PopError> {
+        let config = broker.config();
+        let ip = || config.broker_ip1.clone();
+        let born_time = if header.born_time == 0 { now } else { header.born_time };
+        if now.saturating_sub(born_time).saturating_sub(header.poll_time) > LATE_MS {
+            return Err(PopError::Late(ip()));
+        }
+        if !perm::is_readable(config.broker_permission) {
+            return Err(PopError::BrokerNotReadable(ip()));
+        }
+        if header.max_msg_nums > BATCH_MAX as i32 {
+            return Err(PopError::TooMany(ip()));
+        }
+        if !config.timer_wheel_enable {
+            return Err(PopError::NoTimer(ip()));
+        }
+        let topic = readable_topic(broker, &header.topic, header.queue_id, consumer)?;
+        usable_group(broker, &header.consumer_group)?;
+        Ok(Pop {
+            filter: filter(&header)?,
+            group: header.consumer_group,
+            topic,
+            queue_id: header.queue_id.max(-1),
+            count_max: usize::try_from(header.max_msg_nums).unwrap_or(0).min(BATCH_MAX),
+            invisible_time: header.invisible_time,
+            poll_time: header.poll_time,
+            born_time,
+            from_the_end: header.init_mode != 0,
+            order: header.order.unwrap_or(false),
+            attempt_id: header.attempt_id,
+        })
+    }
+
+    /// When the poll ends; the original ends it a little earlier too.
+    pub(crate) fn poll_end(&self) -> i64 {
+        self.born_time.saturating_add(self.poll_time)
+    }
+}
+
+/// The topic, if the queue may be read. Negative queues mean all of them.
+pub(crate) fn readable_topic(
+    broker: &Broker,
+    topic: &str,
+    queue_id: i32,
+    consumer: SocketAddr,
+) -> Result<Arc<TopicConfig>, PopError> {
+    let config = broker.topics.get(topic);
+    let config = config.ok_or_else(|| PopError::TopicUnknown(topic.to_owned()))?;
+    if !perm::is_readable(config.perm) {
+        return Err(PopError::TopicNotReadable(topic.to_owned()));
+    }
+    if queue_id >= config.read_queue_nums {
+        return Err(PopError::QueueId {
+            queue_id,
+            topic: topic.to_owned(),
+            read_queue_nums: config.read_queue_nums,
+            consumer,
+        });
+    }
+    Ok(config)
+}
+
+/// Refuses groups that may not consume.
+pub(crate) fn usable_group(broker: &Broker, group: &str) -> Result<(), PopError> {
+    match broker.group(group) {
+        None => Err(PopError::GroupUnknown(group.to_owned())),
+        Some(config) if !config.consume_enable => Err(PopError::GroupDisabled(group.to_owned())),
+        Some(_) => Ok(()),
+    }
+}
+
+fn filter(header: &PopMessageHeader) -> Result<Filter, PopError> {
+    let Some(expression) = header.exp.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(Filter::All);
+    };
+    match header.exp_type.as_deref().unwrap_or_default() {
+        "" | EXPRESSION_TYPE_TAG => SubscriptionData::parse(&header.topic, expression, 0)
+            .map(|subscription| Filter::of_tags(&subscription))
+            .map_err(|_| PopError::Subscription),
+        _ => Err(PopError::Subscription),
+    }
+}
+
+const FAQ: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+
+impl From<&PopError> for Refusal {
+    fn from(error: &PopError) -> Refusal {
+        match error {
+            PopError::Fields(error) => error.into(),
+            PopError::Late(ip) => Refusal::new(
+                code::POLLING_TIMEOUT,
+                format!("the broker[{ip}] pop message is timeout too much"),
+            ),
+            PopError::BrokerNotReadable(ip) => Refusal::new(
+                code::NO_PERMISSION,
+                format!("the broker[{ip}] pop message is forbidden"),
+            ),
+            PopError::BrokerNotPeekable(ip) => Refusal::new(
+                code::NO_PERMISSION,
+                format!("the broker[{ip}] peeking message is forbidden"),
+            ),
+            PopError::TooMany(ip) => Refusal::new(
+                code::INVALID_PARAMETER,
+                format!("the broker[{ip}] pop message's num is greater than 32"),
+            ),
+            PopError::NoTimer(ip) => Refusal::new(
+                code::SYSTEM_ERROR,
+                format!("the broker[{ip}] pop message is forbidden because timerWheelEnable is false"),
+            ),
+            PopError::TopicUnknown(topic) => Refusal::new(
+                code::TOPIC_NOT_EXIST,
+                format!("topic[{topic}] not exist, apply first please! {FAQ}"),
+            ),
+            PopError::TopicNotReadable(topic) => Refusal::new(
+                code::NO_PERMISSION,
+                format!("the topic[{topic}] peeking message is forbidden"),
+            ),
+            PopError::QueueId {
+                queue_id,
+                topic,
+                read_queue_nums,
+                consumer,
+            } => Refusal::new(
+                code::INVALID_PARAMETER,
+                format!(
+                    "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{read_queue_nums}] \
+                     consumer:[/{consumer}]"
+                ),
+            ),
+            PopError::GroupUnknown(group) => Refusal::new(
+                code::SUBSCRIPTION_GROUP_NOT_EXIST,
+                format!("subscription group [{group}] does not exist, {FAQ}"),
+            ),
+            PopError::GroupDisabled(group) => Refusal::new(
+                code::NO_PERMISSION,
+                format!("subscription group no permission, {group}"),
+            ),
+            PopError::Subscription => Refusal::new(
+                code::SUBSCRIPTION_PARSE_FAILED,
+                "parse the consumer's subscription failed",
+            ),
+            PopError::Overload => Refusal::new(code::SYSTEM_BUSY, crate::response::OVERLOAD),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A worker's acknowledgements: ACK_MESSAGE (200051), BATCH_ACK_MESSAGE (200151) and CHANGE_MESSAGE_INVISIBLETIME
+//! (200053) (spec: behaviour.md §10.3). Those of one checkpoint that come in one turn become one record.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use oxmq_protocol::body::{BatchAck, BatchAckMessageRequestBody, TopicConfig};
+use oxmq_protocol::pop::{HandleError, PopAck, PopCheckpoint, ReceiptHandle, RetryFlag};
+use oxmq_protocol::requests::{AckMessageHeader, ChangeInvisibleTimeHeader, ChangeInvisibleTimeReply};
+use oxmq_protocol::{FieldSet, RemotingCommand, json, response_code as code};
+use oxmq_remoting::{Connection, ReplyTo};
+use oxmq_store::ConsumeQueue;
+
+use super::Worker;
+use super::pops::OpenAck;
+use crate::pop::{ack_in_order, change_in_order};
+use crate::response::Refusal;
+
+/// Checkpoints of the turn that an acknowledgement is compared with, the latest first.
+const COMPARED_MAX: usize = 16;
+
+/// What an acknowledgement says.
+struct Acked<'a> {
+    topic: &'a str,
+    group: &'a str,
+    queue_id: i32,
+    start_offset: i64,
+    pop_time: i64,
+    invisible_time: i64,
+    revive_queue: i32,
+    broker_name: &'a str,
+}
+
+impl Worker {
+    pub(super) fn ack(&self, connection: &Rc<Connection>, to: ReplyTo, command: &RemotingCommand) {
+        let acked = AckMessageHeader::read(&command.header.ext_fields)
+            .map_err(|error| Refusal::from(&error))
+            .and_then(|header| self.ack_one(connection, &header));
+        self.answer_ack(connection, to, acked.map(|()| success()));
+    }
+
+    fn answer_ack(&self, connection: &Rc<Connection>, to: ReplyTo, acked: Result<RemotingCommand, Refusal>) {
+        match acked {
+            Ok(reply) => self.stage_reply(connection, to, reply),
+            Err(refusal) => connection.reply(to, refusal.into_command(to.opaque)),
+        }
+    }
+
+    fn ack_one(&self, connection: &Rc<Connection>, header: &AckMessageHeader) -> Result<(), Refusal> {
+        let (topic, queue_id, offset) = (header.topic.as_str(), header.queue_id, header.offset);
+        self.checked_topic(connection, topic, queue_id)?;
+        let queue = self.broker.store.queue_or_create(topic, queue_id);
+        let (min_offset, max_offset) = (queue.min_offset(), queue.max_offset());
+        if offset < min_offset || offset > max_offset {
+            let remark =
+                format!("offset is illegal, key:{topic}@{queue_id}, commit:{offset}, store:{min_offset}~{max_offset}");
+            return Err(Refusal::new(code::NO_MESSAGE, remark));
+        }
+        let handle = ReceiptHandle::parse(&header.extra_info).map_err(|error| refused_handle(&error))?;
+        if handle.is_order() {
+            let peer = connection.peer_addr();
+            return ack_in_order(&self.broker, &queue, &header.consumer_group, offset, &handle, peer);
+        }
+        let acked = Acked {
+            topic,
+            group: &header.consumer_group,
+            queue_id,
+            start_offset: handle.start_offset,
+            pop_time: handle.pop_time,
+            invisible_time: handle.invisible_time,
+            revive_queue: handle.revive_queue,
+            broker_name: handle.broker_name,
+        };
+        self.acknowledge(&acked, [offset]);
+        Ok(())
+    }
+
+    fn checked_topic(
+        &self,
+        connection: &Rc<Connection>,
+        topic: &str,
+        queue_id: i32,
+    ) -> Result<Arc<TopicConfig>, Refusal> {
+        let config = self.broker.topics.get(topic);
+        let config = config.ok_or_else(|| {
+            let faq = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+            let remark = format!("topic[{topic}] not exist, apply first please! {faq}");
+            Refusal::new(code::TOPIC_NOT_EXIST, remark)
+        })?;
+        if queue_id < 0 || queue_id >= config.read_queue_nums {
+            let (count, peer) = (config.read_queue_nums, connection.peer_addr());
+            let remark = format!(
+                "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{count}] consumer:[/{peer}]"
+            );
+            return Err(Refusal::new(code::MESSAGE_ILLEGAL, remark));
+        }
+        Ok(config)
+    }
+
+    /// Takes acknowledgements in memory, or stages them for the log.
+    fn acknowledge(&self, acked: &Acked<'_>, offsets: impl IntoIterator<Item = i64>) {
+        let broker = &self.broker;
+        let mut count = 0;
+        let known = broker.pops.known_queue(acked.topic, acked.group, acked.queue_id);
+        for offset in offsets {
+            count += 1;
+            let in_memory = known.as_ref().is_some_and(|known| {
+                let mut known = known.lock();
+                let taken = known.ack(acked.start_offset, acked.pop_time, offset);
+                if let Some(settled) = known.settle().filter(|_| taken) {
+                    let now = broker.now_ms();
+                    broker
+                        .consumer_offsets
+                        .commit(acked.group, acked.topic, acked.queue_id, settled, now);
+                }
+                taken
+            });
+            // Others do not exist: only a forged handle names one, and nobody would read it there.
+            if !in_memory && (0..broker.config().revive_queue_num).contains(&acked.revive_queue) {
+                self.stage_ack(acked, offset);
+            }
+        }
+        broker.stats.group(acked.topic, acked.group).on_acks(count);
+        if let Some(known) = known.filter(|_| acked.pop_time >= broker.started_at) {
+            known.lock().add_in_flight(-count);
+        }
+    }
+
+    fn stage_ack(&self, acked: &Acked<'_>, offset: i64) {
+        let mut acks = self.pops.acks.borrow_mut();
+        let revive_time = acked.pop_time.saturating_add(acked.invisible_time);
+        let same = acks.iter_mut().rev().take(COMPARED_MAX).find(|open| {
+            let ack = &open.ack;
+            (ack.start_offset, ack.pop_time, ack.queue_id) == (acked.start_offset, acked.pop_time, acked.queue_id)
+                && (open.revive_queue, open.revive_time) == (acked.revive_queue, revive_time)
+                && ack.topic == acked.topic
+                && ack.group == acked.group
+        });
+        if let Some(open) = same {
+            return open.ack.add(offset);
+        }
+        acks.push(OpenAck {
+            ack: PopAck {
+                ack_offset: offset,
+                ack_offsets: Vec::new(),
+                broker_name: Some(acked.broker_name.to_owned()),
+                group: acked.group.to_owned(),
+                pop_time: acked.pop_time,
+                queue_id: acked.queue_id,
+                start_offset: acked.start_offset,
+                topic: acked.topic.to_owned(),
+            },
+            revive_time,
+            revive_queue: acked.revive_queue,
+        });
+    }
+
+    pub(super) fn batch_ack(&self, connection: &Rc<Connection>, to: ReplyTo, command: &RemotingCommand) {
+        let body = match command.body.is_empty() {
+            true => Ok(BatchAckMessageRequestBody::default()),
+            false => json::from_slice::<BatchAckMessageRequestBody>(&command.body),
+        };
+        let acked = body
+            .map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))
+            .and_then(|body| self.ack_batches(connection, &body));
+        self.answer_ack(connection, to, acked.map(|()| success()));
+    }
+
+    fn ack_batches(&self, connection: &Rc<Connection>, body: &BatchAckMessageRequestBody) -> Result<(), Refusal> {
+        if body.acks.is_empty() {
+            return Err(Refusal::new(code::NO_MESSAGE, ""));
+        }
+        for batch in &body.acks {
+            self.ack_batch(connection, batch, &body.broker_name)?;
+        }
+        Ok(())
+    }
+
+    fn ack_batch(&self, connection: &Rc<Connection>, batch: &BatchAck, broker_name: &str) -> Result<(), Refusal> {
+        let flag = RetryFlag::parse(&batch.retry)
+            .ok_or_else(|| Refusal::new(code::SYSTEM_ERROR, "getRetry fail, format is wrong"))?;
+        let topic = flag.real_topic(&batch.topic, &batch.consumer_group);
+        let Some(queue) = self.broker.store.queue(&topic, batch.queue_id) else {
+            return Ok(()); // As in the original.
+        };
+        let there = queue.min_offset()..=queue.max_offset();
+        let offsets = batch
+            .bit_set
+            .iter()
+            .map(|distance| batch.start_offset.saturating_add(distance as i64));
+        let offsets: Vec<i64> = offsets.filter(|offset| there.contains(offset)).collect();
+        let handle = ReceiptHandle {
+            start_offset: batch.start_offset,
+            pop_time: batch.pop_time,
+            invisible_time: batch.invisible_time,
+            revive_queue: batch.revive_queue_id,
+            retry: &batch.retry,
+            broker_name,
+            queue_id: batch.queue_id,
+            queue_offset: None,
+        };
+        if handle.is_order() {
+            let peer = connection.peer_addr();
+            return offsets.into_iter().try_for_each(|offset| {
+                ack_in_order(&self.broker, &queue, &batch.consumer_group, offset, &handle, peer)
+            });
+        }
+        let acked = Acked {
+            topic: &topic,
+            group: &batch.consumer_group,
+            queue_id: batch.queue_id,
+            start_offset: batch.start_offset,
+            pop_time: batch.pop_time,
+            invisible_time: batch.invisible_time,
+            revive_queue: batch.revive_queue_id,
+            broker_name,
+        };
+        self.acknowledge(&acked, offsets);
+        Ok(())
+    }
+
+    pub(super) fn change_invisible_time(&self, connection: &Rc<Connection>, to: ReplyTo, command: &RemotingCommand) {
+        let changed = ChangeInvisibleTimeHeader::read(&command.header.ext_fields)
+            .map_err(|error| Refusal::from(&error))
+            .and_then(|header| self.change(connection, &header));
+        self.answer_ack(connection, to, changed);
+    }
+
+    fn change(
+        &self,
+        connection: &Rc<Connection>,
+        header: &ChangeInvisibleTimeHeader,
+    ) -> Result<RemotingCommand, Refusal> {
+        let (topic, queue_id, offset) = (header.topic.as_str(), header.queue_id, header.offset);
+        self.checked_topic(connection, topic, queue_id)?;
+        let queue: Arc<ConsumeQueue> = self.broker.store.queue_or_create(topic, queue_id);
+        if offset < queue.min_offset() || offset >= queue.max_offset() {
+            return Err(Refusal::new(code::NO_MESSAGE, ""));
+        }
+        let handle = ReceiptHandle::parse(&header.extra_info).map_err(|error| refused_handle(&error))?;
+        if handle.is_order() {
+            let changed = change_in_order(&self.broker, &queue, header, &handle);
+            return Ok(success().with_fields(&changed));
+        }
+        let now = self.broker.now_ms();
+        let checkpoint = PopCheckpoint {
+            broker_name: handle.broker_name.to_owned(),
+            group: header.consumer_group.clone(),
+            distances: vec![0],
+            invisible_time: header.invisible_time,
+            count: 1,
+            pop_time: now,
+            queue_id,
+            revive_time: now.saturating_add(header.invisible_time),
+            start_offset: offset,
+            topic: topic.to_owned(),
+            ..PopCheckpoint::default()
+        };
+        self.stage_checkpoint(&checkpoint, handle.revive_queue)?;
+        let acked = Acked {
+            topic,
+            group: &header.consumer_group,
+            queue_id,
+            start_offset: handle.start_offset,
+            pop_time: handle.pop_time,
+            invisible_time: handle.invisible_time,
+            revive_queue: handle.revive_queue,
+            broker_name: handle.broker_name,
+        };
+        self.acknowledge(&acked, [offset]);
+        Ok(success().with_fields(&ChangeInvisibleTimeReply {
+            pop_time: now,
+            invisible_time: header.invisible_time,
+            revive_qid: handle.revive_queue,
+        }))
+    }
+
+    fn stage_checkpoint(&self, checkpoint: &PopCheckpoint, revive_queue: i32) -> Result<(), Refusal> {
+        if !(0..self.broker.config().revive_queue_num).contains(&revive_queue) {
+            return Err(Refusal::new(code::SYSTEM_ERROR, "the handle names no revive queue"));
+        }
+        self.broker
+            .stats
+            .group(&checkpoint.topic, &checkpoint.group)
+            .on_checkpoint();
+        self.with_pop_batch(|batch| {
+            crate::pop::records::stage_checkpoint(&self.broker, batch, checkpoint, revive_queue)
+        })
+        .map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))
+    }
+}
+
+fn success() -> RemotingCommand {
+    RemotingCommand::response(0, code::SUCCESS, None)
+}
+
+fn refused_handle(error: &HandleError) -> Refusal {
+    Refusal::new(code::SYSTEM_ERROR, error.to_string())
+}
