@@ -31,6 +31,7 @@ mod recovery;
 mod segments;
 mod store;
 mod tail;
+pub mod timer;
 mod unit;
 
 pub use append::{AppendBatch, AppendEntry, Extra, TagsCode};

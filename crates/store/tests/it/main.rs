@@ -12,3 +12,5 @@ mod queue;
 mod real_disk;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod timer;

@@ -1,0 +1,667 @@
+//! Messages that wait for a time of their own: which are due, and how far they were delivered (spec: storage.md §16).
+//!
+//! Owns `timerwheel`, `timerlog/` and `config/timercheck`, all in Java's format. Holds positions of messages, not
+//! messages: memory is bounded by the slots of the wheel and by [`CURRENT_UNITS_MAX`], whatever the number of messages.
+//! Reads no clock and delivers nothing itself; one thread drives it:
+//!
+//! ```text
+//! consume queue of the timer topic ── enter ── timer log, wheel ── due ── (delivered elsewhere) ── advance
+//! ```
+//!
+//! Within a slot messages are due in the order of (time due, position in the timer log), which is known from the log
+//! alone. [`Progress`] names the last one delivered, so that everything up to it has been delivered, cancelled or
+//! rolled, and nothing behind it has. A message that comes late is entered behind the progress. From this follows:
+//!
+//! - Never early: a unit is handed out when its time is reached. Its time is never before the one asked for.
+//! - Never lost: what is not entered is entered again, because the queue offset that is kept is that of the last unit
+//!   which is durable; what is entered stays until the progress has passed it. The progress that is kept was reached by
+//!   deliveries that were durable before it was written.
+//! - Never twice: each delivered record names its source ([`source_mark`]). After a crash the commit log behind
+//!   `delivered_from` is read, and the sources found there are not delivered again. At a stop in order the units that
+//!   were delivered are taken out of their slot, because Java only knows whole slots.
+//!
+//! A snapshot is written in this order: commit log (by the caller), timer log, wheel, timercheck. So the wheel never
+//! names a unit that is not durable, and a unit never a record that is not.
+
+mod checkpoint;
+mod log;
+mod unit;
+mod wheel;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use checkpoint::WIRE_BYTES;
+use checkpoint::{Checkpoint, Ours};
+use log::{TimerLog, Unsynced};
+use unit::Unit;
+use wheel::{Slot, Wheel};
+
+use crate::disk::Disk;
+
+/// Units of the present slot that are in memory at once: some 25 MB. A fuller slot is read several times.
+pub const CURRENT_UNITS_MAX: usize = 262_144;
+/// Seven days of seconds.
+pub const WHEEL_SLOTS: i64 = 7 * 86_400;
+/// A slot is read so long before its first message can be due.
+const LEAD_MS: i64 = 100;
+/// Slots of the turn that stay free (spec: storage.md §16.7).
+const BLANK_SLOTS: i64 = 60;
+/// A new snapshot is due when a start would have to read so much of the commit log.
+const UNREAD_LOG_BYTES_MAX: i64 = 64 << 20;
+
+/// The `preparedTransactionOffset` of a record that was delivered for the waiting one at this physical offset. No other
+/// record has a negative one.
+pub fn source_mark(physical_offset: i64) -> i64 {
+    !physical_offset
+}
+
+/// The physical offset of the message that a record was delivered for, if it was.
+pub fn source_of_mark(prepared_transaction_offset: i64) -> Option<i64> {
+    (prepared_transaction_offset < 0).then_some(!prepared_transaction_offset)
+}
+
+#[derive(Debug, Clone)]
+pub struct TimerConfig {
+    /// `storePathRootDir`
+    pub root: PathBuf,
+    /// `mappedFileSizeTimerLog`
+    pub log_file_bytes: i64,
+    /// `timerPrecisionMs`
+    pub precision_ms: i64,
+    /// `timerRollWindowSlot`
+    pub roll_window_slots: i64,
+    /// Slots of one turn of the wheel: [`WHEEL_SLOTS`], as the size of its file depends on it.
+    pub wheel_slots: i64,
+}
+
+/// What the commit log knows at the start.
+pub struct TimerStart<'a> {
+    pub now: i64,
+    /// The last stop was in order.
+    pub clean: bool,
+    /// End of the commit log.
+    pub log_end: i64,
+    /// First and next queue offset of the timer topic.
+    pub queue: (i64, i64),
+    /// The queue offset of the timer message at a physical offset.
+    pub queue_offset_at: &'a dyn Fn(i64) -> Option<i64>,
+}
+
+/// A message to be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimerMessage {
+    /// Its slot: `TIMER_OUT_MS`.
+    pub out_ms: i64,
+    /// When it is due. Kept within the slot.
+    pub due_ms: i64,
+    pub physical_offset: i64,
+    pub size: i32,
+    /// Java's hash of its topic.
+    pub topic_hash: i32,
+    pub cancels: bool,
+}
+
+/// A message that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    pub physical_offset: i64,
+    pub size: i32,
+    /// It goes back to the timer topic.
+    pub rolls: bool,
+    pub entered_ms: i64,
+    pub due_ms: i64,
+}
+
+/// The last message that was delivered. Everything before it in this order was, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Progress {
+    pub(crate) slot: i64,
+    pub(crate) due_ms: i64,
+    /// In the timer log; -1 when nothing of the slot was delivered.
+    pub(crate) position: i64,
+}
+
+#[derive(Debug)]
+pub struct TimerStore {
+    disk: Arc<dyn Disk>,
+    config: TimerConfig,
+    log: TimerLog,
+    wheel: Wheel,
+    progress: Progress,
+    queue_offset: i64,
+    current: Option<Current>,
+    delivered: Delivered,
+    waiting: i64,
+    saved: Checkpoint,
+}
+
+/// The slot that is being delivered.
+#[derive(Debug)]
+struct Current {
+    slot: i64,
+    /// By time due and position. All that is behind the progress, or the first of it.
+    units: BTreeMap<(i64, i64), Unit>,
+    is_cut: bool,
+    /// Where the messages are that cancel others of the slot.
+    cancels: Vec<(i64, i32)>,
+}
+
+/// Sources of records that were delivered before a crash and behind the progress.
+#[derive(Debug, Default)]
+struct Delivered {
+    sources: HashSet<i64>,
+    from: i64,
+    /// Beyond this time and queue offset none of them is met any more.
+    until_ms: i64,
+    until_queue_offset: i64,
+}
+
+/// What a snapshot makes durable.
+#[derive(Debug)]
+pub struct TimerSnapshot {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    unsynced: Unsynced,
+    slots: Vec<(i64, Slot)>,
+    places: i64,
+    checkpoint: Checkpoint,
+}
+
+impl TimerStore {
+    /// Reads what is there and recovers it (spec: storage.md §16.7).
+    pub fn open(disk: Arc<dyn Disk>, mut config: TimerConfig, start: &TimerStart<'_>) -> io::Result<TimerStore> {
+        let window_max = config.wheel_slots - BLANK_SLOTS;
+        if !(2..=window_max).contains(&config.roll_window_slots) {
+            config.roll_window_slots = window_max;
+        }
+        let saved = Checkpoint::load(&*disk, &config.root.join("config/timercheck"))?;
+        if let Some(ours) = saved.ours.filter(|ours| ours.precision_ms > 0) {
+            config.precision_ms = ours.precision_ms;
+        }
+        let log = TimerLog::open(Arc::clone(&disk), config.root.join("timerlog"), config.log_file_bytes)?;
+        let mut timers = TimerStore {
+            wheel: Wheel::new(config.wheel_slots),
+            progress: Progress::default(),
+            queue_offset: 0,
+            current: None,
+            delivered: Delivered::default(),
+            waiting: 0,
+            disk,
+            config,
+            log,
+            saved,
+        };
+        timers.recover(start)?;
+        Ok(timers)
+    }
+
+    fn recover(&mut self, start: &TimerStart<'_>) -> io::Result<()> {
+        let read_slot = match self.saved.ours {
+            Some(ours) => {
+                self.progress = ours.progress;
+                self.delivered.from = ours.delivered_from;
+                ours.progress.slot
+            }
+            None => {
+                let bound = self.slot_of(start.now) - self.config.wheel_slots + BLANK_SLOTS;
+                let slot = self.slot_of(self.saved.read_ms).max(bound);
+                self.progress = self.begin_of(slot);
+                slot
+            }
+        };
+        let wheel_path = self.config.root.join("timerwheel");
+        let wheel = Wheel::load(&*self.disk, &wheel_path, read_slot, self.config.wheel_slots)?;
+        // Java may have written its wheel and its log at different times.
+        let replay_from = match (&wheel, self.saved.ours) {
+            (None, _) => self.log.min(),
+            (Some(_), Some(_)) => self.saved.log_flushed,
+            (Some(_), None) => self.saved.log_flushed - self.log.file_bytes(),
+        };
+        self.wheel = wheel.unwrap_or_else(|| Wheel::new(self.config.wheel_slots));
+        let mut last = self.replay(self.log.min().max(replay_from), read_slot, start.log_end)?;
+        if self.wheel.last_position() >= self.log.end() {
+            tracing::error!("the timer log has lost units that the wheel names: the wheel is built anew");
+            self.wheel = Wheel::new(self.config.wheel_slots);
+            last = self.replay(self.log.min(), read_slot, start.log_end)?;
+        }
+        if !start.clean {
+            // At once: what is cut off here must not come back behind units that are written over its beginning.
+            self.log.end_at(self.log.end(), true)?;
+            // What was found may not be durable yet, nor its name.
+            self.log.mark_unsynced(replay_from);
+            self.log.take_unsynced().sync(&*self.disk)?;
+            if let Ok(file) = self.disk.open(&wheel_path) {
+                file.sync_data()?;
+            }
+            let root = &self.config.root;
+            for dir in [root.join("config"), root.join("timerlog"), root.clone()] {
+                if self.disk.exists(&dir) {
+                    self.disk.sync_dir(&dir)?;
+                }
+            }
+        }
+
+        let is_newer = |(position, _): &(i64, Unit)| self.saved.ours.is_none() || *position >= self.saved.log_flushed;
+        let newest = last.filter(is_newer);
+        let of_newest = newest.and_then(|(_, unit)| (start.queue_offset_at)(unit.physical_offset));
+        self.queue_offset = match (of_newest, self.saved.ours) {
+            (Some(queue_offset), Some(_)) => (queue_offset + 1).max(self.saved.queue_offset),
+            (Some(queue_offset), None) => (queue_offset + 1).min(self.saved.master_queue_offset),
+            (None, _) => self.saved.queue_offset,
+        };
+        let (min, max) = start.queue;
+        self.queue_offset = self.queue_offset.clamp(min, max.max(min));
+        self.delivered.until_queue_offset = max;
+        self.waiting = self.wheel.count();
+        Ok(())
+    }
+
+    /// Takes the units from a position on into the wheel; the last one comes back. The log ends behind it: what
+    /// follows is none, or its message is not there.
+    fn replay(&mut self, from: i64, read_slot: i64, log_end: i64) -> io::Result<Option<(i64, Unit)>> {
+        let (wheel, precision_ms) = (&mut self.wheel, self.config.precision_ms);
+        let saved = self.saved;
+        let mut last = None;
+        let end = self.log.scan(from, |position, unit| {
+            // One of ours that has lost its end looks like one of Java's.
+            let is_torn = saved.ours.is_some() && position >= saved.log_flushed && unit.behind_slot_ms == 0;
+            if is_torn || unit.physical_offset + i64::from(unit.size) > log_end {
+                return false;
+            }
+            let slot = unit.slot_ms.div_euclid(precision_ms);
+            if slot >= read_slot {
+                wheel.add_again(slot, position, unit);
+            }
+            last = Some((position, *unit));
+            true
+        })?;
+        self.log.end_at(end, false)?;
+        Ok(last)
+    }
+
+    /// Width of a slot. That of the files goes before the one that is configured.
+    pub fn precision_ms(&self) -> i64 {
+        self.config.precision_ms
+    }
+
+    /// Queue offset of the next message to be entered.
+    pub fn queue_offset(&self) -> i64 {
+        self.queue_offset
+    }
+
+    /// Messages that wait, less cancellations.
+    pub fn waiting(&self) -> i64 {
+        self.waiting.max(0)
+    }
+
+    /// Messages that wait in the slot of this time.
+    pub fn waiting_at(&self, out_ms: i64) -> i64 {
+        let slot = self.wheel.get(self.slot_of(out_ms));
+        slot.map_or(0, |slot| slot.count.max(0).into())
+    }
+
+    /// Everything before this time has been delivered.
+    pub fn read_ms(&self, now: i64) -> i64 {
+        let present = self.slot_of(now);
+        self.wheel.first().unwrap_or(present).min(present) * self.config.precision_ms
+    }
+
+    /// From here on the commit log has to be searched for deliveries; nothing where Java has worked since.
+    pub fn delivered_from(&self) -> Option<i64> {
+        self.saved.ours.map(|_| self.delivered.from)
+    }
+
+    /// The sources that were found; none is due later than `until_ms`.
+    pub fn set_delivered(&mut self, sources: HashSet<i64>, until_ms: i64) {
+        self.delivered.sources = sources;
+        self.delivered.until_ms = until_ms;
+    }
+
+    fn slot_of(&self, time_ms: i64) -> i64 {
+        time_ms.div_euclid(self.config.precision_ms)
+    }
+
+    fn begin_of(&self, slot: i64) -> Progress {
+        Progress {
+            slot,
+            due_ms: slot * self.config.precision_ms,
+            position: -1,
+        }
+    }
+
+    /// Enters the message at [`TimerStore::queue_offset`]. False when the wheel has no place for its slot as long as
+    /// older ones are not delivered.
+    pub fn enter(&mut self, now: i64, message: &TimerMessage) -> io::Result<bool> {
+        let (slot, unit) = self.place(now, message);
+        if !self.wheel.has_place_for(slot) {
+            return Ok(false);
+        }
+        let position = self.log.next_position()?;
+        let unit = Unit {
+            previous: self.wheel.last_of(slot),
+            ..unit
+        };
+        self.log.push(&unit);
+        self.wheel.add(slot, position, &unit);
+        self.waiting += if unit.cancels() { -1 } else { 1 };
+        let is_delivered = self.delivered.sources.contains(&message.physical_offset);
+        match &mut self.current {
+            Some(current) if slot < current.slot => self.current = None,
+            Some(current) if slot == current.slot && !is_delivered => {
+                current.add(position, unit, self.config.precision_ms);
+            }
+            _ => {}
+        }
+        self.queue_offset += 1;
+        Ok(true)
+    }
+
+    /// A message that cannot wait: it is passed over.
+    pub fn skip(&mut self) {
+        self.queue_offset += 1;
+    }
+
+    /// The slot of a message, and its unit but for the chain. What is too far away waits half way; what is late comes
+    /// behind the progress.
+    fn place(&self, now: i64, message: &TimerMessage) -> (i64, Unit) {
+        let precision_ms = self.config.precision_ms;
+        let write_ms = self.slot_of(now) * precision_ms;
+        let window_ms = self.config.roll_window_slots * precision_ms;
+        let wanted = self.slot_of(message.out_ms);
+        let ahead_ms = wanted.saturating_mul(precision_ms).saturating_sub(write_ms);
+        let rolls = ahead_ms >= window_ms;
+        let (wanted, due_ms) = match ahead_ms - window_ms {
+            ..0 => (wanted, message.due_ms),
+            beyond if beyond < self.config.roll_window_slots / 3 * precision_ms => (
+                self.slot_of(write_ms + self.config.roll_window_slots / 2 * precision_ms),
+                0,
+            ),
+            _ => (self.slot_of(write_ms + window_ms), 0),
+        };
+        let oldest = self.slot_of(write_ms - i64::from(i32::MAX)) + 1;
+        let slot = wanted.max(oldest).max(self.progress.slot);
+        let slot_ms = slot * precision_ms;
+        let mut due_ms = due_ms.clamp(slot_ms + 1, slot_ms + precision_ms);
+        if slot == self.progress.slot {
+            due_ms = due_ms.max(self.progress.due_ms);
+        }
+        let unit = Unit {
+            physical_offset: message.physical_offset,
+            size: message.size,
+            topic_hash: message.topic_hash,
+            behind_slot_ms: (due_ms - slot_ms) as u32,
+            ..Unit::new(write_ms, slot_ms, Unit::magic(rolls, message.cancels))
+        };
+        (slot, unit)
+    }
+
+    /// Writes the entered units to the log file. To be called before a pause; an error is tried again the next time.
+    pub fn write_out(&mut self) -> io::Result<()> {
+        self.log.write_out()
+    }
+
+    /// The next messages that are due, in order, at most `count_max`. They stay until [`TimerStore::advance`].
+    pub fn due(&mut self, now: i64, count_max: usize) -> io::Result<Vec<Due>> {
+        loop {
+            let Some(slot) = self.wheel.first() else {
+                self.forget_delivered(now);
+                return Ok(Vec::new());
+            };
+            if self.current.is_none() {
+                if slot * self.config.precision_ms + 1 - LEAD_MS > now {
+                    self.forget_delivered(now);
+                    return Ok(Vec::new());
+                }
+                self.current = Some(self.read_slot(slot)?);
+            }
+            let Some(current) = &self.current else {
+                return Ok(Vec::new());
+            };
+            if !current.units.is_empty() {
+                let due = current.units.range(..=(now, i64::MAX)).take(count_max);
+                return Ok(due.map(|((due_ms, _), unit)| Due::of(*due_ms, unit)).collect());
+            }
+            if !current.is_cut {
+                self.wheel.remove(current.slot);
+            }
+            self.current = None;
+        }
+    }
+
+    fn read_slot(&mut self, slot: i64) -> io::Result<Current> {
+        let mut current = Current {
+            slot,
+            units: BTreeMap::new(),
+            is_cut: false,
+            cancels: Vec::new(),
+        };
+        let mut position = self.wheel.last_of(slot);
+        while position >= 0 {
+            let Some(unit) = self.log.read(position)? else {
+                tracing::error!(slot, position, "the chain of a slot of the timer wheel is broken");
+                break;
+            };
+            let progress = Progress {
+                slot,
+                due_ms: unit.due_ms(self.config.precision_ms),
+                position,
+            };
+            let is_left =
+                unit.cancels() || (progress > self.progress && !self.delivered.sources.contains(&unit.physical_offset));
+            if is_left && self.slot_of(unit.slot_ms) == slot {
+                current.add(position, unit, self.config.precision_ms);
+            }
+            position = unit.previous;
+        }
+        Ok(current)
+    }
+
+    /// Where the messages are that cancel others of the present slot. Grows as long as the slot is the same.
+    pub fn cancels(&self) -> (i64, &[(i64, i32)]) {
+        let current = self.current.as_ref();
+        current.map_or((-1, &[]), |current| (current.slot, &current.cancels))
+    }
+
+    /// The first `count` of what was due is delivered, or needs no delivery.
+    pub fn advance(&mut self, count: usize) {
+        for _ in 0..count {
+            let current = self.current.as_mut().expect("something was due");
+            let ((due_ms, position), _) = current.units.pop_first().expect("so many were due");
+            let reached = Progress {
+                slot: current.slot,
+                due_ms,
+                position,
+            };
+            assert!(reached > self.progress, "progress only grows");
+            self.progress = reached;
+        }
+        self.waiting -= count as i64;
+    }
+
+    /// When to call [`TimerStore::due`] again.
+    pub fn next_wake(&self) -> Option<i64> {
+        if let Some(current) = &self.current
+            && let Some(((due_ms, _), _)) = current.units.first_key_value()
+        {
+            return Some(*due_ms);
+        }
+        self.wheel
+            .first()
+            .map(|slot| slot * self.config.precision_ms + 1 - LEAD_MS)
+    }
+
+    /// What was delivered before the crash has all been met again.
+    fn forget_delivered(&mut self, now: i64) {
+        let delivered = &mut self.delivered;
+        if now >= delivered.until_ms && self.queue_offset >= delivered.until_queue_offset {
+            delivered.sources = HashSet::new();
+        }
+    }
+
+    /// Removes files of the timer log whose messages are gone.
+    pub fn remove_expired(&mut self, log_min: i64) -> io::Result<()> {
+        self.log.remove_expired(log_min)
+    }
+
+    /// Is there anything that a snapshot would change? `log_end` is the end of the commit log.
+    pub fn wants_snapshot(&self, log_end: i64) -> bool {
+        let of_saved = self.saved.ours.unwrap_or_default();
+        self.wheel.is_dirty()
+            || self.saved.ours.is_none()
+            || self.queue_offset != self.saved.queue_offset
+            || self.progress > of_saved.progress
+            || log_end - of_saved.delivered_from > UNREAD_LOG_BYTES_MAX
+    }
+
+    /// What has to be made durable now. Everything before `log_end`, the end of the commit log, is to be made durable
+    /// before [`TimerSnapshot::write`]; [`TimerStore::settle`] follows.
+    pub fn snapshot(&mut self, now: i64, log_end: i64) -> io::Result<TimerSnapshot> {
+        self.log.write_out()?;
+        let read_ms = self.read_ms(now);
+        self.progress = self.progress.max(self.begin_of(self.slot_of(read_ms)));
+        let delivered_from = match self.delivered.sources.is_empty() {
+            true => log_end,
+            false => self.delivered.from,
+        };
+        self.delivered.from = delivered_from;
+        let checkpoint = Checkpoint {
+            read_ms,
+            log_flushed: self.log.end(),
+            queue_offset: self.queue_offset,
+            master_queue_offset: self.queue_offset,
+            timestamp: now,
+            counter: self.saved.counter + 1,
+            ours: Some(Ours {
+                progress: self.progress,
+                delivered_from,
+                precision_ms: self.config.precision_ms,
+                before: self.saved.shared(),
+            }),
+        };
+        Ok(TimerSnapshot {
+            disk: Arc::clone(&self.disk),
+            root: self.config.root.clone(),
+            unsynced: self.log.take_unsynced(),
+            slots: self.wheel.take_dirty(),
+            places: self.wheel.places(),
+            checkpoint,
+        })
+    }
+
+    /// A snapshot was written, or could not be: then the next one starts over. There is one at a time.
+    pub fn settle(&mut self, snapshot: &TimerSnapshot, is_written: bool) {
+        match is_written {
+            true => self.saved = snapshot.checkpoint,
+            false => {
+                self.log.mark_unsynced(0);
+                self.wheel.mark_dirty();
+            }
+        }
+    }
+
+    /// The checkpoint as it goes over the wire (request 60).
+    pub fn checkpoint(&self) -> [u8; WIRE_BYTES] {
+        self.saved.wire()
+    }
+
+    /// Takes what was delivered out of the slot that is delivered in part, for a stop in order. Java, which delivers
+    /// whole slots, would deliver it again.
+    pub fn retire(&mut self) -> io::Result<()> {
+        let slot = self.progress.slot;
+        self.current = None;
+        self.log.write_out()?;
+        let mut kept: Vec<(i64, Unit)> = Vec::new();
+        let mut position = self.wheel.last_of(slot);
+        while position >= 0 {
+            let Some(mut unit) = self.log.read(position)? else {
+                break;
+            };
+            let previous = unit.previous;
+            let progress = Progress {
+                slot,
+                due_ms: unit.due_ms(self.config.precision_ms),
+                position,
+            };
+            if self.slot_of(unit.slot_ms) == slot && (unit.cancels() || progress > self.progress) {
+                kept.push((position, unit));
+            } else if self.slot_of(unit.slot_ms) == slot {
+                unit.slot_ms -= self.config.precision_ms;
+                self.log.rewrite(position, &unit)?;
+            }
+            position = previous;
+        }
+        let Some(((first, _), (last, _))) = kept.last().zip(kept.first()) else {
+            self.wheel.remove(slot);
+            return Ok(());
+        };
+        self.wheel.replace(slot, *first, *last, kept.len() as i32);
+        for index in 0..kept.len() {
+            let previous = kept.get(index + 1).map_or(-1, |(position, _)| *position);
+            let (position, unit) = &mut kept[index];
+            if unit.previous != previous {
+                unit.previous = previous;
+                self.log.rewrite(*position, unit)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Current {
+    fn add(&mut self, position: i64, unit: Unit, precision_ms: i64) {
+        if unit.cancels() {
+            self.cancels.push((unit.physical_offset, unit.size));
+            return;
+        }
+        let key = (unit.due_ms(precision_ms), position);
+        if self.is_cut && self.units.last_key_value().is_none_or(|(last, _)| key > *last) {
+            return;
+        }
+        self.units.insert(key, unit);
+        if self.units.len() > CURRENT_UNITS_MAX {
+            self.units.pop_last();
+            self.is_cut = true;
+        }
+    }
+}
+
+impl Due {
+    fn of(due_ms: i64, unit: &Unit) -> Due {
+        Due {
+            physical_offset: unit.physical_offset,
+            size: unit.size,
+            rolls: unit.rolls(),
+            entered_ms: unit.write_ms,
+            due_ms,
+        }
+    }
+}
+
+impl TimerSnapshot {
+    /// Makes it durable. The commit log has to be durable already.
+    pub fn write(&self) -> io::Result<()> {
+        let disk = &*self.disk;
+        self.unsynced.sync(disk)?;
+        if !self.slots.is_empty() {
+            let path = self.root.join("timerwheel");
+            let file = match disk.open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let file = disk.create(&path)?;
+                    disk.sync_dir(&self.root)?;
+                    file
+                }
+                Err(error) => return Err(error),
+            };
+            if file.len()? != wheel::file_bytes(self.places) {
+                file.set_len(wheel::file_bytes(self.places))?;
+            }
+            wheel::write(&*file, &self.slots, self.places)?;
+            file.sync_data()?;
+        }
+        self.checkpoint.save(disk, &self.root.join("config/timercheck"))
+    }
+}

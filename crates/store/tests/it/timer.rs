@@ -1,0 +1,320 @@
+//! Timers on the simulated disk: whatever is killed or cut off where, every message is delivered once, and not early.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use oxmq_store::disk::{Disk, SimulatedDisk};
+use oxmq_store::timer::{Due, TimerConfig, TimerMessage, TimerStart, TimerStore, source_mark, source_of_mark};
+use proptest::prelude::*;
+
+const RECORD_BYTES: i64 = 100;
+const PRECISION_MS: i64 = 1000;
+const START_MS: i64 = 1_700_000_000_000;
+
+/// One record of a commit log that holds nothing but timers and their deliveries.
+#[derive(Debug, Clone, Copy)]
+enum Record {
+    Waiting { id: usize, mark: i64 },
+    Cancel { id: usize },
+    Delivered { id: usize, at: i64, mark: i64 },
+}
+
+impl Record {
+    fn mark(&self) -> i64 {
+        match *self {
+            Record::Waiting { mark, .. } | Record::Delivered { mark, .. } => mark,
+            Record::Cancel { .. } => 0,
+        }
+    }
+
+    fn is_in_timer_topic(&self) -> bool {
+        !matches!(self, Record::Delivered { .. })
+    }
+}
+
+struct Machine {
+    disk: SimulatedDisk,
+    timers: Option<TimerStore>,
+    log: Vec<Record>,
+    flushed: usize,
+    now: i64,
+    /// When each message is due.
+    due: Vec<i64>,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let disk = SimulatedDisk::new();
+        disk.create_dir_all(Path::new("/store")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let mut machine = Machine {
+            disk,
+            timers: None,
+            log: Vec::new(),
+            flushed: 0,
+            now: START_MS,
+            due: Vec::new(),
+        };
+        machine.open(true);
+        machine
+    }
+
+    /// The timer topic's consume queue: physical offsets.
+    fn queue(&self) -> Vec<i64> {
+        let records = (0..).zip(&self.log);
+        let waiting = records.filter(|(_, record)| record.is_in_timer_topic());
+        waiting.map(|(index, _)| index * RECORD_BYTES).collect()
+    }
+
+    fn record(&self, physical_offset: i64) -> Record {
+        self.log[(physical_offset / RECORD_BYTES) as usize]
+    }
+
+    fn open(&mut self, clean: bool) {
+        let queue = self.queue();
+        let config = TimerConfig {
+            root: "/store".into(),
+            // A file holds 10 units.
+            log_file_bytes: 10 * 52 + 16,
+            precision_ms: PRECISION_MS,
+            roll_window_slots: 9,
+            wheel_slots: 128,
+        };
+        let start = TimerStart {
+            now: self.now,
+            clean,
+            log_end: self.log.len() as i64 * RECORD_BYTES,
+            queue: (0, queue.len() as i64),
+            queue_offset_at: &|offset| queue.iter().position(|known| *known == offset).map(|at| at as i64),
+        };
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let mut timers = TimerStore::open(disk, config, &start).unwrap();
+        let from = timers.delivered_from().unwrap_or(i64::MAX);
+        let behind = (0..).zip(&self.log).filter(|(index, _)| index * RECORD_BYTES >= from);
+        let sources = behind.filter_map(|(_, record)| source_of_mark(record.mark())).collect();
+        timers.set_delivered(sources, self.now);
+        self.timers = Some(timers);
+        // Before anything is delivered, there has to be a place to look for it.
+        self.snapshot().unwrap();
+    }
+
+    fn send(&mut self, delay_ms: i64) {
+        let id = self.due.len();
+        self.due.push(self.now + delay_ms);
+        self.log.push(Record::Waiting { id, mark: 0 });
+    }
+
+    fn out_ms(&self, id: usize) -> i64 {
+        (self.due[id] - 1).div_euclid(PRECISION_MS) * PRECISION_MS
+    }
+
+    /// As a broker does it, only while the slot has not begun.
+    fn cancel(&mut self, which: usize) {
+        if self.due.is_empty() {
+            return;
+        }
+        let id = which % self.due.len();
+        let is_there = |record: &Record| matches!(record, Record::Waiting { id: known, .. } if *known == id);
+        if self.out_ms(id) + 1 > self.now && self.log.iter().any(is_there) {
+            self.log.push(Record::Cancel { id });
+        }
+    }
+
+    fn enter_all(&mut self) -> std::io::Result<()> {
+        let queue = self.queue();
+        let mut timers = self.timers.take().unwrap();
+        while let Some(&physical_offset) = queue.get(timers.queue_offset() as usize) {
+            let (id, cancels) = match self.record(physical_offset) {
+                Record::Waiting { id, .. } => (id, false),
+                Record::Cancel { id } => (id, true),
+                Record::Delivered { .. } => unreachable!("not in the queue"),
+            };
+            let message = TimerMessage {
+                out_ms: self.out_ms(id),
+                due_ms: if cancels { self.out_ms(id) + 1 } else { self.due[id] },
+                physical_offset,
+                size: RECORD_BYTES as i32,
+                topic_hash: 7,
+                cancels,
+            };
+            assert!(timers.enter(self.now, &message)?);
+        }
+        self.timers = Some(timers);
+        Ok(())
+    }
+
+    /// Enters what is there and delivers at most so many, as the broker's thread does. False when something is left.
+    fn drive(&mut self, mut deliveries: usize) -> std::io::Result<bool> {
+        loop {
+            self.enter_all()?;
+            let mut timers = self.timers.take().unwrap();
+            let due = timers.due(self.now, deliveries.min(4))?;
+            let cancelled: HashSet<usize> = timers
+                .cancels()
+                .1
+                .iter()
+                .filter_map(|(offset, _)| match self.record(*offset) {
+                    Record::Cancel { id } => Some(id),
+                    _ => None,
+                })
+                .collect();
+            for due in &due {
+                self.deliver(due, &cancelled);
+            }
+            timers.advance(due.len());
+            self.timers = Some(timers);
+            deliveries -= due.len();
+            if due.is_empty() || deliveries == 0 {
+                return Ok(due.is_empty());
+            }
+        }
+    }
+
+    fn deliver(&mut self, due: &Due, cancelled: &HashSet<usize>) {
+        let mark = source_mark(due.physical_offset);
+        match self.record(due.physical_offset) {
+            Record::Waiting { id, .. } if due.rolls => self.log.push(Record::Waiting { id, mark }),
+            Record::Waiting { id, .. } if cancelled.contains(&id) => {}
+            Record::Waiting { id, .. } => self.log.push(Record::Delivered { id, at: self.now, mark }),
+            Record::Cancel { id } if due.rolls => self.log.push(Record::Cancel { id }),
+            other => panic!("{other:?} was due"),
+        }
+    }
+
+    fn snapshot(&mut self) -> std::io::Result<()> {
+        let log_end = self.log.len() as i64 * RECORD_BYTES;
+        let now = self.now;
+        let timers = self.timers.as_mut().unwrap();
+        if !timers.wants_snapshot(log_end) {
+            return Ok(());
+        }
+        let snapshot = timers.snapshot(now, log_end)?;
+        self.flushed = self.log.len();
+        let written = snapshot.write();
+        timers.settle(&snapshot, written.is_ok());
+        written
+    }
+
+    fn kill(&mut self) {
+        self.disk = self.disk.kill();
+        self.open(false);
+    }
+
+    fn cut_power(&mut self, seed: u64) {
+        self.disk = self.disk.crash(seed);
+        let lost = (self.log.len() - self.flushed) as u64;
+        self.log.truncate(self.log.len() - (seed % (lost + 1)) as usize);
+        self.flushed = self.log.len();
+        self.open(false);
+    }
+
+    fn check(&self) {
+        let mut seen = HashSet::new();
+        for record in &self.log {
+            if let Record::Delivered { id, at, .. } = record {
+                assert!(*at >= self.due[*id], "message {id} is early");
+                assert!(seen.insert(*id), "message {id} was delivered twice");
+            }
+        }
+    }
+
+    /// Everything that is in the log is delivered, or cancelled.
+    fn finish(&mut self) {
+        for _ in 0..60 {
+            self.now += 1500;
+            assert!(self.drive(usize::MAX).unwrap());
+        }
+        self.check();
+        let mut outcome: BTreeMap<usize, (bool, bool)> = BTreeMap::new();
+        for record in &self.log {
+            match *record {
+                Record::Waiting { id, .. } => outcome.entry(id).or_default(),
+                Record::Cancel { id } => {
+                    outcome.entry(id).or_default().0 = true;
+                    continue;
+                }
+                Record::Delivered { id, .. } => {
+                    outcome.entry(id).or_default().1 = true;
+                    continue;
+                }
+            };
+        }
+        for (id, (cancelled, delivered)) in outcome {
+            assert_ne!(
+                cancelled, delivered,
+                "message {id}: cancelled {cancelled}, delivered {delivered}"
+            );
+        }
+        assert_eq!(self.timers.as_ref().unwrap().next_wake(), None);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send(i64),
+    Cancel(usize),
+    Pass(i64),
+    Deliver(usize),
+    Snapshot,
+    Kill,
+    CutPower(u64),
+    /// Kill or cut the power within a snapshot.
+    StopSnapshot(u64, Option<u64>),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1i64..12_000).prop_map(Step::Send),
+        1 => (12_000i64..30_000).prop_map(Step::Send),
+        2 => any::<usize>().prop_map(Step::Cancel),
+        5 => (1i64..900).prop_map(Step::Pass),
+        5 => (1usize..9).prop_map(Step::Deliver),
+        3 => Just(Step::Snapshot),
+        1 => Just(Step::Kill),
+        1 => any::<u64>().prop_map(Step::CutPower),
+        2 => (0u64..14, proptest::option::of(any::<u64>())).prop_map(|(at, seed)| Step::StopSnapshot(at, seed)),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn run(steps: &[Step]) {
+    let mut machine = Machine::new();
+    for step in steps {
+        match *step {
+            Step::Send(delay_ms) => machine.send(delay_ms),
+            Step::Cancel(which) => machine.cancel(which),
+            Step::Pass(ms) => machine.now += ms,
+            Step::Deliver(count) => {
+                machine.drive(count).unwrap();
+            }
+            Step::Snapshot => machine.snapshot().unwrap(),
+            Step::Kill => machine.kill(),
+            Step::CutPower(seed) => machine.cut_power(seed),
+            Step::StopSnapshot(at, power) => {
+                machine.disk.stop_after(at);
+                let _stopped = machine.snapshot();
+                match power {
+                    Some(seed) => machine.cut_power(seed),
+                    None => machine.kill(),
+                }
+            }
+            Step::Restart => {
+                machine.timers.as_mut().unwrap().retire().unwrap();
+                machine.snapshot().unwrap();
+                machine.disk = machine.disk.kill();
+                machine.open(true);
+            }
+        }
+        machine.check();
+    }
+    machine.finish();
+}
+
+proptest! {
+    #[test]
+    fn every_timer_is_delivered_once_and_not_early(steps in proptest::collection::vec(step(), 1..120)) {
+        run(&steps);
+    }
+}
