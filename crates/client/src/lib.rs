@@ -34,6 +34,7 @@ pub use oxmq_protocol::body::{
 };
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{
-    MessageError, NoRequest, Producer, ProducerBuilder, RequestError, SendError, SendResult, SendStatus,
+    LocalTransactionState, MessageError, NoRequest, Producer, ProducerBuilder, RequestError, SendError, SendResult,
+    SendStatus, TransactionListener, TransactionProducer, TransactionProducerBuilder, TransactionSendResult,
     create_reply_message,
 };

@@ -10,8 +10,9 @@ mod queue_choice;
 mod request;
 mod retry;
 mod send_result;
+mod transaction;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
@@ -36,6 +37,10 @@ use queue_choice::QueueChoice;
 pub use request::{NoRequest, RequestError, create_reply_message};
 use retry::{Outcome, RetryRule};
 pub use send_result::{SendResult, SendStatus};
+use transaction::AnswerChecks;
+pub use transaction::{
+    LocalTransactionState, TransactionListener, TransactionProducer, TransactionProducerBuilder, TransactionSendResult,
+};
 
 /// Sends messages. Clones are the same producer.
 #[derive(Clone)]
@@ -52,6 +57,8 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     /// Topics whose brokers know this client, so that replies find it.
     introduced: Mutex<HashSet<String>>,
+    /// Of a producer that has a listener for transactions.
+    checks: OnceLock<AnswerChecks>,
 }
 
 #[derive(Debug, Clone)]
@@ -186,6 +193,7 @@ impl ProducerBuilder {
             queue_choice: QueueChoice::new(),
             latency_fault: Mutex::default(),
             introduced: Mutex::default(),
+            checks: OnceLock::new(),
         });
         shared.instance.join(&as_member(&shared))?;
         Ok(Producer(shared))
@@ -326,6 +334,11 @@ impl Producer {
 }
 
 impl Shared {
+    fn answer_checks(&self, answer: AnswerChecks) {
+        let was_set = self.checks.set(answer).is_err();
+        debug_assert!(!was_set, "a producer has one listener");
+    }
+
     fn retry_rule(&self) -> RetryRule {
         RetryRule {
             attempts_max: self.send.retry_times.saturating_add(1),
@@ -451,7 +464,10 @@ impl Member for Shared {
         // Each send looks at the route anew.
     }
 
-    fn on_request(self: Arc<Self>, _: RemotingCommand) -> Answer {
-        Box::pin(std::future::ready(None))
+    fn on_request(self: Arc<Self>, request: RemotingCommand) -> Answer {
+        match self.checks.get() {
+            Some(answer) => answer(&self, request),
+            None => Box::pin(std::future::ready(None)),
+        }
     }
 }

@@ -51,6 +51,10 @@ const CASES: &[&str] = &[
     "send-auto-batch",
     "inner-batch",
     "lmq",
+    "transaction",
+    "transaction-other-producer",
+    "transaction-check-max",
+    "transaction-wrong-end",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
@@ -264,6 +268,12 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         .broker_property("brokerFastFailureEnable", false)
         .broker_property("enableLmq", true)
         .broker_property("enableMultiDispatch", true);
+    // Producers are asked about transactions after seconds instead of minutes, and not for long.
+    let options = options
+        .broker_property("transactionTimeOut", 2000)
+        .broker_property("transactionCheckInterval", 1000)
+        .broker_property("transactionCheckMax", 3)
+        .broker_property("transactionOpBatchInterval", 100);
     let mut cluster = Cluster::start(options)?;
     let mut outcomes = Outcomes::new();
     if setup.mqadmin {

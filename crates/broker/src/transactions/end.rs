@@ -88,7 +88,7 @@ pub(crate) fn check(
 ) -> Result<(), EndError> {
     if !header.from_transaction_check
         && let Some(immunity_ms) = half.immunity_ms(transaction_timeout_ms)
-        && now.saturating_sub(half.record.born_timestamp()) > immunity_ms
+        && now.saturating_sub(half.record.born_timestamp()) > immunity_ms.max(transaction_timeout_ms)
     {
         return Err(EndError::Immunity);
     }

@@ -285,7 +285,7 @@ async fn a_broker_may_take_no_transactions() {
 
 #[tokio::test]
 async fn a_message_with_a_time_of_its_own_can_only_be_ended_after_it_by_a_check() {
-    let broker = TestBroker::start();
+    let broker = TestBroker::start_with(|config| config.transaction_time_out_ms = 1);
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[("CHECK_IMMUNITY_TIME_IN_SECONDS", "0")]).await;

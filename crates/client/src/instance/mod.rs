@@ -20,8 +20,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, MASTER_ID, MessageModel, ProducerData, TopicRouteData};
+use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::requests::{GetRouteInfoHeader, UnregisterClientHeader, request};
-use oxmq_protocol::{RemotingCommand, Request, RequestCode, json, response_code, topic};
+use oxmq_protocol::{RemotingCommand, Request, RequestCode, json, properties, property, response_code, topic};
 use oxmq_remoting::{ClientConfig, RemotingClient, Reply, RequestHandler};
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
@@ -433,6 +434,17 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Hands a question about a transaction to the producer whose group it names.
+    fn check_transaction(&self, request: &RemotingCommand) -> Option<Answer> {
+        let record = RecordRef::parse(&request.body).ok()?;
+        let group = properties::find(record.properties(), property::PRODUCER_GROUP)?;
+        let group = MemberKey::Producer(String::from_utf8_lossy(group).into_owned());
+        let producer = self.members.lock().get(&group)?.upgrade()?;
+        Some(producer.on_request(request.clone()))
+    }
+}
+
 fn no_route(topic: &str) -> ClientError {
     ClientError::NoRoute {
         topic: topic.to_owned(),
@@ -447,6 +459,10 @@ impl RequestHandler for Inbound {
         if request.header.code == RequestCode::PushReplyMessageToClient.code() {
             let answer = self.0.upgrade().map(|shared| shared.pending_replies.answer(&request));
             return Box::pin(std::future::ready(answer));
+        }
+        if request.header.code == RequestCode::CheckTransactionState.code() {
+            let answer = self.0.upgrade().and_then(|shared| shared.check_transaction(&request));
+            return answer.unwrap_or_else(|| Box::pin(std::future::ready(None)));
         }
         let fields = &request.header.ext_fields;
         let group = fields.get("consumerGroup").or_else(|| fields.get("group"));

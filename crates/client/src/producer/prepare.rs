@@ -13,7 +13,7 @@ use oxmq_protocol::message_id::UniqueIds;
 use oxmq_protocol::properties::{NAME_VALUE_SEPARATOR, PROPERTIES_BYTES_MAX, PROPERTY_SEPARATOR, Properties};
 use oxmq_protocol::requests::{SendMessageHeaderV2, request};
 use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
-use oxmq_protocol::{RemotingCommand, property};
+use oxmq_protocol::{RemotingCommand, property, sys_flag};
 
 use super::MessageError;
 use crate::clock::utc_offset_millis;
@@ -56,6 +56,9 @@ impl Prepared {
         let is_reply = message.property(property::MESSAGE_TYPE) == Some(property::REPLY_MESSAGE_TYPE);
         let mut header = header(&message.topic, settings, now_ms);
         header.flag = message.flag;
+        if message.property(property::TRANSACTION_PREPARED) == Some("true") {
+            header.sys_flag |= sys_flag::TRANSACTION_PREPARED;
+        }
         header.properties = Some(message.properties.encoded_text());
         let mut body = message.body;
         if body.len() >= settings.compress_body_over {
@@ -176,7 +179,7 @@ fn check_batch(messages: &[Message], settings: &MessageSettings) -> Result<(), M
 }
 
 /// The id of a message; one that has none gets one.
-fn give_id(message: &mut Message, now_ms: i64) -> String {
+pub(super) fn give_id(message: &mut Message, now_ms: i64) -> String {
     if let Some(id) = message.unique_id() {
         return id.to_owned();
     }

@@ -12,3 +12,4 @@ mod request_reply;
 mod scripted;
 mod servers;
 mod stream;
+mod transaction;

@@ -50,6 +50,10 @@ public final class Main {
         CASES.put("send-auto-batch", BatchCases::autoBatch);
         CASES.put("inner-batch", BatchCases::innerBatch);
         CASES.put("lmq", BatchCases::lightQueues);
+        CASES.put("transaction", TransactionCases::ends);
+        CASES.put("transaction-other-producer", TransactionCases::otherProducer);
+        CASES.put("transaction-check-max", TransactionCases::checkMax);
+        CASES.put("transaction-wrong-end", TransactionCases::wrongEnds);
         CASES.put("broker-restart", RestartCase::run);
     }
 
