@@ -123,6 +123,10 @@ fn forget_dead_clients(broker: &Broker) {
         }
     }
     broker.queue_locks.expire(now);
+    let is_online = |group: &str| broker.consumers.group_info(group).is_some();
+    broker.consumer_filters.expire(is_online, now);
+    let keep_ms = broker.config().filter_data_clean_time_span_ms;
+    broker.consumer_filters.clean(now, keep_ms);
 }
 
 /// Runs `action` every period, late rather than twice.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::BytesMut;
+use oxmq_filter::BloomFilter;
 use oxmq_protocol::body::SubscriptionGroupConfig;
 use oxmq_protocol::delay_level::{self, DelayLevelError};
 use oxmq_protocol::message_id::UniqueIds;
@@ -29,6 +30,7 @@ use crate::background::Background;
 use crate::clients::{Consumers, Producers};
 use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
 use crate::config_file::ConfigFile;
+use crate::consumer_filters::ConsumerFilters;
 use crate::consumer_offsets::ConsumerOffsets;
 use crate::groups::{AutoCreate, Groups};
 use crate::mailbox::{Mailboxes, WORKERS_MAX};
@@ -55,6 +57,7 @@ pub struct Broker {
     pub topics: Arc<Topics>,
     pub groups: Groups,
     pub consumer_offsets: ConsumerOffsets,
+    pub consumer_filters: ConsumerFilters,
     pub producers: Producers<ConnectionHandle>,
     pub consumers: Consumers<ConnectionHandle>,
     pub queue_locks: QueueLocks,
@@ -173,6 +176,12 @@ impl Broker {
         let replayed = ReplayWatch::default();
         store_config.replay_observer = Some(replayed.observer());
         let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
+        let bloom = BloomFilter::new(
+            config.max_error_rate_of_bloom_filter,
+            config.expect_consumer_num_use_filter,
+        );
+        let consumer_filters = ConsumerFilters::open(file("consumerFilter.json"), bloom, now_ms())
+            .map_err(table("consumerFilter.json"))?;
         let has_light_queues = store.config().multi_dispatch;
         let groups =
             Groups::open(file("subscriptionGroup.json"), has_light_queues).map_err(table("subscriptionGroup.json"))?;
@@ -194,6 +203,7 @@ impl Broker {
             topics,
             groups,
             consumer_offsets,
+            consumer_filters,
             producers: Producers::default(),
             consumers: Consumers::default(),
             queue_locks: QueueLocks::new(),
@@ -262,6 +272,7 @@ impl Broker {
             self.topics.persist(),
             self.groups.persist(),
             self.consumer_offsets.persist(),
+            self.consumer_filters.persist(),
             self.schedule.persist(&self.store),
             self.pops.persist(),
             self.request_modes.persist(),
@@ -409,6 +420,7 @@ fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig
     store.transfer_count_in_memory_max = config.max_transfer_count_on_message_in_memory;
     store.transfer_bytes_on_disk_max = config.max_transfer_bytes_on_message_in_disk;
     store.transfer_count_on_disk_max = config.max_transfer_count_on_message_in_disk;
+    store.filter_scan_bytes = config.max_filter_message_size;
     store.access_message_in_memory_max_ratio = config.access_message_in_memory_max_ratio.into();
     store.disk_space_warning_level_ratio = config.disk_space_warning_level_ratio.into();
     store

@@ -143,6 +143,18 @@ settings! {
         max_transfer_bytes_on_message_in_disk: usize = "maxTransferBytesOnMessageInDisk" => 65_536, unit("bytes"), range(1..=134_217_728), live();
         /// How far behind the end a message counts as on disk.
         access_message_in_memory_max_ratio: u32 = "accessMessageInMemoryMaxRatio" => 40, unit("% of RAM"), range(1..=100), live();
+        /// Let consumers filter by SQL92 expressions.
+        enable_property_filter: bool = "enablePropertyFilter" => false, live(), important();
+        /// Apply the expression for a message's first topic when it is retried.
+        filter_support_retry: bool = "filterSupportRetry" => false, live();
+        /// Keep the expression of a group that is gone.
+        filter_data_clean_time_span_ms: u64 = "filterDataCleanTimeSpan" => 86_400_000, unit("ms"), range(0..=i64::MAX), live();
+        /// Bytes of consume queue (20 for a message) that one pull looks through.
+        max_filter_message_size: usize = "maxFilterMessageSize" => 16_000, unit("bytes"), range(20..=2_000_000);
+        /// Groups that the Bloom filter in consumerFilter.json is made for.
+        expect_consumer_num_use_filter: u32 = "expectConsumerNumUseFilter" => 32, unit("groups"), range(1..=10_000);
+        /// Part of the other groups for which it is wrong.
+        max_error_rate_of_bloom_filter: u32 = "maxErrorRateOfBloomFilter" => 20, unit("%"), range(1..=99);
         /// Messages found by one query for a unique key.
         default_query_max_num: i32 = "defaultQueryMaxNum" => 32, unit("messages"), range(1..=100_000), live();
         /// Most messages found by one query.
@@ -294,15 +306,15 @@ settings! {
         "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
         "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
         "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopLog",
-        "enablePopMetrics", "enablePropertyFilter", "enableReconnectForGoAway",
+        "enablePopMetrics", "enableReconnectForGoAway",
         "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics",
         "enableRocksDBLog", "enableRunningFlagsInFlush", "enableScheduleAsyncDeliver", "enableScheduleMessageStats",
         "enableShutdownGracefully", "enableSkipLongAwaitingAck", "enableSlaveActingMaster", "enableSplitMetadata",
         "enableStatsMetrics", "enableTransactionMetrics", "enabledAppendPropCRC", "endTransactionPoolQueueCapacity",
-        "endTransactionThreadPoolNums", "estimateAccumulation", "expectConsumerNumUseFilter",
+        "endTransactionThreadPoolNums", "estimateAccumulation",
         "fastFailIfNoBufferInStorePool", "fetchControllerAddrByDnsLookup", "fetchNameSrvAddrByDnsLookup",
-        "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval", "filterDataCleanTimeSpan",
-        "filterSupportRetry", "flushCommitLogLeastPages", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
+        "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval",
+        "flushCommitLogLeastPages", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
         "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval",
         "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile", "forceVerifyPropCRC", "forwardTimeout",
         "globalColdReadThreshold", "haFlowControlEnable", "haHousekeepingInterval", "haMasterAddress",
@@ -315,7 +327,7 @@ settings! {
         "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold",
         "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog", "mappedFileSwapEnable",
         "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
-        "maxConsumeQueueScan", "maxErrorRateOfBloomFilter", "maxFilterMessageSize", "maxHaTransferByteInSecond",
+        "maxConsumeQueueScan", "maxHaTransferByteInSecond",
         "maxOffsetMapSize", "maxReconnectIntervalTimeSeconds",
         "maxRecoveryCommitlogFiles", "maxSlaveResendLength", "maxStatsIdleTimeInMinutes", "maxTopicLength",
         "memTableFlushIntervalMs", "messageIndexSafe", "messageStorePlugIn", "metricGrpcExporterIntervalInMills",

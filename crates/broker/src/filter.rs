@@ -4,39 +4,158 @@
 //! and then with the stored record, whose properties decide about expressions. Tags with equal codes are told apart by
 //! the consumer.
 
-use oxmq_protocol::body::SubscriptionData;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use oxmq_filter::Expression;
+use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SubscriptionData};
 use oxmq_protocol::record::RecordRef;
+use oxmq_protocol::topic::RETRY_PREFIX;
+use oxmq_protocol::{properties, property};
 use oxmq_store::MessageFilter;
 use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::broker::Broker;
+
+/// Evaluating more than this for hundreds of messages takes too long for a thread that others wait for.
+const COST_ON_WORKER_MAX: usize = 500;
 
 /// Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Filter {
     All,
     Codes(SmallVec<[i32; 4]>),
+    Sql(Arc<Expression>),
+    /// Retried messages, by the expression for the topic that they were first in (`filterSupportRetry`).
+    ByOrigin(Arc<BTreeMap<String, Arc<Expression>>>),
+}
+
+/// Why there is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FilterError {
+    #[error("the subscription cannot be read")]
+    Unreadable { reason: Option<String> },
+    #[error("the group's expression is not known")]
+    Unknown { reason: Option<String> },
+    #[error("the expression known here is older than that of the request")]
+    Old,
+    #[error("expressions of type {0} are not allowed")]
+    Disabled(String),
 }
 
 impl Filter {
+    /// The filter of what a group subscribes to by its heartbeats. `sub_version` is the one that the request knows.
+    pub(crate) fn of_subscription(
+        broker: &Broker,
+        group: &str,
+        subscription: &SubscriptionData,
+        sub_version: i64,
+    ) -> Result<Filter, FilterError> {
+        let filter = if subscription.is_tag_type() {
+            Filter::of_tags(subscription)
+        } else {
+            let known = broker.consumer_filters.get(group, &subscription.topic);
+            let known = known.ok_or_else(|| {
+                let (kind, text) = (&subscription.expression_type, &subscription.sub_string);
+                let reason = broker.consumer_filters.compile(kind, text).err();
+                FilterError::Unknown { reason }
+            })?;
+            if known.client_version < sub_version {
+                return Err(FilterError::Old);
+            }
+            check_enabled(broker, &subscription.expression_type)?;
+            Filter::Sql(known.expression)
+        };
+        Ok(filter.for_topic(broker, group, &subscription.topic))
+    }
+
+    /// The filter of a request that brings its expression along.
+    pub(crate) fn of_expression(
+        broker: &Broker,
+        group: &str,
+        topic: &str,
+        expression_type: Option<&str>,
+        expression: Option<&str>,
+    ) -> Result<Filter, FilterError> {
+        let subscription = SubscriptionData {
+            expression_type: expression_type.unwrap_or_default().to_owned(),
+            ..SubscriptionData::default()
+        };
+        let text = expression.unwrap_or_default();
+        let filter = if subscription.is_tag_type() {
+            let parsed = SubscriptionData::parse(topic, text, 0);
+            let parsed = parsed.map_err(|_| FilterError::Unreadable { reason: None })?;
+            Filter::of_tags(&parsed)
+        } else {
+            let kind = &subscription.expression_type;
+            if text.is_empty() {
+                return Err(FilterError::Unreadable { reason: None });
+            }
+            let compiled = broker.consumer_filters.compile(kind, text);
+            let unreadable = |reason| FilterError::Unreadable { reason: Some(reason) };
+            Filter::Sql(compiled.map_err(unreadable)?)
+        };
+        Ok(filter.for_topic(broker, group, topic))
+    }
+
     /// The filter of a subscription to tags.
-    pub(crate) fn of_tags(subscription: &SubscriptionData) -> Filter {
+    fn of_tags(subscription: &SubscriptionData) -> Filter {
         match subscription.takes_all() || subscription.class_filter_mode {
             true => Filter::All,
             false => Filter::Codes(subscription.code_set.iter().copied().collect()),
         }
     }
 
+    fn for_topic(self, broker: &Broker, group: &str, topic: &str) -> Filter {
+        if topic.starts_with(RETRY_PREFIX) && broker.config().filter_support_retry {
+            let expressions = broker.consumer_filters.of_group(group);
+            if !expressions.is_empty() {
+                return Filter::ByOrigin(Arc::new(expressions));
+            }
+        }
+        self
+    }
+
     pub(crate) fn accepts_code(&self, tags_code: i64) -> bool {
         match self {
-            Filter::All => true,
             Filter::Codes(codes) => codes.iter().any(|code| i64::from(*code) == tags_code),
+            Filter::All | Filter::Sql(_) | Filter::ByOrigin(_) => true,
         }
     }
 
     /// For records whose code was accepted.
-    pub(crate) fn accepts_record(&self, _record: &RecordRef<'_>) -> bool {
+    pub(crate) fn accepts_record(&self, record: &RecordRef<'_>) -> bool {
         match self {
             Filter::All | Filter::Codes(_) => true,
+            Filter::Sql(expression) => expression.matches(record.properties()),
+            Filter::ByOrigin(expressions) => {
+                let origin = properties::find(record.properties(), property::RETRY_TOPIC);
+                let origin = origin.and_then(|topic| std::str::from_utf8(topic).ok());
+                let expression = origin.and_then(|topic| expressions.get(topic));
+                expression.is_none_or(|expression| expression.matches(record.properties()))
+            }
         }
+    }
+
+    /// Takes so long that it has to happen on a read thread.
+    pub(crate) fn is_expensive(&self) -> bool {
+        match self {
+            Filter::All | Filter::Codes(_) => false,
+            Filter::Sql(expression) => expression.cost() > COST_ON_WORKER_MAX,
+            Filter::ByOrigin(expressions) => expressions
+                .values()
+                .any(|expression| expression.cost() > COST_ON_WORKER_MAX),
+        }
+    }
+}
+
+/// Expressions need `enablePropertyFilter`. Pops do not ask for it.
+pub(crate) fn check_enabled(broker: &Broker, expression_type: &str) -> Result<(), FilterError> {
+    let is_tag_type = matches!(expression_type, "" | EXPRESSION_TYPE_TAG);
+    match is_tag_type || broker.config().enable_property_filter {
+        true => Ok(()),
+        false => Err(FilterError::Disabled(expression_type.to_owned())),
     }
 }
 
@@ -52,7 +171,38 @@ impl MessageFilter for &Filter {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use oxmq_protocol::record::{self, RecordFields};
+
     use super::*;
+
+    fn with_record<T>(entries: &[(&str, &str)], look: impl FnOnce(&RecordRef<'_>) -> T) -> T {
+        let host = "127.0.0.1:1".parse().unwrap();
+        let fields = RecordFields {
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            topic: b"t",
+            body: b"body",
+        };
+        let mut out = BytesMut::new();
+        let written = record::encode(&mut out, &fields, |out| {
+            for (name, value) in entries {
+                properties::write(out, name.as_bytes(), value.as_bytes());
+            }
+        });
+        written.unwrap();
+        look(&RecordRef::parse(&out).unwrap())
+    }
+
+    fn sql(expression: &str) -> Arc<Expression> {
+        Arc::new(Expression::compile(expression).unwrap())
+    }
 
     #[test]
     fn tags_are_chosen_by_their_code() {
@@ -61,5 +211,34 @@ mod tests {
         let eu_or_vip = filter("eu || vip");
         assert!(eu_or_vip.accepts_code(3248) && eu_or_vip.accepts_code(116_765) && !eu_or_vip.accepts_code(0));
         assert!(!eu_or_vip.accepts_code(3248 + (1 << 32)));
+    }
+
+    #[test]
+    fn expressions_read_the_properties_of_the_record() {
+        let filter = Filter::Sql(sql("a > 5 AND TAGS = 'eu'"));
+        assert!(filter.accepts_code(0));
+        assert!(with_record(&[("a", "6"), ("TAGS", "eu")], |record| filter.accepts_record(record)));
+        assert!(!with_record(&[("a", "5"), ("TAGS", "eu")], |record| filter.accepts_record(record)));
+        assert!(!with_record(&[], |record| filter.accepts_record(record)));
+    }
+
+    #[test]
+    fn retried_messages_are_judged_by_their_first_topic() {
+        let expressions = BTreeMap::from([("t".to_owned(), sql("a = 1")), ("u".to_owned(), sql("a = 2"))]);
+        let filter = Filter::ByOrigin(Arc::new(expressions));
+        let accepts = |topic, a| {
+            with_record(&[("RETRY_TOPIC", topic), ("a", a)], |record| {
+                filter.accepts_record(record)
+            })
+        };
+        assert!(accepts("t", "1") && accepts("u", "2") && accepts("other", "3"));
+        assert!(!accepts("t", "2") && !accepts("u", "1"));
+        assert!(with_record(&[("a", "9")], |record| filter.accepts_record(record)));
+    }
+
+    #[test]
+    fn long_expressions_are_left_to_other_threads() {
+        assert!(!Filter::Sql(sql("a = 1 AND b IN ('x', 'y')")).is_expensive());
+        assert!(Filter::Sql(sql(&format!("a = 1{}", " OR a = 2".repeat(200)))).is_expensive());
     }
 }

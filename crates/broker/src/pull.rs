@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, MessageModel, SUB_ALL, SubscriptionData, SubscriptionGroupConfig};
+use oxmq_protocol::body::{MessageModel, SubscriptionGroupConfig};
 use oxmq_protocol::requests::PullMessageHeader;
 use oxmq_protocol::scan::ScannedPull;
 use oxmq_protocol::sys_flag::pull as flag;
@@ -16,7 +16,7 @@ use oxmq_store::{ConsumeQueue, GetLimits, GetMessages, GetStatus};
 use thiserror::Error;
 
 use crate::broker::Broker;
-use crate::filter::Filter;
+use crate::filter::{self, Filter, FilterError};
 use crate::stats::GroupStats;
 use crate::topic_cache::{TopicCache, TopicState};
 
@@ -51,8 +51,8 @@ pub enum PullError {
         read_queue_nums: i32,
         consumer: SocketAddr,
     },
-    #[error("the subscription cannot be read")]
-    Subscription,
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error("the group sends no heartbeats")]
     GroupOffline,
     #[error("group {0} may not consume by broadcasting")]
@@ -63,8 +63,6 @@ pub enum PullError {
     NotSubscribed,
     #[error("the subscription known here is older than that of the request")]
     SubscriptionOld,
-    #[error("expressions of type {0} are not supported")]
-    ExpressionType(String),
     #[error("pull consumers are refused, {group}: {reason}")]
     PullConsumerRejected { group: String, reason: &'static str },
     #[error("the store cannot be read: {0}")]
@@ -230,7 +228,15 @@ impl<'a> PullRequest<'a> {
     /// The subscription of the request, or the one that the group's heartbeats brought.
     fn filter(&self, broker: &Broker, group: &SubscriptionGroupConfig) -> Result<Filter, PullError> {
         if self.sys_flag & flag::SUBSCRIPTION != 0 {
-            return self.own_filter();
+            let (kind, expression) = (self.expression_type.as_deref(), self.subscription.as_deref());
+            filter::check_enabled(broker, kind.unwrap_or_default())?;
+            return Ok(Filter::of_expression(
+                broker,
+                &self.consumer_group,
+                &self.topic,
+                kind,
+                expression,
+            )?);
         }
         let name = &*self.consumer_group;
         let Some((_, message_model)) = broker.consumers.group_info(name) else {
@@ -248,21 +254,7 @@ impl<'a> PullRequest<'a> {
         if subscription.sub_version < self.sub_version {
             return Err(PullError::SubscriptionOld);
         }
-        check_type(&subscription.expression_type)?;
-        Ok(Filter::of_tags(&subscription))
-    }
-
-    fn own_filter(&self) -> Result<Filter, PullError> {
-        check_type(self.expression_type.as_deref().unwrap_or_default())?;
-        match self.subscription.as_deref() {
-            None | Some("" | SUB_ALL) => Ok(Filter::All),
-            Some(expression) => {
-                let parsed = SubscriptionData::parse(&self.topic, expression, self.sub_version);
-                parsed
-                    .map(|subscription| Filter::of_tags(&subscription))
-                    .map_err(|_| PullError::Subscription)
-            }
-        }
+        Ok(Filter::of_subscription(broker, name, &subscription, self.sub_version)?)
     }
 
     fn check_push_consumer(&self, broker: &Broker, consumer: &Consumer) -> Result<(), PullError> {
@@ -292,14 +284,6 @@ pub(crate) struct Consumer {
 
 fn is_lite(code: i32) -> bool {
     code == oxmq_protocol::RequestCode::LitePullMessage.code()
-}
-
-/// Only tags are understood: other types need `enablePropertyFilter`.
-fn check_type(expression_type: &str) -> Result<(), PullError> {
-    match expression_type {
-        "" | EXPRESSION_TYPE_TAG => Ok(()),
-        other => Err(PullError::ExpressionType(other.to_owned())),
-    }
 }
 
 impl Pull {

@@ -7,6 +7,7 @@ use oxmq_protocol::topic::{NameError, TOPIC_LENGTH_MAX};
 use oxmq_protocol::{FieldError, RemotingCommand, perm, response_code as code};
 use oxmq_store::AppendError;
 
+use crate::filter::FilterError;
 use crate::pull::PullError;
 use crate::put::PutError;
 use crate::send::SendError;
@@ -194,6 +195,37 @@ impl From<&AppendError> for Refusal {
     }
 }
 
+impl From<&FilterError> for Refusal {
+    fn from(error: &FilterError) -> Refusal {
+        // The original gives no reasons.
+        let with = |remark: &str, reason: &Option<String>| match reason {
+            Some(reason) => format!("{remark} {reason}"),
+            None => remark.to_owned(),
+        };
+        match error {
+            FilterError::Unreadable { reason } => Refusal::new(
+                code::SUBSCRIPTION_PARSE_FAILED,
+                with("parse the consumer's subscription failed", reason),
+            ),
+            FilterError::Unknown { reason } => Refusal::new(
+                code::FILTER_DATA_NOT_EXIST,
+                with(
+                    "The broker's consumer filter data is not exist!Your expression may be wrong!",
+                    reason,
+                ),
+            ),
+            FilterError::Old => Refusal::new(
+                code::FILTER_DATA_NOT_LATEST,
+                "the consumer's consumer filter data not latest",
+            ),
+            FilterError::Disabled(kind) => Refusal::new(
+                code::SYSTEM_ERROR,
+                format!("The broker does not support consumer to filter message by {kind}"),
+            ),
+        }
+    }
+}
+
 impl From<&PullError> for Refusal {
     fn from(error: &PullError) -> Refusal {
         match error {
@@ -231,10 +263,7 @@ impl From<&PullError> for Refusal {
                      consumer:[/{consumer}]"
                 ),
             ),
-            PullError::Subscription => Refusal::new(
-                code::SUBSCRIPTION_PARSE_FAILED,
-                "parse the consumer's subscription failed",
-            ),
+            PullError::Filter(error) => error.into(),
             PullError::GroupOffline => Refusal::new(
                 code::SUBSCRIPTION_NOT_EXIST,
                 format!("the consumer's group info not exist{FAQ}"),
@@ -254,10 +283,6 @@ impl From<&PullError> for Refusal {
             PullError::SubscriptionOld => {
                 Refusal::new(code::SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest")
             }
-            PullError::ExpressionType(expression_type) => Refusal::new(
-                code::SYSTEM_ERROR,
-                format!("The broker does not support consumer to filter message by {expression_type}"),
-            ),
             PullError::PullConsumerRejected { group, reason } => Refusal::new(
                 code::SUBSCRIPTION_NOT_EXIST,
                 format!("the consumer's group info not exist: {group}, {reason}{FAQ}"),

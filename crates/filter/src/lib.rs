@@ -11,6 +11,7 @@
 //! Differences to the original: an expression is at most [`EXPRESSION_BYTES_MAX`] long and [`DEPTH_MAX`] deep (the
 //! original fails when its stack is full), and digits of other scripts are no numbers.
 
+mod bloom;
 mod error;
 mod evaluate;
 mod expression;
@@ -18,6 +19,7 @@ mod lexer;
 mod number;
 mod parser;
 
+pub use bloom::BloomFilter;
 pub use error::{CompileError, Position};
 pub use expression::{Expression, Outcome};
 

@@ -76,6 +76,8 @@ pub struct StoreConfig {
     pub transfer_bytes_on_disk_max: usize,
     /// `maxTransferCountOnMessageInDisk`.
     pub transfer_count_on_disk_max: usize,
+    /// `maxFilterMessageSize`: bytes of queue entries looked at for one get.
+    pub filter_scan_bytes: usize,
     /// `accessMessageInMemoryMaxRatio`, percent of the physical memory.
     pub access_message_in_memory_max_ratio: u64,
     /// `diskSpaceWarningLevelRatio`, percent: above it appends are refused.
@@ -119,6 +121,7 @@ impl StoreConfig {
             transfer_count_in_memory_max: 32,
             transfer_bytes_on_disk_max: 64 * 1024,
             transfer_count_on_disk_max: 8,
+            filter_scan_bytes: 16_000,
             access_message_in_memory_max_ratio: 40,
             disk_space_warning_level_ratio: 90,
             clock: Arc::new(system_time_ms),

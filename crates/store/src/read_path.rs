@@ -13,9 +13,6 @@ use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, Qu
 use crate::store::MessageStore;
 use crate::unit::QueueKind;
 
-/// Entries looked at before a filter that rejects everything gives up (spec: storage.md §13.2).
-const ENTRIES_SCANNED_MIN: i64 = 800;
-
 /// Entries copied from the queue at once.
 const ENTRIES_READ: usize = 64;
 
@@ -88,8 +85,10 @@ impl MessageStore {
         got: &mut GetMessages,
     ) -> Result<(), GetError> {
         let from = got.next_begin_offset;
+        // A filter that rejects everything gives up here (spec: storage.md §13.2).
+        let scanned_max = self.config().filter_scan_bytes.div_ceil(ENTRY_BYTES);
         let scan_end = from
-            .saturating_add(ENTRIES_SCANNED_MIN.max(limits.count as i64))
+            .saturating_add(scanned_max.max(limits.count) as i64)
             .min(got.max_offset);
         let written = self.written();
         let mut cursor = Cursor::Nowhere;

@@ -25,7 +25,10 @@ pub(super) fn query(broker: &Broker, command: &RemotingCommand) -> Handled {
     let subscription = group.and_then(|group| broker.consumers.subscription(group, topic));
     let filter_data = match (group, &subscription) {
         (Some(group), None) => Some(format!("{group}@{topic} is not online!")),
-        (Some(_), Some(_)) => Some("null".to_owned()),
+        (Some(group), Some(_)) => {
+            let data = broker.consumer_filters.data(group, topic);
+            Some(String::from_utf8_lossy(&json::to_vec(&data)).into_owned())
+        }
         (None, _) => None,
     };
     let count = header.count.clamp(0, COUNT_MAX) as usize;
@@ -66,7 +69,8 @@ fn entries(
         rest = &rest[record.total_size()..];
         let tags_code = tags_codes.get(entries.len()).copied().unwrap_or(0);
         entries.push(ConsumeQueueData {
-            eval: subscription.is_some_and(|subscription| subscription.matches_code(tags_code)),
+            eval: subscription
+                .is_some_and(|subscription| !subscription.is_tag_type() || subscription.matches_code(tags_code)),
             physic_offset: record.physical_offset(),
             physic_size: record.total_size() as i32,
             tags_code,

@@ -12,6 +12,7 @@ use oxmq_remoting::{Connection, ConnectionHandle};
 use super::{Handled, RequestContext, body, fields, success, success_with};
 use crate::broker::Broker;
 use crate::clients::{Client, GroupNotice};
+use crate::filter;
 use crate::response::Refusal;
 
 /// Groups that one heartbeat may bring. A client has a handful.
@@ -61,14 +62,15 @@ fn register_consumer(
     broker
         .topics
         .ensure_retry_topic(group, queue_nums, Some(ordered), data.unit_mode, client.last_update);
+    let is_unchanged = fingerprint != 0 && without_sub;
+    if !is_unchanged {
+        let (subscriptions, now) = (&data.subscription_data_set, client.last_update);
+        broker.consumer_filters.register(group, subscriptions, now);
+    }
     let notify = config.notify_consumer_ids_changed_enable && settings.notify_consumer_ids_changed_enable;
-    let registered = broker.consumers.register(
-        data,
-        client.clone(),
-        fingerprint,
-        fingerprint != 0 && without_sub,
-        notify,
-    );
+    let registered = broker
+        .consumers
+        .register(data, client.clone(), fingerprint, is_unchanged, notify);
     tell(broker, registered.notice.as_slice());
     registered.fingerprint_changed
 }
@@ -100,15 +102,19 @@ pub(super) fn unregister(context: &RequestContext<'_>, command: &RemotingCommand
     Ok(success())
 }
 
-/// Expressions other than tags are for a later version.
-pub(super) fn check_client_config(command: &RemotingCommand) -> Handled {
+/// Whether a client may subscribe with this expression.
+pub(super) fn check_client_config(broker: &Broker, command: &RemotingCommand) -> Handled {
     let request: CheckClientRequestBody = body(command)?;
-    if request.subscription_data.is_tag_type() {
+    let subscription = request.subscription_data;
+    if subscription.is_tag_type() {
         return Ok(success());
     }
-    let kind = &request.subscription_data.expression_type;
-    let remark = format!("The broker does not support consumer to filter message by {kind}");
-    Err(Refusal::new(response_code::SYSTEM_ERROR, remark))
+    let (kind, expression) = (&subscription.expression_type, &subscription.sub_string);
+    filter::check_enabled(broker, kind).map_err(|error| Refusal::from(&error))?;
+    match broker.consumer_filters.compile(kind, expression) {
+        Ok(_) => Ok(success()),
+        Err(reason) => Err(Refusal::new(response_code::SUBSCRIPTION_PARSE_FAILED, reason)),
+    }
 }
 
 /// The connection of a client has ended: it leaves its groups, and those who remain are told.

@@ -70,7 +70,7 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
     match code {
         Code::HeartBeat => reply(&command, heartbeat::heart_beat(context, &command)),
         Code::UnregisterClient => reply(&command, heartbeat::unregister(context, &command)),
-        Code::CheckClientConfig => reply(&command, heartbeat::check_client_config(&command)),
+        Code::CheckClientConfig => reply(&command, heartbeat::check_client_config(broker, &command)),
         Code::LockBatchMq => reply(&command, queue_lock::lock(broker, &command)),
         Code::UnlockBatchMq => reply(&command, queue_lock::unlock(broker, &command)),
 

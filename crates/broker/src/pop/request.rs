@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SubscriptionData, TopicConfig};
+use oxmq_protocol::body::TopicConfig;
 use oxmq_protocol::pop::BATCH_MAX;
 use oxmq_protocol::requests::PopMessageHeader;
 use oxmq_protocol::{FieldError, perm, response_code as code};
 use thiserror::Error;
 
 use crate::broker::Broker;
-use crate::filter::Filter;
+use crate::filter::{Filter, FilterError};
 use crate::response::Refusal;
 
 /// How much later than its poll ends a request may arrive, as in the original.
@@ -46,8 +46,8 @@ pub enum PopError {
     GroupUnknown(String),
     #[error("group {0} may not consume")]
     GroupDisabled(String),
-    #[error("the subscription cannot be read")]
-    Subscription,
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error("too many requests wait")]
     Overload,
 }
@@ -95,7 +95,7 @@ impl Pop {
         let topic = readable_topic(broker, &header.topic, header.queue_id, consumer)?;
         usable_group(broker, &header.consumer_group)?;
         Ok(Pop {
-            filter: filter(&header)?,
+            filter: filter(broker, &header)?,
             group: header.consumer_group,
             topic,
             queue_id: header.queue_id.max(-1),
@@ -147,16 +147,12 @@ pub(crate) fn usable_group(broker: &Broker, group: &str) -> Result<(), PopError>
     }
 }
 
-fn filter(header: &PopMessageHeader) -> Result<Filter, PopError> {
+fn filter(broker: &Broker, header: &PopMessageHeader) -> Result<Filter, PopError> {
     let Some(expression) = header.exp.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(Filter::All);
     };
-    match header.exp_type.as_deref().unwrap_or_default() {
-        "" | EXPRESSION_TYPE_TAG => SubscriptionData::parse(&header.topic, expression, 0)
-            .map(|subscription| Filter::of_tags(&subscription))
-            .map_err(|_| PopError::Subscription),
-        _ => Err(PopError::Subscription),
-    }
+    let (group, topic, kind) = (&header.consumer_group, &header.topic, header.exp_type.as_deref());
+    Ok(Filter::of_expression(broker, group, topic, kind, Some(expression))?)
 }
 
 const FAQ: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
@@ -213,10 +209,7 @@ impl From<&PopError> for Refusal {
                 code::NO_PERMISSION,
                 format!("subscription group no permission, {group}"),
             ),
-            PopError::Subscription => Refusal::new(
-                code::SUBSCRIPTION_PARSE_FAILED,
-                "parse the consumer's subscription failed",
-            ),
+            PopError::Filter(error) => error.into(),
             PopError::Overload => Refusal::new(code::SYSTEM_BUSY, crate::response::OVERLOAD),
         }
     }
