@@ -1,7 +1,15 @@
 //! Progress of consumer groups: committed, pull and pending reset offsets (spec: behaviour.md §5.4, storage.md §18.3).
 //!
-//! Owns `consumerOffset.json`, or `lmqConsumerOffset.json` where there are light queues. Committing touches memory only; [`ConsumerOffsets::persist`] writes the file and is
-//! called every few seconds and at shutdown, never on an event loop. A commit may go backwards, as in the original.
+//! Owns `consumerOffset.json`. Committing touches memory only; [`ConsumerOffsets::persist`] writes the file and is
+//! called every few seconds and at shutdown, never on an event loop. What holds:
+//!
+//! - **The last word counts.** A commit may go backwards, and beyond either end of its queue, as in the original: a pull
+//!   from there is answered with the nearest offset.
+//! - **A crash takes back seconds.** After it each queue has the offset of the last file that was written whole, so
+//!   messages come again and none is skipped. Pull offsets and pending resets are gone; the reset itself is committed.
+//! - **A reset wins.** From the reset until the next pull of the queue takes it, the queue's progress is the reset offset
+//!   and commits of clients are ignored, because they tell of what was consumed before it. It is handed out once.
+//! - **Queues, topics and groups are apart**: removing or resetting one changes no other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -95,6 +103,15 @@ impl ConsumerOffsets {
             self.version.lock().advance(now);
         }
         self.unsaved.mark();
+    }
+
+    /// The same as a client says it; `false` when it is ignored for a reset that the client does not know of yet.
+    pub fn commit_of_client(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64, now: i64) -> bool {
+        let is_current = self.pending_reset(group, topic, queue_id).is_none();
+        if is_current {
+            self.commit(group, topic, queue_id, consumer_offset, now);
+        }
+        is_current
     }
 
     pub fn commit_pull(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64) {
@@ -435,28 +452,139 @@ mod tests {
         assert_eq!(offsets.version.lock().timestamp, 77);
     }
 
-    proptest! {
-        /// The table and its file say what a plain map would.
-        #[test]
-        fn offsets_are_what_was_committed_last(commits in proptest::collection::vec((0..3usize, 0..3usize, 0..4i32, any::<i64>()), 0..60)) {
-            let folder = tempfile::tempdir().unwrap();
-            let (groups, topics) = (["g", "h", "g@broadcast"], ["t", "u", "%RETRY%g"]);
-            let live = offsets(folder.path());
-            let mut model = std::collections::HashMap::new();
-            for (group, topic, queue_id, offset) in commits {
-                live.commit(groups[group], topics[topic], queue_id, offset, 1);
-                model.insert((group, topic, queue_id), offset);
+    const GROUPS: [&str; 3] = ["g", "h", "g@broadcast"];
+    const TOPICS: [&str; 2] = ["t", "%RETRY%g"];
+
+    /// Group, topic, queue id.
+    type Place = (usize, usize, i32);
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Commit(Place, i64),
+        CommitPull(Place, i64),
+        Reset(Place, i64),
+        /// A pull, which takes a reset that waits.
+        Pull(Place),
+        Clone {
+            from: usize,
+            to: usize,
+            topic: Option<usize>,
+        },
+        RemoveTopic(usize),
+        RemoveGroup(usize),
+        Persist,
+        /// The broker is killed and starts again.
+        Crash,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let place = || (0..3usize, 0..2usize, 0..3i32);
+        let offset = || prop_oneof![-2..40i64, Just(i64::MAX), Just(i64::MIN)];
+        let step = prop_oneof![
+            8 => (place(), offset()).prop_map(|(place, offset)| Step::Commit(place, offset)),
+            1 => (place(), offset()).prop_map(|(place, offset)| Step::CommitPull(place, offset)),
+            3 => (place(), offset()).prop_map(|(place, offset)| Step::Reset(place, offset)),
+            4 => place().prop_map(Step::Pull),
+            1 => (0..3usize, 0..3usize, proptest::option::of(0..2usize))
+                .prop_map(|(from, to, topic)| Step::Clone { from, to, topic }),
+            1 => (0..2usize).prop_map(Step::RemoveTopic),
+            1 => (0..3usize).prop_map(Step::RemoveGroup),
+            2 => Just(Step::Persist),
+            1 => Just(Step::Crash),
+        ];
+        proptest::collection::vec(step, 1..60)
+    }
+
+    /// What the tables should say.
+    #[derive(Debug, Default, Clone)]
+    struct Model {
+        committed: BTreeMap<Place, i64>,
+        pulled: BTreeMap<Place, i64>,
+        reset: BTreeMap<Place, i64>,
+    }
+
+    impl Model {
+        fn retain(&mut self, keep: impl Fn(&Place) -> bool) {
+            for table in [&mut self.committed, &mut self.pulled, &mut self.reset] {
+                table.retain(|place, _| keep(place));
             }
-            live.persist().unwrap();
-            let read = offsets(folder.path());
-            for (group, group_name) in groups.iter().enumerate() {
-                for (topic, topic_name) in topics.iter().enumerate() {
-                    for queue_id in 0..4 {
-                        let expected = model.get(&(group, topic, queue_id)).copied();
-                        prop_assert_eq!(live.query(group_name, topic_name, queue_id), expected);
-                        prop_assert_eq!(read.query(group_name, topic_name, queue_id), expected);
+        }
+    }
+
+    fn check(live: &ConsumerOffsets, model: &Model) -> Result<(), TestCaseError> {
+        for (group, group_name) in GROUPS.iter().enumerate() {
+            for (topic, topic_name) in TOPICS.iter().enumerate() {
+                for queue_id in 0..3 {
+                    let place = (group, topic, queue_id);
+                    let expected = |table: &BTreeMap<Place, i64>| table.get(&place).copied();
+                    let (committed, reset) = (expected(&model.committed), expected(&model.reset));
+                    prop_assert_eq!(live.committed(group_name, topic_name, queue_id), committed);
+                    prop_assert_eq!(live.pending_reset(group_name, topic_name, queue_id), reset);
+                    prop_assert_eq!(live.query(group_name, topic_name, queue_id), reset.or(committed));
+                    prop_assert_eq!(live.pulled(group_name, topic_name, queue_id), expected(&model.pulled));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Against plain maps, with brokers that are killed and start from the file that was written last.
+        #[test]
+        fn the_invariants_hold_through_resets_and_crashes(steps in steps()) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut live = offsets(folder.path());
+            let (mut model, mut durable) = (Model::default(), Model::default());
+            for step in steps {
+                match step {
+                    Step::Commit(place @ (group, topic, queue_id), offset) => {
+                        let counts = live.commit_of_client(GROUPS[group], TOPICS[topic], queue_id, offset, 1);
+                        prop_assert_eq!(counts, !model.reset.contains_key(&place));
+                        if counts {
+                            model.committed.insert(place, offset);
+                        }
+                    }
+                    Step::CommitPull(place @ (group, topic, queue_id), offset) => {
+                        live.commit_pull(GROUPS[group], TOPICS[topic], queue_id, offset);
+                        model.pulled.insert(place, offset);
+                    }
+                    Step::Reset(place @ (group, topic, queue_id), offset) => {
+                        live.reset(GROUPS[group], TOPICS[topic], queue_id, offset, 1);
+                        model.committed.insert(place, offset);
+                        model.reset.insert(place, offset);
+                    }
+                    Step::Pull(place @ (group, topic, queue_id)) => {
+                        let taken = live.take_reset(GROUPS[group], TOPICS[topic], queue_id);
+                        prop_assert_eq!(taken, model.reset.remove(&place), "handed out once");
+                    }
+                    Step::Clone { from, to, topic } => {
+                        live.clone_group(GROUPS[from], GROUPS[to], topic.map(|topic| TOPICS[topic]), 1);
+                        for ((group, of_topic, queue_id), offset) in model.committed.clone() {
+                            if group == from && topic.is_none_or(|topic| topic == of_topic) {
+                                model.committed.insert((to, of_topic, queue_id), offset);
+                            }
+                        }
+                    }
+                    Step::RemoveTopic(topic) => {
+                        live.remove_topic(TOPICS[topic]);
+                        model.retain(|(_, of, _)| *of != topic);
+                    }
+                    Step::RemoveGroup(group) => {
+                        live.remove_group(GROUPS[group]);
+                        model.retain(|(of, _, _)| *of != group);
+                    }
+                    Step::Persist => {
+                        live.persist().unwrap();
+                        durable = Model { committed: model.committed.clone(), ..Model::default() };
+                    }
+                    Step::Crash => {
+                        live = offsets(folder.path());
+                        model = durable.clone();
                     }
                 }
+                check(&live, &model)?;
             }
         }
     }

@@ -198,7 +198,7 @@ impl<'a> PullRequest<'a> {
         if self.sys_flag & flag::COMMIT_OFFSET != 0 {
             let now = broker.now_ms();
             let offsets = &broker.consumer_offsets;
-            offsets.commit(group_name, topic.name(), self.queue_id, self.commit_offset, now);
+            offsets.commit_of_client(group_name, topic.name(), self.queue_id, self.commit_offset, now);
         }
         let suspend_ms = match config.long_polling_enable {
             true => self.suspend_timeout_millis.max(0) as u64,

@@ -70,14 +70,15 @@ pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
             format!("QueueId {queue_id} is illegal, topic is {topic}"),
         );
     }
-    let pending = broker.consumer_offsets.pending_reset(&group, &topic, queue_id);
-    if pending.is_some() && broker.config().use_server_side_reset_offset {
-        let remark = "Offset has been previously reset".to_owned();
-        return Ok(RemotingCommand::response(0, code::SUCCESS, Some(remark)));
+    let (offsets, now) = (&broker.consumer_offsets, broker.now_ms());
+    match broker.config().use_server_side_reset_offset {
+        false => offsets.commit(&group, &topic, queue_id, offset, now),
+        true if offsets.commit_of_client(&group, &topic, queue_id, offset, now) => {}
+        true => {
+            let remark = "Offset has been previously reset".to_owned();
+            return Ok(RemotingCommand::response(0, code::SUCCESS, Some(remark)));
+        }
     }
-    broker
-        .consumer_offsets
-        .commit(&group, &topic, queue_id, offset, broker.now_ms());
     Ok(success())
 }
 
