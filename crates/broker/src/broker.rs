@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::background::Background;
 use crate::clients::{Consumers, Producers};
+use crate::compaction::{self, Compaction};
 use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
 use crate::config_file::ConfigFile;
 use crate::consumer_filters::ConsumerFilters;
@@ -62,6 +63,7 @@ pub struct Broker {
     pub consumers: Consumers<ConnectionHandle>,
     pub queue_locks: QueueLocks,
     pub schedule: Schedule,
+    pub compaction: Compaction,
     pub transactions: Transactions,
     pub pops: Pops,
     pub request_modes: RequestModes,
@@ -134,6 +136,9 @@ impl Broker {
         threads.push(schedule::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(transactions::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(revive_thread::spawn(&broker).map_err(StartError::Thread)?);
+        if broker.config().enable_compaction {
+            threads.push(compaction::spawn(&broker).map_err(StartError::Thread)?);
+        }
         let seed = WorkerSeed {
             broker: Arc::clone(&broker),
             mailboxes,
@@ -208,6 +213,7 @@ impl Broker {
             consumers: Consumers::default(),
             queue_locks: QueueLocks::new(),
             schedule,
+            compaction: Compaction::default(),
             transactions,
             pops,
             request_modes,
@@ -348,6 +354,7 @@ impl BrokerHandle {
         self.broker.schedule.stop();
         self.broker.transactions.stop();
         self.broker.pops.stop.stop();
+        self.broker.compaction.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the broker had panicked");

@@ -220,6 +220,12 @@ settings! {
         enable_lmq: bool = "enableLmq" => false;
         /// Messages enter every light queue that they name in INNER_MULTI_DISPATCH. Needs enableLmq as well.
         enable_multi_dispatch: bool = "enableMultiDispatch" => false;
+        /// Compact topics of cleanup.policy=COMPACTION: of older messages only the newest of each key is read.
+        enable_compaction: bool = "enableCompaction" => true;
+        /// Time from one compaction to the next.
+        compaction_schedule_internal_ms: u64 = "compactionScheduleInternal" => 900_000, unit("ms"), range(10..=i64::MAX);
+        /// Memory for the keys of one queue while it is being compacted; what does not fit is for the next time.
+        max_offset_map_size: usize = "maxOffsetMapSize" => 104_857_600, unit("bytes"), range(1024..=4_294_967_296), live();
         /// Most light queues that there may be.
         max_lmq_consume_queue_num: usize = "maxLmqConsumeQueueNum" => 20_000, unit("queues"), range(0..=10_000_000), live();
         /// When a send is acknowledged: once it is in memory, or once it is on disk.
@@ -289,7 +295,7 @@ settings! {
         "commercialSizePerMsg", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
         "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogSwapMapInterval",
         "commitLogSwapMapReserveFileNum", "compactionCqMappedFileSize", "compactionMappedFileSize",
-        "compactionScheduleInternal", "compactionThreadNum", "compatibleWithOldNameSrv", "configManagerVersion",
+        "compactionThreadNum", "compatibleWithOldNameSrv", "configManagerVersion",
         "connectTimeoutMillis", "consumerFallbehindThreshold", "consumerManageThreadPoolNums",
         "consumerManagerThreadPoolQueueCapacity", "controllerAddr", "controllerHeartBeatTimeoutMills",
         "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
@@ -301,7 +307,7 @@ settings! {
         "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput",
         "enableAutoInSyncReplicas", "enableBatchPush", "enableBroadcastOffsetStore",
         "enableBuildConsumeQueueConcurrently", "enableCalcFilterBitMap", "enableCleanExpiredOffset",
-        "enableCompaction", "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
+        "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
         "enableDLegerCommitLog", "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
         "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
         "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
@@ -329,6 +335,8 @@ settings! {
         "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
         "maxConsumeQueueScan", "maxHaTransferByteInSecond",
         "maxOffsetMapSize", "maxReconnectIntervalTimeSeconds",
+        "maxConsumeQueueScan", "maxErrorRateOfBloomFilter", "maxFilterMessageSize", "maxHaTransferByteInSecond",
+        "maxPopPollingSize", "maxReconnectIntervalTimeSeconds",
         "maxRecoveryCommitlogFiles", "maxSlaveResendLength", "maxStatsIdleTimeInMinutes", "maxTopicLength",
         "memTableFlushIntervalMs", "messageIndexSafe", "messageStorePlugIn", "metricGrpcExporterIntervalInMills",
         "metricGrpcExporterTimeOutInMills", "metricLoggingExporterIntervalInMills", "metricsExporterType",

@@ -6,6 +6,7 @@
 mod background;
 mod broker;
 pub mod clients;
+mod compaction;
 pub mod config;
 mod config_file;
 pub mod consumer_filters;

@@ -12,6 +12,9 @@ pub const CLEANUP_POLICY: &str = "cleanup.policy";
 pub const MESSAGE_TYPE: &str = "message.type";
 pub const RESERVE_TIME: &str = "reserve.time";
 
+/// Value of [`CLEANUP_POLICY`].
+pub const COMPACTION: &str = "COMPACTION";
+
 /// Attribute names and values.
 pub type Attributes = BTreeMap<String, String>;
 
@@ -36,7 +39,7 @@ const ATTRIBUTES: [Attribute; 4] = [
     Attribute {
         name: CLEANUP_POLICY,
         changeable: false,
-        values: Values::OneOf(&["COMPACTION", "DELETE"]),
+        values: Values::OneOf(&[COMPACTION, "DELETE"]),
     },
     Attribute {
         name: MESSAGE_TYPE,

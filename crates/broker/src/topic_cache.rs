@@ -85,7 +85,7 @@ impl TopicState {
             is_compaction: config
                 .attributes
                 .get(topic_attributes::CLEANUP_POLICY)
-                .is_some_and(|policy| policy == "COMPACTION"),
+                .is_some_and(|policy| policy == topic_attributes::COMPACTION),
             stats: broker.stats.topic(stats_name),
             config,
             queues: RefCell::default(),

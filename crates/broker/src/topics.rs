@@ -147,6 +147,17 @@ impl Topics {
         self.has_light_queues && topic::is_light_queue(topic)
     }
 
+    /// Topics of `cleanup.policy=COMPACTION`.
+    pub fn compaction_topics(&self) -> Vec<String> {
+        let state = self.state.read();
+        let is_compaction = |config: &TopicConfig| {
+            let policy = config.attributes.get(topic_attributes::CLEANUP_POLICY);
+            policy.is_some_and(|policy| policy == topic_attributes::COMPACTION)
+        };
+        let compacted = state.table.values().filter(|config| is_compaction(config));
+        compacted.map(|config| config.topic_name.clone()).collect()
+    }
+
     /// The kind of the consume queues that the topic gets.
     pub fn queue_kind(&self, topic: &str) -> QueueKind {
         let state = self.state.read();

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::compaction::Compacted;
 use crate::unit::{Extent, QueueKind, Unit};
 
 pub(crate) const ENTRY_BYTES: usize = 20;
@@ -92,6 +93,10 @@ pub struct ConsumeQueue {
     /// Queue offset of the next record. Changed only under the commit log's lock.
     next_offset: AtomicI64,
     pending: Mutex<Pending>,
+    /// What is read instead of older entries; see `compaction`.
+    compacted: Mutex<Option<Arc<Compacted>>>,
+    /// Its frontier, or 0.
+    compacted_to: AtomicI64,
     /// In the list of queues with pending entries.
     dirty: AtomicBool,
     deleted: AtomicBool,
@@ -120,6 +125,8 @@ impl ConsumeQueue {
                 first_unit: files.end_unit,
                 entries: Vec::new(),
             }),
+            compacted: Mutex::default(),
+            compacted_to: AtomicI64::new(0),
             dirty: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
         }
@@ -192,6 +199,24 @@ impl ConsumeQueue {
         self.min_offset.store(queue_offset, Ordering::Release);
         self.next_offset.store(queue_offset, Ordering::Relaxed);
         self.max_offset.store(queue_offset, Ordering::SeqCst);
+    }
+
+    /// What a read from this queue offset goes through, if it is not the queue itself.
+    pub(crate) fn compacted_before(&self, queue_offset: i64) -> Option<Arc<Compacted>> {
+        if queue_offset >= self.compacted_to.load(Ordering::Acquire) {
+            return None;
+        }
+        self.compacted().filter(|compacted| queue_offset < compacted.frontier())
+    }
+
+    pub(crate) fn compacted(&self) -> Option<Arc<Compacted>> {
+        self.compacted.lock().clone()
+    }
+
+    pub(crate) fn set_compacted(&self, compacted: Option<Arc<Compacted>>) {
+        let frontier = compacted.as_ref().map_or(0, |compacted| compacted.frontier());
+        *self.compacted.lock() = compacted;
+        self.compacted_to.store(frontier, Ordering::Release);
     }
 
     /// True for the caller that has to put the queue into the dirty list.

@@ -13,6 +13,7 @@ mod batch_read;
 mod block_cache;
 mod checkpoint;
 mod commit_log;
+mod compaction;
 pub mod config;
 pub mod config_file;
 mod consume_queue;
@@ -35,6 +36,7 @@ pub mod timer;
 mod unit;
 
 pub use append::{AppendBatch, AppendEntry, Extra, TagsCode};
+pub use compaction::CompactionReport;
 pub use config::{FlushDiskType, ReplayObserver, StoreConfig};
 pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};

@@ -56,6 +56,9 @@ impl MessageStore {
         if status == GetStatus::NoMatchedMessage {
             let before = out.len();
             let collected = match queue.kind() {
+                QueueKind::Simple if let Some(compacted) = queue.compacted_before(from) => {
+                    self.collect_compacted(&compacted, limits, filter, wait, out, &mut got)
+                }
                 QueueKind::Simple => self.collect(queue, limits, filter, wait, out, &mut got),
                 QueueKind::Batch => self.collect_batches(queue, limits, filter, wait, out, &mut got),
             };

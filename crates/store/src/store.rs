@@ -13,6 +13,7 @@ use crate::append::AppendBatch;
 use crate::background::{Dispatching, Engine, Wake};
 use crate::checkpoint::CheckpointFile;
 use crate::commit_log::CommitLog;
+use crate::compaction;
 use crate::config::{FlushDiskType, StoreConfig};
 use crate::config_file::create_dir_durably;
 use crate::consume_queue::ConsumeQueue;
@@ -214,7 +215,7 @@ impl MessageStore {
             elapsed_ms: began.elapsed().as_millis() as u64,
         };
         tracing::info!(?report, root = %root.display(), "message store opened");
-        Ok(Arc::new(MessageStore {
+        let store = Arc::new(MessageStore {
             engine,
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
@@ -225,7 +226,11 @@ impl MessageStore {
             },
             is_shut_down: AtomicBool::new(false),
             memory_bytes,
-        }))
+        });
+        if let Err(error) = compaction::load_all(&store) {
+            tracing::warn!(%error, "what was compacted cannot be used: everything is read");
+        }
+        Ok(store)
     }
 
     pub fn config(&self) -> &StoreConfig {
@@ -380,6 +385,9 @@ impl MessageStore {
         };
         if queues.is_empty() {
             return;
+        }
+        if let Err(error) = compaction::remove_topic(&*self.engine.disk, &self.config().root, topic) {
+            tracing::warn!(topic, %error, "what was compacted of the topic is not removed");
         }
         if let Err(error) = self.engine.queues.files(queues[0].kind()).remove_topic(topic)
             && error.kind() != io::ErrorKind::NotFound

@@ -1,6 +1,8 @@
 //! The store through its public interface, on the real disk and on the simulated one.
 
 #[cfg(test)]
+mod compaction;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod faults;
