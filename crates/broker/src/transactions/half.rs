@@ -93,19 +93,20 @@ impl<'a> Half<'a> {
         Some(seconds.map_or(transaction_timeout_ms, |seconds| seconds.saturating_mul(1000)))
     }
 
-    /// A copy at the end of the half queue that stands for the transaction from now on.
+    /// A copy at the end of the half queue that stands for the transaction from now on, instead of the half message at
+    /// `replaced`.
     pub(crate) fn stage_copy(
         &self,
         batch: &mut AppendBatch,
         half_queue: &Arc<ConsumeQueue>,
         store_host: SocketAddr,
         check_times: i32,
+        replaced: i64,
     ) -> Result<(), RecordError> {
-        self.stage(batch, half_queue, TRANS_HALF_TOPIC, store_host, check_times, 0)
+        self.stage(batch, half_queue, TRANS_HALF_TOPIC, store_host, check_times, replaced)
     }
 
-    /// A copy for those who look after messages that nobody could decide about. It carries the place of the half
-    /// message, so that a start after a crash finds out that the half message is given up.
+    /// A copy for those who look after messages that nobody could decide about.
     pub(crate) fn stage_given_up(
         &self,
         batch: &mut AppendBatch,
@@ -133,26 +134,35 @@ impl<'a> Half<'a> {
             ..self.fields()
         };
         put::stage(batch, Arc::clone(queue), &fields, self.tags_code(), 1, |out| {
-            copy_properties(out, self.record.properties(), is_of_checks);
-            let mut write =
-                |name: &str, value: i64| properties::write(out, name.as_bytes(), value.to_string().as_bytes());
-            write(property::TRANSACTION_CHECK_TIMES, check_times.into());
-            write(property::TRANSACTION_PREPARED_QUEUE_OFFSET, self.id.first);
+            self.write_properties(out, check_times);
         })
     }
 
-    /// The message as its producer gets it in a check: at its real place, and told where the half message lies now.
-    pub(crate) fn encode_for_check(&self, out: &mut BytesMut, current: HalfId) -> Result<(), RecordError> {
+    /// The properties of a copy that was checked so often.
+    fn write_properties(&self, out: &mut BytesMut, check_times: i32) {
+        copy_properties(out, self.record.properties(), is_of_checks);
+        let mut write = |name: &str, value: i64| properties::write(out, name.as_bytes(), value.to_string().as_bytes());
+        write(property::TRANSACTION_CHECK_TIMES, check_times.into());
+        write(property::TRANSACTION_PREPARED_QUEUE_OFFSET, self.id.first);
+    }
+
+    /// The message as its producer gets it in a check: the copy, but at its real place.
+    pub(crate) fn encode_for_check(
+        &self,
+        out: &mut BytesMut,
+        copy: HalfId,
+        check_times: i32,
+    ) -> Result<(), RecordError> {
         let fields = RecordFields {
             queue_id: self.real_queue_id,
             topic: self.real_topic.as_bytes(),
             ..self.fields()
         };
         let range = oxmq_protocol::record::encode(out, &fields, |out| {
-            out.extend_from_slice(self.record.properties());
+            self.write_properties(out, check_times);
         })?;
         let stored = self.record.store_timestamp();
-        oxmq_protocol::record::patch(&mut out[range], current.queue_offset, current.physical_offset, stored);
+        oxmq_protocol::record::patch(&mut out[range], copy.queue_offset, copy.physical_offset, stored);
         Ok(())
     }
 
@@ -177,9 +187,14 @@ impl<'a> Half<'a> {
     }
 }
 
+/// Properties that say where a half message goes. They do not come there with it.
+pub(crate) fn is_of_place(name: &[u8]) -> bool {
+    matches!(name, b"REAL_TOPIC" | b"REAL_QID")
+}
+
 /// Properties of a half message that only the broker sets. What a client says of them is dropped.
 pub(crate) fn is_of_half(name: &[u8]) -> bool {
-    matches!(name, b"REAL_TOPIC" | b"REAL_QID" | b"__transactionId__") || is_of_checks(name)
+    is_of_place(name) || name == b"__transactionId__" || is_of_checks(name)
 }
 
 fn is_of_checks(name: &[u8]) -> bool {

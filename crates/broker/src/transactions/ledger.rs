@@ -113,28 +113,28 @@ impl Ledger {
         self.claimed.remove(&current.queue_offset);
         self.set(current.queue_offset, State::Closed);
         self.copies.remove(&current.first);
-        self.learn_copy(copy);
+        self.learn(copy);
     }
 
-    /// A half message that was found open. If it is a copy, it stands for its transaction; an older one that is open is
-    /// closed, and comes back.
-    pub(crate) fn learn_copy(&mut self, half: HalfId) -> Option<i64> {
-        if half.first == half.queue_offset || self.state(half.queue_offset) != State::Open {
-            return None;
-        }
-        let before = self.current(HalfId {
+    /// A half message that was found in the log. Of those of one transaction only the newest may be open: an older one that
+    /// was comes back, closed.
+    pub(crate) fn learn(&mut self, half: HalfId) -> Option<i64> {
+        let first = HalfId {
             queue_offset: half.first,
             ..half
-        });
-        if before.queue_offset > half.queue_offset {
-            return None;
+        };
+        let known = self.current(first);
+        if known.queue_offset < half.queue_offset {
+            self.copies.remove(&half.first);
+            if self.state(half.queue_offset) == State::Open && self.copies.len() < COPIES_MAX {
+                self.copies.insert(half.first, half);
+            }
         }
-        if self.copies.len() < COPIES_MAX {
-            self.copies.insert(half.first, half);
-        }
-        let older = before.queue_offset;
-        let is_open = older != half.queue_offset && self.state(older) == State::Open;
-        is_open.then(|| {
+        let (older, newer) = (
+            known.queue_offset.min(half.queue_offset),
+            known.queue_offset.max(half.queue_offset),
+        );
+        (older < newer && self.state(older) == State::Open).then(|| {
             self.set(older, State::Closed);
             older
         })
@@ -317,10 +317,10 @@ mod tests {
     #[test]
     fn a_copy_that_was_found_closes_what_it_was_made_from() {
         let mut ledger = Ledger::new(0, 0);
-        assert_eq!(ledger.learn_copy(copy_of(2, 5)), Some(2));
-        assert_eq!(ledger.learn_copy(copy_of(2, 9)), Some(5));
-        assert_eq!(ledger.learn_copy(copy_of(2, 5)), None);
-        assert_eq!(ledger.learn_copy(first(6)), None);
+        assert_eq!(ledger.learn(copy_of(2, 5)), Some(2));
+        assert_eq!(ledger.learn(copy_of(2, 9)), Some(5));
+        assert_eq!(ledger.learn(copy_of(2, 5)), None);
+        assert_eq!(ledger.learn(first(6)), None);
         assert_eq!(ledger.claim(first(2)), Ok(copy_of(2, 9)));
     }
 

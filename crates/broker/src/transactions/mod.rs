@@ -23,6 +23,8 @@ pub(crate) mod ledger;
 mod metrics;
 mod replay;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -167,7 +169,8 @@ impl Transactions {
         };
         let mut batch = broker.internal_batch.lock();
         batch.clear();
-        let staged = half.stage_copy(&mut batch, &self.half_queue, broker.store_host, 0);
+        let replaced = current.map_or(0, |current| current.physical_offset);
+        let staged = half.stage_copy(&mut batch, &self.half_queue, broker.store_host, 0, replaced);
         let ops = staged
             .map_err(PutError::from)
             .and_then(|()| self.stage_ops(broker, &mut batch, current.iter().map(|current| current.queue_offset)));
@@ -182,7 +185,7 @@ impl Transactions {
         match current {
             Some(current) => ledger.replace(current, copy),
             None => {
-                ledger.learn_copy(copy);
+                ledger.learn(copy);
                 self.metrics.add(half.real_topic, 1, broker.now_ms());
             }
         }

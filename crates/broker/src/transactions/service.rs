@@ -139,7 +139,7 @@ impl Service<'_> {
         while let Some(from) = self.read_open(&mut next, end, &mut records) {
             each_record(&records[..], |record| {
                 if let Some(half) = Half::of(*record) {
-                    replaced.extend(self.transactions.ledger.lock().learn_copy(half.id));
+                    replaced.extend(self.transactions.ledger.lock().learn(half.id));
                 }
             });
             debug_assert!(next > from, "reading goes on");
@@ -227,11 +227,10 @@ impl Service<'_> {
         if self.broker.store.confirmed() < batch.end_offset {
             self.flushed(batch.end_offset).await;
         }
-        for checked in checked
-            .iter()
-            .filter(|checked| matches!(checked.verdict, Verdict::Check { .. }))
-        {
-            self.ask(&checked.half, checked.copy(batch));
+        for checked in &checked {
+            if let Verdict::Check { check_times } = checked.verdict {
+                self.ask(&checked.half, checked.copy(batch), check_times);
+            }
         }
         Ok(goes_on)
     }
@@ -296,7 +295,7 @@ impl Service<'_> {
             current
         };
         let (store_host, entry) = (self.broker.store_host, batch.entries.len());
-        let half_queue = &self.transactions.half_queue;
+        let (half_queue, replaced) = (&self.transactions.half_queue, current.physical_offset);
         let staged = match verdict {
             Verdict::GiveUp => {
                 tracing::warn!(
@@ -308,8 +307,8 @@ impl Service<'_> {
                 let queue = self.broker.store.queue_or_create(TRANS_CHECK_MAX_TIME_TOPIC, 0);
                 half.stage_given_up(batch, &queue, store_host)
             }
-            Verdict::Check { check_times } => half.stage_copy(batch, half_queue, store_host, check_times),
-            _ => half.stage_copy(batch, half_queue, store_host, half.check_times),
+            Verdict::Check { check_times } => half.stage_copy(batch, half_queue, store_host, check_times, replaced),
+            _ => half.stage_copy(batch, half_queue, store_host, half.check_times, replaced),
         };
         if let Err(error) = staged {
             tracing::error!(queue_offset, %error, "a half message cannot be checked");
@@ -326,24 +325,24 @@ impl Service<'_> {
     }
 
     /// Sends CHECK_TRANSACTION_STATE (39) to one producer of the group. Without one the next round asks again.
-    fn ask(&self, half: &Half<'_>, current: HalfId) {
+    fn ask(&self, half: &Half<'_>, copy: HalfId, check_times: i32) {
         let group = String::from_utf8_lossy(half.producer_group.unwrap_or_default());
         let key = String::from_utf8_lossy(half.unique_key);
         let id = OffsetMessageId {
             store_host: self.broker.store_host,
-            physical_offset: current.physical_offset,
+            physical_offset: copy.physical_offset,
         };
         let header = CheckTransactionStateHeader {
             topic: Some(TRANS_HALF_TOPIC.into()),
-            tran_state_table_offset: current.queue_offset,
-            commit_log_offset: current.physical_offset,
+            tran_state_table_offset: copy.queue_offset,
+            commit_log_offset: copy.physical_offset,
             msg_id: Some(key.to_string()),
             transaction_id: Some(key.into_owned()),
             offset_msg_id: Some(id.to_string()),
             broker_name: Some(self.broker.config().broker_name.clone()),
         };
         let mut body = BytesMut::new();
-        if let Err(error) = half.encode_for_check(&mut body, current) {
+        if let Err(error) = half.encode_for_check(&mut body, copy, check_times) {
             tracing::error!(%group, %error, "a producer cannot be asked about a transaction");
             return;
         }

@@ -14,11 +14,11 @@ use oxmq_store::{AppendBatch, GetError};
 
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::broker::Broker;
-use crate::put::{InternalMessage, PutError};
+use crate::put::{InternalMessage, PutError, copy_properties};
 use crate::read_threads::Done;
 use crate::response::Refusal;
 use crate::transactions::end::{EndError, Outcome, check};
-use crate::transactions::half::{Half, StagedOp};
+use crate::transactions::half::{Half, StagedOp, is_of_place};
 use crate::transactions::ledger::HalfId;
 use crate::transactions::on_ops;
 
@@ -120,9 +120,12 @@ impl Worker {
         Ok(true)
     }
 
-    /// The message as consumers get it. Its properties are those of the half message.
+    /// The message as consumers get it: the half message at its real place.
     fn stage_commit(&self, batch: &mut AppendBatch, half: &Half<'_>, current: HalfId) -> Result<(), PutError> {
         let record = &half.record;
+        let mut properties = self.scratch.borrow_mut();
+        properties.clear();
+        copy_properties(&mut properties, record.properties(), is_of_place);
         let message = InternalMessage {
             topic: half.real_topic,
             queue_id: half.real_queue_id,
@@ -134,7 +137,7 @@ impl Worker {
             // Of the half message that the op record names: a start after a crash finds it here.
             prepared_transaction_offset: current.physical_offset,
             body: record.body(),
-            properties: record.properties(),
+            properties: &properties,
             delay_level: half.delay_level,
         };
         self.broker.stage_internal(batch, &message)

@@ -101,7 +101,7 @@ final class TransactionCases {
         MessageExt committed = stored.get(0);
         facts.put("properties", Env.propertyNames(committed));
         facts.put("flags", committed.getSysFlag());
-        facts.put("prepared-offset", committed.getPreparedTransactionOffset() > 0);
+        facts.put("prepared-offset", stored.get(1).getPreparedTransactionOffset() > 0);
         MessageExt asked = script.asked.get("unknown-commit-1");
         equal("topic of the question", topic, asked.getTopic());
         equal("key of the question", "key-unknown-commit-1", asked.getKeys());
