@@ -33,6 +33,7 @@ use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
 use crate::config_file::ConfigFile;
 use crate::consumer_filters::ConsumerFilters;
 use crate::consumer_offsets::ConsumerOffsets;
+use crate::duplicates::DuplicateWindow;
 use crate::groups::{AutoCreate, Groups};
 use crate::mailbox::{Mailboxes, WORKERS_MAX};
 use crate::pop::{Pops, revive_thread};
@@ -81,6 +82,8 @@ pub struct Broker {
     pub(crate) registration: Registration,
     pub(crate) routes: Routes,
     pub(crate) reply_pushes: ReplyPushes,
+    /// Nothing unless `duplicateSendWindow` says how long.
+    pub(crate) duplicates: Option<DuplicateWindow>,
     /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
     pub(crate) internal_batch: Mutex<AppendBatch>,
     mailboxes: Arc<Mailboxes>,
@@ -102,6 +105,8 @@ pub enum StartError {
     Port(#[source] io::Error),
     #[error(transparent)]
     Store(#[from] OpenError),
+    #[error("duplicateSendWindow: the newest messages cannot be read: {0}")]
+    DuplicateWindow(#[source] io::Error),
     #[error("{path}: {source}")]
     Table { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -203,6 +208,16 @@ impl Broker {
         let pops = Pops::open(orders, &config.broker_cluster_name).map_err(table("consumerOrderInfo.json"))?;
         let request_modes =
             RequestModes::open(file("messageRequestMode.json")).map_err(table("messageRequestMode.json"))?;
+        let duplicates = match config.duplicate_send_window_ms {
+            0 => None,
+            window_ms => {
+                let window = DuplicateWindow::new(window_ms as i64, config.duplicate_send_window_count_max);
+                window
+                    .recover_from(&store, now_ms())
+                    .map_err(StartError::DuplicateWindow)?;
+                Some(window)
+            }
+        };
         Ok(Broker {
             store,
             topics,
@@ -227,6 +242,7 @@ impl Broker {
             registration: Registration::default(),
             routes: Routes::default(),
             reply_pushes: ReplyPushes::default(),
+            duplicates,
             internal_batch: Mutex::default(),
             mailboxes,
             unique_ids: unique_ids(store_host.ip()),
@@ -269,7 +285,7 @@ impl Broker {
 
     /// Follows the position before which everything is on disk.
     pub fn watch_flushed(&self) -> watch::Receiver<i64> {
-        self.mailboxes.watch_flushed()
+        self.mailboxes.watch_flushed(|| self.store.flushed())
     }
 
     /// Writes all tables that changed. Every one is tried; the first error comes back.

@@ -93,6 +93,11 @@ settings! {
         store_reply_message_enable: bool = "storeReplyMessageEnable" => true, live();
         /// Reply messages that may be under way to their requesters at once.
         reply_thread_pool_queue_capacity: usize = "replyThreadPoolQueueCapacity" => 10_000, unit("messages"), range(1..=1_000_000), live();
+        /// How long the unique keys of sent messages are remembered: a send that comes again within this time is not stored
+        /// again, but answered as the first. 0 for never. Not a key of RocketMQ.
+        duplicate_send_window_ms: u64 = "duplicateSendWindow" => 0, unit("ms"), range(0..=3_600_000);
+        /// Messages remembered for that at most, 90 bytes of memory each; the oldest go first. Not a key of RocketMQ.
+        duplicate_send_window_count_max: usize = "duplicateSendWindowMaxCount" => 1_000_000, unit("messages"), range(64..=1_000_000_000);
         /// Largest body of a message.
         max_message_size: usize = "maxMessageSize" => 4_194_304, unit("bytes"), range(10..=16_000_000), live(), important();
 

@@ -11,6 +11,7 @@ pub mod config;
 mod config_file;
 pub mod consumer_filters;
 pub mod consumer_offsets;
+mod duplicates;
 mod expression_cache;
 mod filter;
 mod flush_queue;

@@ -66,9 +66,20 @@ impl Mailboxes {
         }
     }
 
-    /// Follows the position before which everything is on disk.
-    pub(crate) fn watch_flushed(&self) -> watch::Receiver<i64> {
-        self.flushed.subscribe()
+    /// Follows the position before which everything is on disk. `flushed` says where it is after the subscription: nobody
+    /// is told of a flush that has ended before.
+    pub(crate) fn watch_flushed(&self, flushed: impl FnOnce() -> i64) -> watch::Receiver<i64> {
+        let receiver = self.flushed.subscribe();
+        self.advance(flushed());
+        receiver
+    }
+
+    fn advance(&self, flushed: i64) {
+        self.flushed.send_if_modified(|known| {
+            let grows = flushed > *known;
+            *known = flushed.max(*known);
+            grows
+        });
     }
 }
 
@@ -125,7 +136,7 @@ impl StoreListener for Mailboxes {
 
     fn flushed(&self, flushed: i64) {
         if self.flushed.receiver_count() > 0 {
-            self.flushed.send_replace(flushed);
+            self.advance(flushed);
         }
         for mailbox in &self.boxes {
             if mailbox.waits_for_flush.swap(false, Ordering::SeqCst) {

@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::duplicates::{Entered, Fingerprint, Verdict};
 use crate::light_queues::TooManyLightQueues;
 use crate::put::{self, PropertyScan};
 use crate::topic_cache::{TopicCache, TopicState};
@@ -123,6 +124,26 @@ pub(crate) struct Staged {
     pub(crate) timer_out_ms: Option<i64>,
     /// It waits in the half topic for the end of its transaction.
     pub(crate) is_half: bool,
+    /// What it has entered into the window of duplicates, in [`SendStage::entered`].
+    pub(crate) entered: Range<usize>,
+}
+
+/// What becomes of a send that passes all checks.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Staged(Staged),
+    /// It was sent before and is not stored again.
+    Duplicate(DuplicateSend),
+}
+
+/// What the answer to a repeated send needs.
+#[derive(Debug)]
+pub(crate) struct DuplicateSend {
+    /// One, or those of the messages of a batch.
+    pub(crate) prints: Vec<Fingerprint>,
+    /// UNIQ_KEY as the request has it.
+    pub(crate) key: String,
+    pub(crate) wait_store: bool,
 }
 
 /// What sends of one turn are staged into.
@@ -133,6 +154,8 @@ pub(crate) struct SendStage {
     pub(crate) has_new_topic: bool,
     /// UNIQ_KEYs of the staged sends, one behind the other.
     pub(crate) keys: Vec<u8>,
+    /// What the staged sends have entered into the window of duplicates.
+    pub(crate) entered: Entered,
 }
 
 impl<'a> SendRequest<'a> {
@@ -210,9 +233,11 @@ impl SendStage {
     pub(crate) fn clear(&mut self) {
         self.batch.clear();
         self.keys.clear();
+        self.entered.clear();
     }
 
-    /// Checks a send and encodes it into the batch; its topic comes back with it. On an error the batch is as it was.
+    /// Checks a send and encodes it into the batch, unless it was sent before; its topic comes back with it. On an error the
+    /// batch is as it was.
     pub(crate) fn stage(
         &mut self,
         broker: &Broker,
@@ -220,7 +245,7 @@ impl SendStage {
         request: &SendRequest<'_>,
         body: &[u8],
         producer: Producer,
-    ) -> Result<(Rc<TopicState>, Staged), SendError> {
+    ) -> Result<(Rc<TopicState>, Outcome), SendError> {
         let config = &*broker.config();
         let admitted = admit(broker, topics, config, request, producer.addr)?;
         self.has_new_topic |= admitted.is_new_topic;
@@ -238,17 +263,47 @@ impl SendStage {
             request,
             producer,
         };
+        let first_entered = self.entered.len();
+        if let Some(window) = &broker.duplicates {
+            let verdict = window.enter_send(&topic, request, body, &mut self.entered, broker.now_ms());
+            if let Verdict::Duplicate(prints) = verdict {
+                return Ok((topic, Outcome::Duplicate(DuplicateSend::new(prints, request))));
+            }
+        }
         let staged = match request.batch {
-            true => put.batch(self, body)?,
-            false => put.single(self, body)?,
+            true => put.batch(self, body),
+            false => put.single(self, body),
         };
-        Ok((topic, staged))
+        match staged {
+            Ok(staged) => {
+                let entered = first_entered..self.entered.len();
+                Ok((topic, Outcome::Staged(Staged { entered, ..staged })))
+            }
+            Err(error) => {
+                if let Some(window) = &broker.duplicates {
+                    window.withdraw(&self.entered[first_entered..]);
+                    self.entered.truncate(first_entered);
+                }
+                Err(error)
+            }
+        }
     }
 
     fn remember_key(&mut self, key: &[u8]) -> Range<usize> {
         let start = self.keys.len();
         self.keys.extend_from_slice(key);
         start..self.keys.len()
+    }
+}
+
+impl DuplicateSend {
+    fn new(prints: Vec<Fingerprint>, request: &SendRequest<'_>) -> DuplicateSend {
+        let seen = PropertyScan::of(request.properties);
+        DuplicateSend {
+            prints,
+            key: String::from_utf8_lossy(seen.unique_key.unwrap_or_default()).into_owned(),
+            wait_store: seen.wait_store,
+        }
     }
 }
 
@@ -456,6 +511,7 @@ impl Put<'_> {
                 _ => None,
             },
             is_half: false,
+            entered: 0..0,
         })
     }
 
@@ -498,6 +554,7 @@ impl Put<'_> {
             key: stage.remember_key(key),
             timer_out_ms: None,
             is_half: true,
+            entered: 0..0,
         })
     }
 
@@ -558,6 +615,7 @@ impl Put<'_> {
             key: stage.remember_key(seen.unique_key.unwrap_or_default()),
             timer_out_ms: None,
             is_half: false,
+            entered: 0..0,
         })
     }
 
@@ -602,6 +660,7 @@ impl Put<'_> {
             key: stage.remember_key(key),
             timer_out_ms: None,
             is_half: false,
+            entered: 0..0,
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod acks;
 mod commands;
+mod duplicates;
 mod pops;
 mod pulls;
 mod reply_messages;

@@ -29,6 +29,7 @@ mod queues;
 pub mod read;
 mod read_path;
 mod recovery;
+mod scan_since;
 mod segments;
 mod store;
 mod tail;

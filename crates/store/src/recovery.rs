@@ -324,7 +324,7 @@ pub(crate) fn write_out(queues: &Queues, queue: &Arc<ConsumeQueue>) -> io::Resul
 }
 
 /// Physical offset and store timestamp of the record a file begins with.
-fn first_record(segment: &Segment) -> io::Result<Option<(i64, i64)>> {
+pub(crate) fn first_record(segment: &Segment) -> io::Result<Option<(i64, i64)>> {
     let bytes = read_record(segment, segment.base, segment.end)?;
     let record = bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok());
     Ok(record.map(|record| (record.physical_offset(), record.store_timestamp())))

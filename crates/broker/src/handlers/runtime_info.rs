@@ -71,6 +71,12 @@ pub(super) fn get(broker: &Broker, _: &RemotingCommand) -> Handled {
     for (level, progress, end) in broker.schedule.progress(&broker.store) {
         table.insert(format!("scheduleMessageOffset_{level}"), format!("{progress},{end}"));
     }
+    if let Some(window) = &broker.duplicates {
+        table.insert(
+            "duplicateSendWindowForgotten".to_owned(),
+            window.forgotten().to_string(),
+        );
+    }
     Ok(success_json(&KvTable { table }))
 }
 

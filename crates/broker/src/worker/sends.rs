@@ -14,7 +14,7 @@ use crate::broker::Broker;
 use crate::config::FlushDiskType;
 use crate::read_threads::Done;
 use crate::reply::SendReply;
-use crate::send::{Producer, SendError, SendRequest, SendStage};
+use crate::send::{Outcome, Producer, SendError, SendRequest, SendStage};
 use crate::transactions::end::EndError;
 
 /// A batch is appended when it has grown beyond this, even before the turn ends.
@@ -47,7 +47,8 @@ impl Worker {
         let creates_topic = std::mem::take(&mut stage.has_new_topic);
         drop(stage);
         match staged {
-            Ok((topic, staged)) => self.staged.borrow_mut().push(StagedSend {
+            Ok((topic, Outcome::Duplicate(send))) => self.answer_duplicate(connection, to, topic.name(), send),
+            Ok((topic, Outcome::Staged(staged))) => self.staged.borrow_mut().push(StagedSend {
                 connection: Rc::clone(connection),
                 to,
                 staged,
@@ -104,6 +105,9 @@ impl Worker {
                 self.ended(&stage.batch, &ops);
             }
             Err(error) => {
+                if let Some(window) = &self.broker.duplicates {
+                    window.withdraw(&stage.entered);
+                }
                 self.not_ended(&EndError::Append(error.clone()));
                 let error = SendError::Append(error);
                 for send in &*staged {
@@ -121,6 +125,7 @@ impl Worker {
         let must_wait = sync && self.broker.store.flushed() < end;
         count_sends(&self.broker, &stage.batch, staged);
         let mut flushes = self.flushes.borrow_mut();
+        self.settle_duplicates(stage, staged);
         for send in staged {
             let entries = &stage.batch.entries[send.staged.entries.clone()];
             if send.to.oneway {
@@ -166,7 +171,7 @@ impl Worker {
         }
     }
 
-    fn recall_handle(&self, topic: &str, key: &[u8], out_ms: i64) -> String {
+    pub(super) fn recall_handle(&self, topic: &str, key: &[u8], out_ms: i64) -> String {
         let handle = RecallHandle {
             topic: topic.to_owned(),
             broker_name: self.broker.config().broker_name.clone(),

@@ -64,6 +64,24 @@ impl TestBroker {
         self.handle.take().unwrap().shutdown();
     }
 
+    /// Starts another broker on what the files of this one hold right now: what a kill would leave.
+    pub(crate) fn start_on_copy(&self) -> TestBroker {
+        let folder = tempfile::tempdir().unwrap();
+        copy_folder(std::path::Path::new(&self.config.store_path_root_dir), folder.path());
+        let config = BrokerConfig {
+            store_path_root_dir: folder.path().to_string_lossy().into_owned(),
+            listen_port: 0,
+            ..self.config.clone()
+        };
+        let handle = Broker::start(config.clone()).unwrap();
+        TestBroker {
+            addr: handle.local_addr(),
+            handle: Some(handle),
+            config,
+            _folder: folder,
+        }
+    }
+
     /// Starts again on the same files.
     pub(crate) fn start_again(&mut self) {
         let handle = Broker::start(self.config.clone()).unwrap();
@@ -83,6 +101,18 @@ impl TestBroker {
         Client {
             addr: self.addr.to_string(),
             remoting: RemotingClient::new(config, None),
+        }
+    }
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
         }
     }
 }

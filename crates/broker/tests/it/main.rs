@@ -5,6 +5,7 @@
 mod admin;
 mod consumers;
 mod delays;
+mod duplicates;
 mod filters;
 mod golden;
 mod harness;
