@@ -2,3 +2,4 @@
 
 pub(super) mod idle;
 pub(super) mod orderly;
+pub(super) mod transactions;

@@ -190,11 +190,12 @@ fn append_batch_item(output: &mut Vec<u8>, body_bytes: usize) {
     output.extend(properties.as_bytes());
 }
 
-fn positions(bytes: &[u8], mark: &[u8]) -> Vec<usize> {
+pub(crate) fn positions(bytes: &[u8], mark: &[u8]) -> Vec<usize> {
     (0..bytes.len()).filter(|&at| bytes[at..].starts_with(mark)).collect()
 }
 
-fn write_hex(target: &mut [u8], value: u32) {
+/// Eight hex digits at the start of `target`.
+pub(crate) fn write_hex(target: &mut [u8], value: u32) {
     let mut rest = value;
     for digit in target[..8].iter_mut().rev() {
         *digit = b"0123456789ABCDEF"[(rest & 15) as usize];

@@ -59,6 +59,13 @@ impl<'a> Response<'a> {
         Ok(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
     }
 
+    /// A text without escapes among the extFields.
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
+        let header = std::str::from_utf8(self.header).ok()?;
+        let (_, value) = header.split_once(&format!("\"{key}\":\""))?;
+        value.split('"').next()
+    }
+
     /// What went wrong, for a person.
     pub(crate) fn remark(&self) -> String {
         let header: Value = serde_json::from_slice(self.header).unwrap_or_default();

@@ -122,7 +122,7 @@ const fn feature(name: &'static str, title: &'static str, feature: &'static dyn 
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 13] = [
+pub(crate) const WORKLOADS: [Workload; 14] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
@@ -238,6 +238,11 @@ pub(crate) const WORKLOADS: [Workload; 13] = [
         "idle-10000-groups",
         "10,000 groups wait, pulls held 8 s (CPU of a held pull)",
         &features::idle::Idle,
+    ),
+    feature(
+        "transactions",
+        "transactions (half message, then its commit), 4 connections × 64 in flight",
+        &features::transactions::Transactions,
     ),
 ];
 
