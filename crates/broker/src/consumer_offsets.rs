@@ -205,8 +205,8 @@ impl ConsumerOffsets {
     }
 
     /// What QUERY_CORRECTION_OFFSET answers: per queue the smallest committed offset of all groups but the filtered
-    /// ones, `i64::MAX` where it exceeds the compared group's. The filtered groups lose all their offsets, as in the
-    /// original.
+    /// ones, `i64::MAX` where it exceeds the compared group's. The filtered groups lose what they have
+    /// committed, as in the original.
     pub fn correction(
         &self,
         topic: &str,
@@ -215,7 +215,8 @@ impl ConsumerOffsets {
         min_offset: impl Fn(i32) -> i64,
     ) -> QueueOffsets {
         for group in filter_groups {
-            self.remove_group(group);
+            self.committed.write().remove(*group);
+            self.unsaved.mark();
         }
         let mut smallest = QueueOffsets::new();
         for group in self.groups_of(topic) {

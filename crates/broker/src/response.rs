@@ -135,6 +135,7 @@ impl From<&SendError> for Refusal {
             SendError::BatchTopicLength(length) => {
                 Refusal::new(code::MESSAGE_ILLEGAL, format!("message topic length too long {length}"))
             }
+            SendError::NoBody | SendError::BatchMalformed => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
             SendError::BatchTooLarge { bytes } => {
                 Refusal::new(code::SYSTEM_ERROR, format!("message body size exceeded: {bytes}"))
             }
@@ -300,7 +301,7 @@ pub(crate) fn topic_name(topic: &str, error: &NameError) -> String {
             format!("The specified topic: {topic}, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$")
         }
         NameError::Length { .. } => {
-            format!("The specified topic is longer than topic max length {TOPIC_LENGTH_MAX}.")
+            format!("The specified topic: {topic}, is longer than topic max length: {TOPIC_LENGTH_MAX}")
         }
     }
 }

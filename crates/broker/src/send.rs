@@ -73,6 +73,10 @@ pub enum SendError {
     BatchToRetryTopic,
     #[error("a topic of {0} characters is too long for a batch")]
     BatchTopicLength(usize),
+    #[error("the message has no body")]
+    NoBody,
+    #[error("the lengths inside a batch do not add up")]
+    BatchMalformed,
     #[error("a batch of {bytes} bytes is too long")]
     BatchTooLarge { bytes: usize },
     #[error(transparent)]
@@ -246,6 +250,9 @@ impl SendStage {
         body: &[u8],
         producer: Producer,
     ) -> Result<(Rc<TopicState>, Outcome), SendError> {
+        if body.is_empty() {
+            return Err(SendError::NoBody);
+        }
         let config = &*broker.config();
         let admitted = admit(broker, topics, config, request, producer.addr)?;
         self.has_new_topic |= admitted.is_new_topic;
@@ -600,11 +607,11 @@ impl Put<'_> {
         let first_entry = stage.batch.entries.len();
         let first_byte = stage.batch.records.len();
         let entries = match self.batch_items(stage, body) {
-            Some(entries) => entries,
-            None => {
+            Ok(entries) => entries,
+            Err(error) => {
                 stage.batch.entries.truncate(first_entry);
                 stage.batch.records.truncate(first_byte);
-                return Err(self.illegal());
+                return Err(error);
             }
         };
         stage.batch.entries[first_entry].group_len = entries as u32;
@@ -665,16 +672,16 @@ impl Put<'_> {
     }
 
     /// Each item of a batch becomes a record of its own with its properties as they are (spec: storage.md §3.6). How
-    /// many there were; `None` if they are malformed.
-    fn batch_items(&self, stage: &mut SendStage, body: &[u8]) -> Option<usize> {
+    /// many there were.
+    fn batch_items(&self, stage: &mut SendStage, body: &[u8]) -> Result<usize, SendError> {
         let name = self.topic.name();
         let queue = self.topic.queue(self.broker, self.queue_id);
         let mut rest = body;
         let mut count = 0;
         while !rest.is_empty() {
-            let item = BatchItem::split_off(&mut rest)?;
+            let item = BatchItem::split_off(&mut rest).ok_or(SendError::BatchMalformed)?;
             if item.body.is_empty() {
-                return None;
+                return Err(self.illegal());
             }
             let tags = properties::find(item.properties, property::TAGS);
             let fields = RecordFields {
@@ -690,10 +697,10 @@ impl Put<'_> {
                     false => out.extend_from_slice(item.properties),
                 }
             })
-            .ok()?;
+            .map_err(|_| self.illegal())?;
             count += 1;
         }
-        Some(count)
+        Ok(count)
     }
 
     fn fields<'b>(&self, topic: &'b str, queue_id: i32, body: &'b [u8]) -> RecordFields<'b> {

@@ -155,15 +155,15 @@ fn check(key: &str, value: Option<&str>, creating: bool) -> Result<(), Attribute
     if !creating && !attribute.changeable {
         return Err(AttributeError::Unchangeable(key.into()));
     }
-    if attribute.name == RESERVE_TIME {
-        return Err(AttributeError::ReserveTime);
-    }
-    let Some(value) = value else { return Ok(()) };
-    match attribute.values {
-        Values::OneOf(values) if !values.contains(&value) => Err(AttributeError::Value(values.join(", "))),
-        Values::AtLeast(least) if value.parse().is_ok_and(|number: i64| number >= least) => Ok(()),
-        Values::AtLeast(least) => Err(AttributeError::Range(least)),
-        Values::OneOf(_) => Ok(()),
+    match (&attribute.values, value) {
+        (Values::OneOf(values), Some(value)) if !values.contains(&value) => {
+            Err(AttributeError::Value(values.join(", ")))
+        }
+        (Values::AtLeast(least), Some(value)) if value.parse().is_ok_and(|number: i64| number < *least) => {
+            Err(AttributeError::Range(*least))
+        }
+        (Values::AtLeast(_), _) => Err(AttributeError::ReserveTime),
+        (Values::OneOf(_), _) => Ok(()),
     }
 }
 

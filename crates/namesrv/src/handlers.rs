@@ -291,7 +291,10 @@ impl NameServer {
         if !self.config.read().enable_topic_list {
             return Err(RequestError::Disabled);
         }
-        Ok(topic_list(self.table.read().topics_of_cluster(&header.cluster), None))
+        Ok(topic_list(
+            self.table.read().topics_of_cluster(&header.cluster.unwrap_or_default()),
+            None,
+        ))
     }
 
     fn topics_by_flag(&self, fits: impl Fn(i32) -> bool) -> Answer {
@@ -313,17 +316,23 @@ impl NameServer {
     }
 
     fn get_kv_config(&self, command: &RemotingCommand) -> Answer {
-        let (namespace, key) = kv_key(command)?;
-        let value = self.kv.get(&namespace, &key);
-        let not_found = || RequestError::NotFound(format!("No config item, Namespace: {namespace} Key: {key}"));
+        let KvConfigHeader { namespace, key } = fields(command)?;
+        let both = namespace.as_ref().zip(key.as_ref());
+        let value = both.and_then(|(namespace, key)| self.kv.get(namespace, key));
+        let not_found = || {
+            let (namespace, key) = (or_null(namespace.as_ref()), or_null(key.as_ref()));
+            RequestError::NotFound(format!("No config item, Namespace: {namespace} Key: {key}"))
+        };
         let value = Some(value.ok_or_else(not_found)?);
         Ok(success().with_fields(&GetKvConfigReply { value }))
     }
 
     fn get_kv_list_by_namespace(&self, command: &RemotingCommand) -> Answer {
         let NamespaceHeader { namespace } = fields(command)?;
-        let table = self.kv.namespace(&namespace);
-        let table = table.ok_or_else(|| RequestError::NotFound(format!("No config item, Namespace: {namespace}")))?;
+        let table = namespace.as_deref().and_then(|namespace| self.kv.namespace(namespace));
+        let not_found =
+            || RequestError::NotFound(format!("No config item, Namespace: {}", or_null(namespace.as_ref())));
+        let table = table.ok_or_else(not_found)?;
         Ok(success().with_body(json::to_vec(&KvTable { table })))
     }
 
@@ -342,10 +351,13 @@ impl NameServer {
     }
 
     fn delete_kv_config(&self, command: &RemotingCommand) -> Outcome {
-        let key = kv_key(command);
+        let header: Result<KvConfigHeader, RequestError> = fields(command);
         let kv = Arc::clone(&self.kv);
         blocking(move || {
-            let (namespace, key) = key?;
+            let KvConfigHeader { namespace, key } = header?;
+            let Some((namespace, key)) = namespace.zip(key) else {
+                return Ok(success());
+            };
             info!(namespace, key, "key-value configuration deleted");
             kv.delete(&namespace, &key)?;
             Ok(success())
@@ -392,9 +404,9 @@ fn body<T: DeserializeOwned>(command: &RemotingCommand) -> Result<T, RequestErro
     json::from_slice(&command.body).map_err(|error| RequestError::Body(error.to_string()))
 }
 
-fn kv_key(command: &RemotingCommand) -> Result<(String, String), RequestError> {
-    let KvConfigHeader { namespace, key } = fields(command)?;
-    namespace.zip(key).ok_or(RequestError::NoKvKey)
+/// A name in a remark. An absent one, which the binary header makes of an empty one, is no error to the original.
+fn or_null(name: Option<&String>) -> &str {
+    name.map_or("null", String::as_str)
 }
 
 /// Runs what waits for the disk away from the worker.

@@ -121,9 +121,10 @@ macro_rules! number_fields {
 }
 number_fields!(i32, i64, f64);
 
+/// What cannot be read is as good as missing, as it is to the original.
 impl<T: FieldValue> FieldValue for Option<T> {
     fn read(name: &'static str, value: Option<&str>) -> Result<Option<T>, FieldError> {
-        value.map(|text| T::read(name, Some(text))).transpose()
+        Ok(value.and_then(|text| T::read(name, Some(text)).ok()))
     }
     fn write(&self, name: &'static str, fields: &mut ExtFields) {
         if let Some(value) = self {

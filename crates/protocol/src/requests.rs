@@ -625,7 +625,7 @@ field_set! {
     }
 
     pub struct NamespaceHeader {
-        namespace: String = "namespace",
+        namespace: Option<String> = "namespace",
     }
 
     /// 220 and 222. `queueId` -1 means every queue.
@@ -645,7 +645,7 @@ field_set! {
     }
 
     pub struct ClusterHeader {
-        cluster: String = "cluster",
+        cluster: Option<String> = "cluster",
     }
 
     pub struct TopicGroupHeader {

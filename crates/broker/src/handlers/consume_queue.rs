@@ -17,9 +17,11 @@ const COUNT_MAX: i32 = 512;
 pub(super) fn query(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: QueryConsumeQueueHeader = fields(command)?;
     let (topic, queue_id) = (header.topic.as_str(), header.queue_id);
-    let Some(queue) = broker.store.queue(topic, queue_id) else {
-        let remark = format!("{queue_id}@{topic} is not exist!");
-        return Err(Refusal::new(code::SYSTEM_ERROR, remark));
+    let queue = broker.store.queue(topic, queue_id);
+    let queue = queue.filter(|queue| (queue.min_offset()..queue.max_offset()).contains(&header.index));
+    let Some(queue) = queue else {
+        let remark = format!("Index {} of {queue_id}@{topic} is not exist!", header.index);
+        return Ok(RemotingCommand::response(0, code::SUCCESS, Some(remark)));
     };
     let group = header.consumer_group.as_deref();
     let subscription = group.and_then(|group| broker.consumers.subscription(group, topic));

@@ -21,6 +21,7 @@ pub(super) fn query(broker: &Broker, command: RemotingCommand) -> Outcome {
         broker
             .consumer_offsets
             .query(&header.consumer_group, &header.topic, header.queue_id)
+            .filter(|offset| *offset >= 0)
     });
     match known {
         Ok(Some(offset)) => reply(&command, Ok(success_with(&OffsetReply { offset }))),

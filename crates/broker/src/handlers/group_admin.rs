@@ -80,11 +80,11 @@ pub(super) fn all(broker: &Broker, _: &RemotingCommand) -> Handled {
 
 pub(super) fn get(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: GroupHeader = fields(command)?;
-    match broker.groups.get(&header.group) {
+    match broker.group(&header.group) {
         Some(config) => Ok(success_json(&*config)),
         None => Err(Refusal::new(
             code::SUBSCRIPTION_GROUP_NOT_EXIST,
-            format!("No group in this broker. group: {}", header.group),
+            "No group in this broker",
         )),
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn unregister(context: &RequestContext<'_>, command: &RemotingCommand
         broker.producers.unregister(group, connection);
     }
     if let Some(group) = &header.consumer_group {
-        let config = broker.groups.get(group);
+        let config = broker.group(group);
         let wanted = config.is_none_or(|config| config.notify_consumer_ids_changed_enable);
         let notify = wanted && broker.config().notify_consumer_ids_changed_enable;
         tell(

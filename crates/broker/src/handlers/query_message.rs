@@ -14,6 +14,10 @@ const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 
 pub(super) fn query(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: QueryMessageHeader = fields(command)?;
+    if header.max_num < 0 && !header.unique_key_query {
+        let remark = format!("the field maxNum is negative: {}", header.max_num);
+        return Err(Refusal::new(code::SYSTEM_ERROR, remark));
+    }
     let settings = broker.config();
     let asked = if header.unique_key_query {
         settings.default_query_max_num

@@ -17,7 +17,7 @@ pub(super) fn max(broker: &Broker, command: &RemotingCommand) -> Handled {
 pub(super) fn min(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: QueueHeader = fields(command)?;
     let queue = broker.store.queue(&header.topic, header.queue_id);
-    let offset = queue.map_or(-1, |queue| queue.min_offset());
+    let offset = queue.map_or(0, |queue| queue.min_offset());
     Ok(success_with(&OffsetReply { offset }))
 }
 

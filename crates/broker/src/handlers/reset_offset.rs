@@ -52,9 +52,9 @@ fn within_queue(broker: &Broker, topic: &str, queue_id: i32, offset: i64) -> Res
     let min = broker
         .store
         .queue(topic, queue_id)
-        .map_or(-1, |queue| queue.min_offset());
+        .map_or(0, |queue| queue.min_offset());
     let max = broker.max_offset(topic, queue_id);
-    if (min >= 0 && offset < min) || offset > max + 1 {
+    if offset < min || offset > max + 1 {
         let remark = format!("Target offset {offset} not in consume queue range [{min}-{max}]");
         return Err(Refusal::new(code::SYSTEM_ERROR, remark));
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use oxmq_protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use oxmq_protocol::message_id::OffsetMessageId;
-use oxmq_protocol::record::RecordRef;
+use oxmq_protocol::record::{RecordError, RecordRef};
 use oxmq_protocol::requests::ConsumerSendMsgBackHeader;
 use oxmq_protocol::{RemotingCommand, perm, response_code as code};
 
 use super::{Handled, fields, success};
 use crate::broker::Broker;
-use crate::put::InternalMessage;
+use crate::put::{InternalMessage, PutError};
 use crate::response::Refusal;
 use crate::send_back::{Destination, destination, first_topic, max_reconsume_times, properties_back};
 
@@ -92,11 +92,19 @@ fn store(
         properties: &properties_back(original, &id.to_string(), destination),
         delay_level,
     });
-    stored.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?;
+    stored.map_err(|error| Refusal::new(code::SYSTEM_ERROR, not_stored(&error)))?;
     let first_topic = String::from_utf8_lossy(first_topic(original));
     broker.stats.group(&first_topic, group).on_send_back();
     if destination == Destination::DeadLetters {
         tracing::warn!(group, %id, topic = %first_topic, "message is given up and kept as a dead letter");
     }
     Ok(())
+}
+
+/// Why a message was not stored, where the original has a name for it.
+fn not_stored(error: &PutError) -> String {
+    match error {
+        PutError::Record(RecordError::PropertiesTooLong(_)) => "PROPERTIES_SIZE_EXCEEDED".to_owned(),
+        error => error.to_string(),
+    }
 }

@@ -86,12 +86,12 @@ fn refuse_system_topic(broker: &Broker, name: &str) -> Result<(), Refusal> {
 }
 
 pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
-    let header: TopicHeader = fields(command)?;
-    if is_blank(&header.topic) {
+    let topic = command.header.ext_fields.get("topic").unwrap_or_default();
+    if is_blank(topic) {
         return Err(Refusal::new(code::INVALID_PARAMETER, "The specified topic is blank."));
     }
-    refuse_system_topic(broker, &header.topic)?;
-    broker.remove_topic(&header.topic);
+    refuse_system_topic(broker, topic)?;
+    broker.remove_topic(topic);
     saved(broker.topics.persist())?;
     saved(broker.consumer_offsets.persist())?;
     Ok(success())

@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::config::FlushDiskType;
 use crate::read_threads::Done;
 use crate::reply::SendReply;
+use crate::response::Refusal;
 use crate::send::{Outcome, Producer, SendError, SendRequest, SendStage};
 use crate::transactions::end::EndError;
 
@@ -216,7 +217,15 @@ impl Worker {
     }
 
     pub(super) fn refuse_send(&self, connection: &Rc<Connection>, to: ReplyTo, error: &SendError) {
-        connection.reply(to, self.replies.refused_send(to.opaque, error.into()));
+        let refusal = Refusal::from(error);
+        connection.reply(
+            to,
+            match error {
+                // The original fails before it fills in what every answer has.
+                SendError::Fields(_) | SendError::NoBody | SendError::BatchMalformed => refusal.into_command(to.opaque),
+                _ => self.replies.refused_send(to.opaque, refusal),
+            },
+        );
     }
 }
 

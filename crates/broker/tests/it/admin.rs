@@ -166,8 +166,12 @@ fn groups_are_created_listed_forbidden_and_deleted() {
         remove_offset: None,
     };
     client.ok::<request::DeleteSubscriptionGroup>(&delete, "");
+    let new: SubscriptionGroupConfig = body(&client.ok::<request::GetSubscriptionGroupConfig>(&group("g"), ""));
+    assert_eq!(new.retry_max_times, 16, "looking for a group makes one");
     assert_eq!(
-        client.refused::<request::GetSubscriptionGroupConfig>(&group("g"), "").0,
+        client
+            .refused::<request::GetSubscriptionGroupConfig>(&group("a b"), "")
+            .0,
         26
     );
 }

@@ -32,13 +32,13 @@ fn every_request_with_every_absurd_field_is_answered() {
     let namesrv = Namesrv::start();
     let mut client = namesrv.connect();
     client.register(&broker("a", 0), &["T", "U"], 1);
+    // Without `heartbeatTimeoutMillis`: a broker whose heartbeats are due at once loses its connection.
     let names = [
         "brokerName",
         "brokerAddr",
         "clusterName",
         "haServerAddr",
         "brokerId",
-        "heartbeatTimeoutMillis",
         "topic",
         "cluster",
         "namespace",

@@ -169,7 +169,9 @@ fn lists_name_topics_brokers_and_members() {
     let names = |list: &TopicList| list.topic_list.iter().cloned().collect::<Vec<_>>().join(" ");
     let all = list(client.call::<request::GetAllTopicListFromNameserver>(&(), ""));
     assert_eq!(names(&all), "T U");
-    let cluster = ClusterHeader { cluster: "c".into() };
+    let cluster = ClusterHeader {
+        cluster: Some("c".into()),
+    };
     assert_eq!(
         names(&list(client.call::<request::GetTopicsByCluster>(&cluster, ""))),
         "T U"
@@ -201,7 +203,9 @@ fn lists_can_be_disabled() {
         config.enable_topic_list = false;
     });
     let mut client = namesrv.connect();
-    let cluster = ClusterHeader { cluster: "c".into() };
+    let cluster = ClusterHeader {
+        cluster: Some("c".into()),
+    };
     for reply in [
         client.call::<request::GetAllTopicListFromNameserver>(&(), ""),
         client.call::<request::GetTopicsByCluster>(&cluster, ""),

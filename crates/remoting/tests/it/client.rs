@@ -102,7 +102,9 @@ fn a_code_other_than_success_is_an_error_of_call_only() {
     let server = TestServer::start(config());
     let addr = server.addr.to_string();
     block_on(async {
-        let header = NamespaceHeader { namespace: "n".into() };
+        let header = NamespaceHeader {
+            namespace: Some("n".into()),
+        };
         let error = client()
             .call::<row::GetKvListByNamespace>(&addr, &header, Bytes::new(), TIMEOUT)
             .await
