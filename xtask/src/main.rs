@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod crash;
+mod differential;
 mod interop;
 mod servers;
 mod snippets;
@@ -18,10 +19,11 @@ fn main() -> anyhow::Result<()> {
         "fix" => check::fix(),
         "crash" => crash::run(&rest),
         "bench" => bench::run(&rest),
+        "differential" => differential::run(&rest),
         "interop" => interop::run(&rest),
         "peer" => interop::peer::run(&rest),
         _ => {
-            eprintln!("usage: cargo xtask check|fix|crash|bench|interop [options]");
+            eprintln!("usage: cargo xtask check|fix|crash|bench|interop|differential [options]");
             std::process::exit(2);
         }
     }

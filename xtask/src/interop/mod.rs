@@ -246,7 +246,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
     Ok(setups)
 }
 
-fn oxmq_binary(debug: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn oxmq_binary(debug: bool) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "-p", "oxmq"]);
     if !debug {
