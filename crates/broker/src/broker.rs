@@ -3,6 +3,7 @@
 //! Start: store (which recovers), tables, listeners, background thread. Stop: name servers are told, no more connections,
 //! what is in flight is answered and waiting pulls with it, the store is flushed and closed, tables are saved.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -16,9 +17,11 @@ use oxmq_filter::BloomFilter;
 use oxmq_protocol::body::SubscriptionGroupConfig;
 use oxmq_protocol::delay_level::{self, DelayLevelError};
 use oxmq_protocol::message_id::UniqueIds;
+use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::{properties, property};
 use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, serve};
 use oxmq_store::disk::{Disk, RealDisk};
+use oxmq_store::timer::source_of_mark;
 use oxmq_store::{
     AppendBatch, ConsumeQueue, GetError, GetLimits, GetStatus, MessageStore, OpenError, StoreConfig, Wait,
 };
@@ -43,8 +46,9 @@ use crate::registration::Registration;
 use crate::reply_pushes::ReplyPushes;
 use crate::request_modes::RequestModes;
 use crate::routes::Routes;
-use crate::schedule::{self, Schedule};
+use crate::schedule::{self, LevelSources, Schedule};
 use crate::stats::Stats;
+use crate::timer::{self, Timers};
 use crate::topics::Topics;
 use crate::transactions::{self, ReplayWatch, Transactions};
 use crate::worker::{Worker, WorkerSeed};
@@ -65,6 +69,7 @@ pub struct Broker {
     pub queue_locks: QueueLocks,
     pub schedule: Schedule,
     pub compaction: Compaction,
+    pub timers: Timers,
     pub transactions: Transactions,
     pub pops: Pops,
     pub request_modes: RequestModes,
@@ -139,6 +144,7 @@ impl Broker {
 
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
         threads.push(schedule::spawn(&broker).map_err(StartError::Thread)?);
+        threads.extend(timer::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(transactions::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(revive_thread::spawn(&broker).map_err(StartError::Thread)?);
         if broker.config().enable_compaction {
@@ -201,6 +207,9 @@ impl Broker {
         let version_step = config.delay_offset_update_version_step;
         let schedule = Schedule::open(file("delayOffset.json"), &delays_ms, version_step, &store)
             .map_err(table("delayOffset.json"))?;
+        let timers =
+            Timers::open(&disk, &config, &store, file("timermetrics"), now_ms()).map_err(table("timercheck"))?;
+        recover_deliveries(&store, &schedule, &timers).map_err(table("timercheck"))?;
         let metrics = file("transactionMetrics");
         let transactions =
             Transactions::open(metrics, &store, &consumer_offsets, &replayed).map_err(table("transactionMetrics"))?;
@@ -229,6 +238,8 @@ impl Broker {
             queue_locks: QueueLocks::new(),
             schedule,
             compaction: Compaction::default(),
+            timer_precision_ms: timers.precision_ms(),
+            timers,
             transactions,
             pops,
             request_modes,
@@ -238,7 +249,6 @@ impl Broker {
             flush_disk_type: config.flush_disk_type,
             stamp: stamp(&config),
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
-            timer_precision_ms: config.timer_precision_ms,
             registration: Registration::default(),
             routes: Routes::default(),
             reply_pushes: ReplyPushes::default(),
@@ -330,6 +340,10 @@ impl Broker {
         }
     }
 
+    pub(crate) fn mailboxes(&self) -> &Mailboxes {
+        &self.mailboxes
+    }
+
     /// A new UNIQ_KEY: its digits and how many they are.
     pub(crate) fn next_unique_id(&self) -> ([u8; 56], usize) {
         self.unique_ids.next_digits(self.now_ms())
@@ -367,7 +381,8 @@ impl BrokerHandle {
         if let Some(server) = self.server.take() {
             server.shutdown(SHUTDOWN_GRACE);
         }
-        self.broker.schedule.stop();
+        self.broker.schedule.stop(&self.broker);
+        self.broker.timers.stop(&self.broker);
         self.broker.transactions.stop();
         self.broker.pops.stop.stop();
         self.broker.compaction.stop();
@@ -375,6 +390,9 @@ impl BrokerHandle {
             if thread.join().is_err() {
                 tracing::error!("a thread of the broker had panicked");
             }
+        }
+        if let Err(error) = self.broker.timers.close(&self.broker.store, self.broker.now_ms()) {
+            tracing::error!(%error, "the progress of timer messages cannot be saved");
         }
         self.broker.store.shutdown();
         if let Err(error) = self
@@ -391,6 +409,32 @@ impl Drop for BrokerHandle {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Searches the end of the commit log for messages that were delivered after they had waited, so that none is again.
+fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers) -> io::Result<()> {
+    let (of_levels, of_timers) = (schedule.delivered_from(), timers.delivered_from());
+    let mut levels = LevelSources::default();
+    let mut sources = HashSet::new();
+    let mut latest = now_ms();
+    if let Some(from) = of_levels.into_iter().chain(of_timers).min() {
+        let mut found = |record: &RecordRef<'_>| {
+            latest = latest.max(record.store_timestamp());
+            let Some(source) = source_of_mark(record.prepared_transaction_offset()) else {
+                return;
+            };
+            match schedule::level_of(record) {
+                Some(level) if of_levels.is_some() => levels.note(level, source),
+                None if of_timers.is_some() => {
+                    sources.insert(source);
+                }
+                _ => {}
+            }
+        };
+        store.scan_records(from, &mut found).map_err(io::Error::other)?;
+    }
+    schedule.recover(store, &levels)?;
+    timers.begin(store, sources, latest)
 }
 
 fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {

@@ -253,6 +253,18 @@ settings! {
         timer_wheel_enable: bool = "timerWheelEnable" => true, live(), important();
         /// Furthest delivery time from now; 0 means any. RocketMQ refuses more than 259200 s unless told otherwise.
         timer_max_delay_sec: i64 = "timerMaxDelaySec" => 0, unit("s"), range(0..=i64::MAX), live(), important();
+        /// Messages further ahead than so many slots go round once more.
+        timer_roll_window_slot: i64 = "timerRollWindowSlot" => 172_800, unit("slots"), range(0..=i32::MAX as i64);
+        /// Messages for one slot from where on some are refused; twice as many are refused in any case.
+        timer_congest_num_each_slot: i64 = "timerCongestNumEachSlot" => i32::MAX as i64, unit("messages"), range(0..=i32::MAX as i64);
+        /// Size of a file of the timer log.
+        mapped_file_size_timer_log: i64 = "mappedFileSizeTimerLog" => 104_857_600, unit("bytes"), range(4096..=1_073_741_824), local();
+        /// How often the progress of timer messages is made durable.
+        timer_flush_interval_ms: u64 = "timerFlushIntervalMs" => 1000, unit("ms"), range(10..=60_000), live();
+        /// Leave new timer messages in their queue.
+        timer_stop_enqueue: bool = "timerStopEnqueue" => false, live();
+        /// Deliver no timer messages.
+        timer_stop_dequeue: bool = "timerStopDequeue" => false, live();
         /// Let producers recall messages that wait on the timer wheel.
         recall_message_enable: bool = "recallMessageEnable" => false, live();
         /// Accept recalls while the broker is not writeable.
@@ -336,7 +348,7 @@ settings! {
         "loadBalancePollNameServerInterval", "loadBalanceProcessorThreadPoolNums",
         "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode", "logicQueueForceSwapMapInterval",
         "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold",
-        "mappedFileSizeConsumeQueueExt", "mappedFileSizeTimerLog", "mappedFileSwapEnable",
+        "mappedFileSizeConsumeQueueExt", "mappedFileSwapEnable",
         "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
         "maxConsumeQueueScan", "maxHaTransferByteInSecond",
         "maxOffsetMapSize", "maxReconnectIntervalTimeSeconds",
@@ -371,11 +383,8 @@ settings! {
         "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
         "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod",
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
-        "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs",
-        "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess",
-        "timerFlushIntervalMs", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
-        "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum",
-        "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",
+        "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
+        "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",
         "transactionOpBatchInterval",
         "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
         "travelCqFileNumWhenGetMessage", "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector",

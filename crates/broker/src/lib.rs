@@ -35,6 +35,7 @@ pub mod schedule;
 mod send;
 mod send_back;
 pub mod stats;
+pub mod timer;
 pub mod topic_attributes;
 mod topic_cache;
 pub mod topics;

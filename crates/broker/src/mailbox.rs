@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
 
 use oxmq_remoting::WorkerWaker;
 use oxmq_store::{ConsumeQueue, StoreFailure, StoreListener};
@@ -12,8 +13,21 @@ use tokio::sync::watch;
 
 use crate::read_threads::Done;
 
-/// Bits of a wait mask above the workers'.
+/// Bits of a wait mask below the services'.
 pub(crate) const WORKERS_MAX: usize = 62;
+
+/// A thread of its own that waits for arrivals: its bit in a wait mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Schedule = 62,
+    Timer = 63,
+}
+
+impl Service {
+    pub(crate) fn wait_bit(self) -> u64 {
+        1 << self as u32
+    }
+}
 
 thread_local! {
     /// The worker that this thread is, if it is one.
@@ -22,6 +36,7 @@ thread_local! {
 
 pub(crate) struct Mailboxes {
     boxes: Box<[Mailbox]>,
+    services: [OnceLock<Thread>; 2],
     flushed: watch::Sender<i64>,
 }
 
@@ -38,6 +53,7 @@ impl Mailboxes {
         assert!(workers <= WORKERS_MAX, "a wait mask has a bit for each worker");
         Mailboxes {
             boxes: (0..workers).map(|_| Mailbox::default()).collect(),
+            services: Default::default(),
             flushed: watch::Sender::new(0),
         }
     }
@@ -49,6 +65,21 @@ impl Mailboxes {
         let opened = mailbox.waker.set(waker).is_ok();
         assert!(opened, "a worker opens its mailbox once");
         mailbox
+    }
+
+    /// The thread that calls this is unparked when something arrives for the service.
+    pub(crate) fn serve(&self, service: Service) {
+        self.services[service as usize - WORKERS_MAX].get_or_init(thread::current);
+    }
+
+    pub(crate) fn wake(&self, service: Service) {
+        self.wake_service(service as usize);
+    }
+
+    fn wake_service(&self, bit: usize) {
+        if let Some(thread) = self.services.get(bit - WORKERS_MAX).and_then(OnceLock::get) {
+            thread.unpark();
+        }
     }
 
     pub(crate) fn of(&self, worker: usize) -> &Mailbox {
@@ -123,6 +154,9 @@ impl StoreListener for Mailboxes {
                 let worker = mask.trailing_zeros() as usize;
                 mask &= mask - 1;
                 let Some(mailbox) = self.boxes.get(worker) else {
+                    if worker >= WORKERS_MAX {
+                        self.wake_service(worker);
+                    }
                     continue;
                 };
                 mailbox.note_arrived(queue);

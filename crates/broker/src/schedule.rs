@@ -1,40 +1,53 @@
 //! Delay levels: messages that wait in `SCHEDULE_TOPIC_XXXX` until their time comes (spec: storage.md §15).
 //!
-//! Owns `delayOffset.json`. One thread delivers; it sleeps until the next message is due. A message is never lost: progress
-//! is saved only as far as the deliveries behind it are on disk, so after a crash some are delivered again, as with
-//! the original. What is delivered keeps its properties as stored, `DELAY`, `REAL_TOPIC` and `REAL_QID` included.
+//! Owns `delayOffset.json`. One thread delivers; it sleeps until the next message is due or one arrives. What is delivered
+//! keeps its properties as stored, `DELAY`, `REAL_TOPIC` and `REAL_QID` included.
+//!
+//! - Never early: a message is due its delay after the time it was stored, which the consume queue says.
+//! - Never lost: the progress of a level is saved only as far as the deliveries behind it are on disk.
+//! - Never twice: a delivered record names its source ([`source_mark`]), and the messages of a level are delivered in
+//!   order. Where the commit log holds a delivery behind the saved progress, that level goes on behind its source.
+//!   Deliveries that the saved progress does not count all lie behind `deliveredFrom`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use oxmq_protocol::body::{DataVersion, DelayOffsetSerializeWrapper};
 use oxmq_protocol::record::RecordRef;
-use oxmq_protocol::topic::{self, SCHEDULE_TOPIC, TRANS_HALF_TOPIC};
+use oxmq_protocol::topic::SCHEDULE_TOPIC;
 use oxmq_protocol::{json, properties, property};
-use oxmq_store::{GetLimits, GetMessages, GetStatus, MessageStore, Wait};
-use parking_lot::{Condvar, Mutex};
+use oxmq_store::timer::source_mark;
+use oxmq_store::{AppendBatch, ConsumeQueue, GetLimits, GetMessages, GetStatus, MessageStore, Wait};
+use parking_lot::Mutex;
 
 use crate::broker::Broker;
 use crate::config_file::{ConfigFile, Unsaved};
+use crate::mailbox::Service;
 use crate::put::InternalMessage;
-use crate::topics::QUEUE_NUMS_MAX;
+use crate::waiting::Origin;
 
-/// How long an empty level is left alone. Half the shortest level, so that no message is seen after its time.
-const IDLE_MS: i64 = 500;
+/// Longest sleep: a clock that was set forward is noticed after this time.
+const SLEEP_MAX_MS: i64 = 1000;
 /// After a delivery that failed, its level waits this long, as in the original.
 const RETRY_MS: i64 = 10_000;
-/// What one step takes from a level, so that a level with a backlog does not starve the others.
-const STEP: GetLimits = GetLimits {
-    count: 64,
+/// What is read from a level at once.
+const READ: GetLimits = GetLimits {
+    count: 512,
     bytes: 1 << 20,
 };
+/// What one step takes from a level, so that a level with a backlog does not starve the others.
+const STEP_MESSAGES: i64 = 512;
+const STEP_BYTES: usize = 1 << 20;
 
-/// Positions of a level that are kept until they are on disk. Beyond that they get coarser.
+/// Batches of a level that are kept until they are on disk. Beyond that they get coarser.
 const UNFLUSHED_MAX: usize = 1024;
+/// The file is written anew when a start would have to read so much of the commit log.
+const UNREAD_LOG_BYTES_MAX: i64 = 64 << 20;
 
 /// Progress of every level.
 pub struct Schedule {
@@ -43,14 +56,15 @@ pub struct Schedule {
     delays_ms: Vec<i64>,
     version_step: u64,
     state: Mutex<State>,
-    stopped: Condvar,
+    stop: AtomicBool,
 }
 
 struct State {
     version: DataVersion,
     updates: u64,
     levels: Vec<Level>,
-    stop: bool,
+    /// As the file says it.
+    delivered_from: Option<i64>,
 }
 
 /// `saved ≤ next`: everything before `saved` was delivered and is on disk, everything before `next` was delivered.
@@ -58,9 +72,36 @@ struct State {
 struct Level {
     next: i64,
     saved: i64,
-    /// Deliveries that are not on disk yet: progress after them, and the physical offset that must be flushed.
-    unflushed: VecDeque<(i64, i64)>,
+    /// Deliveries that are not on disk yet.
+    unflushed: VecDeque<Unflushed>,
     retry_at: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unflushed {
+    /// Progress after them.
+    next: i64,
+    /// Physical offsets that they lie between.
+    start: i64,
+    end: i64,
+}
+
+/// The last source that was delivered on each level, by its physical offset.
+#[derive(Debug, Default)]
+pub(crate) struct LevelSources(BTreeMap<i32, i64>);
+
+impl LevelSources {
+    pub(crate) fn note(&mut self, level: i32, source: i64) {
+        let last = self.0.entry(level).or_insert(source);
+        *last = source.max(*last);
+    }
+}
+
+/// The level that a delivered record has waited on.
+pub(crate) fn level_of(record: &RecordRef<'_>) -> Option<i32> {
+    let level = properties::find(record.properties(), property::DELAY_TIME_LEVEL)?;
+    let level = std::str::from_utf8(level).ok()?.parse().ok()?;
+    (level > 0).then_some(level)
 }
 
 /// What a step found on a level.
@@ -70,6 +111,8 @@ enum Step {
     More,
     /// Nothing is due before this time.
     WaitUntil(i64),
+    /// Nothing waits; an arrival wakes the thread.
+    Idle,
 }
 
 impl Schedule {
@@ -91,10 +134,38 @@ impl Schedule {
                 version: stored.data_version,
                 updates: 0,
                 levels: levels.collect(),
-                stop: false,
+                delivered_from: stored.delivered_from,
             }),
-            stopped: Condvar::new(),
+            stop: AtomicBool::new(false),
         })
+    }
+
+    /// From here on the commit log has to be searched for deliveries that the file does not count; nothing where Java
+    /// has worked since.
+    pub(crate) fn delivered_from(&self) -> Option<i64> {
+        self.state.lock().delivered_from
+    }
+
+    /// Goes on behind what was delivered before the last stop.
+    pub(crate) fn recover(&self, store: &MessageStore, delivered: &LevelSources) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let start = state.delivered_from.unwrap_or(0);
+        for (level, source) in &delivered.0 {
+            let queue = store.queue(SCHEDULE_TOPIC, level - 1);
+            let at = usize::try_from(level - 1).ok().and_then(|at| state.levels.get_mut(at));
+            let (Some(queue), Some(at)) = (queue, at) else { continue };
+            let next = first_behind(store, &queue, at.next, *source);
+            if next > at.next {
+                at.advance(Unflushed {
+                    next,
+                    start,
+                    end: store.written(),
+                });
+            }
+        }
+        drop(state);
+        self.unsaved.mark();
+        self.persist(store)
     }
 
     /// Level, progress and end of each level that ever held a message.
@@ -102,7 +173,9 @@ impl Schedule {
         let state = self.state.lock();
         let mut progress = Vec::new();
         for (level, at) in (1..).zip(&state.levels) {
-            if let Some(queue) = store.queue(SCHEDULE_TOPIC, level - 1) {
+            if let Some(queue) = store.queue(SCHEDULE_TOPIC, level - 1)
+                && queue.max_offset() > 0
+            {
                 progress.push((level, at.next, queue.max_offset()));
             }
         }
@@ -119,65 +192,65 @@ impl Schedule {
     pub fn persist(&self, store: &MessageStore) -> io::Result<()> {
         let flushed = store.flushed();
         let mut state = self.state.lock();
+        let mut delivered_from = flushed;
         for level in &mut state.levels {
             if level.settle(flushed) {
                 self.unsaved.mark();
             }
+            let unflushed = level.unflushed.front().map_or(i64::MAX, |batch| batch.start);
+            delivered_from = delivered_from.min(unflushed);
         }
-        let table = state.table(|level| level.saved);
+        if delivered_from - state.delivered_from.unwrap_or(0) > UNREAD_LOG_BYTES_MAX {
+            self.unsaved.mark();
+        }
+        let table = DelayOffsetSerializeWrapper {
+            delivered_from: Some(delivered_from),
+            ..state.table(|level| level.saved)
+        };
         drop(state);
-        self.unsaved.save(|| self.file.save(&table))
+        self.unsaved.save(|| {
+            self.file.save(&table)?;
+            self.state.lock().delivered_from = Some(delivered_from);
+            Ok(())
+        })
     }
 
-    /// Ends the delivering thread after the message it is at.
-    pub fn stop(&self) {
-        self.state.lock().stop = true;
-        self.stopped.notify_all();
+    /// Ends the delivering thread after the step it is at.
+    pub(crate) fn stop(&self, broker: &Broker) {
+        self.stop.store(true, Ordering::SeqCst);
+        broker.mailboxes().wake(Service::Schedule);
     }
 
     /// Delivers what is due on all levels; the answer is when to look again.
-    fn deliver_due(&self, broker: &Broker) -> i64 {
+    fn deliver_due(&self, broker: &Broker, work: &mut Work) -> i64 {
         let mut look_again = i64::MAX;
         for level in 0..self.delays_ms.len() {
             let now = broker.now_ms();
-            let until = match self.step(broker, level, now) {
+            let until = match self.step(broker, level, now, work) {
                 Step::More => now,
                 Step::WaitUntil(time) => time,
+                Step::Idle => i64::MAX,
             };
             look_again = look_again.min(until);
         }
         look_again
     }
 
-    fn step(&self, broker: &Broker, index: usize, now: i64) -> Step {
-        let idle = Step::WaitUntil(now + IDLE_MS);
+    fn step(&self, broker: &Broker, index: usize, now: i64, work: &mut Work) -> Step {
         let Level { next, retry_at, .. } = self.state.lock().levels[index].clone();
         if retry_at > now {
             return Step::WaitUntil(retry_at);
         }
-        let Some(queue) = broker.store.queue(SCHEDULE_TOPIC, index as i32) else {
-            return idle;
-        };
+        let queue = broker.store.queue_or_create(SCHEDULE_TOPIC, index as i32);
         if queue.max_offset() == next {
-            return idle;
+            // The bit first, then a second look: an append does it the other way round.
+            queue.wait_mask.fetch_or(Service::Schedule.wait_bit(), Ordering::SeqCst);
+            if queue.max_offset() == next {
+                return Step::Idle;
+            }
         }
         let mut due = Due::new(now, self.delays_ms[index]);
-        let mut records = BytesMut::new();
-        let mut filter = |tags_code| due.admit(tags_code);
-        let got = broker
-            .store
-            .get_messages(&queue, next, &STEP, &mut filter, Wait::Allowed, &mut records);
-        let outcome = match got {
-            Ok(got) if got.status == GetStatus::Found => self.deliver(broker, index, &records, now),
-            Ok(got) => {
-                let skipped = after_nothing(&got, next, due.admitted);
-                if skipped != next {
-                    self.advance(index, skipped, 0, now);
-                }
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-        };
+        let outcome = self.deliver(broker, index, &queue, next, &mut due, work);
         if let Err(reason) = outcome {
             tracing::warn!(
                 level = index + 1,
@@ -191,62 +264,174 @@ impl Schedule {
         match due.first_later {
             Some(later) if reached >= next + due.admitted => Step::WaitUntil(later),
             _ if reached != next => Step::More,
-            _ => idle,
+            _ => Step::WaitUntil(now + SLEEP_MAX_MS),
         }
     }
 
-    fn deliver(&self, broker: &Broker, index: usize, mut records: &[u8], now: i64) -> Result<(), String> {
-        while !records.is_empty() {
-            let record = RecordRef::parse(records).map_err(|error| error.to_string())?;
-            records = &records[record.total_size()..];
-            let mut end_offset = 0;
-            match Delivery::of(&record) {
-                Ok(delivery) => end_offset = delivery.put(broker, &record)?,
-                Err(reason) => tracing::error!(
+    /// Delivers what is due from `next` on, all with one append.
+    fn deliver(
+        &self,
+        broker: &Broker,
+        index: usize,
+        queue: &ConsumeQueue,
+        next: i64,
+        due: &mut Due,
+        work: &mut Work,
+    ) -> Result<(), String> {
+        work.records.clear();
+        let mut from = next;
+        while from - next < STEP_MESSAGES && work.records.len() < STEP_BYTES && due.first_later.is_none() {
+            let mut filter = |tags_code| due.admit(tags_code);
+            let got = broker
+                .store
+                .get_messages(queue, from, &READ, &mut filter, Wait::Allowed, &mut work.records)
+                .map_err(|error| error.to_string())?;
+            if got.status == GetStatus::Found {
+                from = got.next_begin_offset;
+                continue;
+            }
+            if work.records.is_empty() {
+                let skipped = after_nothing(&got, next, due.admitted);
+                if skipped != next {
+                    let nothing = Unflushed {
+                        next: skipped,
+                        start: i64::MAX,
+                        end: 0,
+                    };
+                    self.advance(index, nothing, broker.now_ms());
+                }
+            }
+            break;
+        }
+        self.deliver_records(broker, index, work)
+    }
+
+    fn deliver_records(&self, broker: &Broker, index: usize, work: &mut Work) -> Result<(), String> {
+        let mut rest = &work.records[..];
+        let mut reached = None;
+        work.batch.clear();
+        while !rest.is_empty() {
+            let record = RecordRef::parse(rest).map_err(|error| error.to_string())?;
+            rest = &rest[record.total_size()..];
+            reached = Some(record.queue_offset() + 1);
+            let staged = Origin::of(&record).and_then(|origin| stage(broker, &mut work.batch, &record, origin));
+            if let Err(reason) = staged {
+                tracing::error!(
                     level = index + 1,
                     physical_offset = record.physical_offset(),
                     reason,
                     "a delayed message is dropped"
-                ),
+                );
             }
-            self.advance(index, record.queue_offset() + 1, end_offset, now);
+        }
+        let Some(next) = reached else { return Ok(()) };
+        let mut batch = Unflushed {
+            next,
+            start: i64::MAX,
+            end: 0,
+        };
+        if !work.batch.is_empty() {
+            broker
+                .store
+                .append(&mut work.batch)
+                .map_err(|error| error.to_string())?;
+            batch.start = work.batch.entries[0].physical_offset;
+            batch.end = work.batch.end_offset;
+        }
+        self.advance(index, batch, broker.now_ms());
+        for entries in work.batch.entries.chunk_by(|a, b| a.queue.topic() == b.queue.topic()) {
+            let bytes: i64 = entries.iter().map(|entry| i64::from(entry.len)).sum();
+            let topic = entries[0].queue.topic();
+            broker.stats.topic(topic).on_send(entries.len() as i64, bytes);
         }
         Ok(())
     }
 
-    fn advance(&self, index: usize, next: i64, end_offset: i64, now: i64) {
+    fn advance(&self, index: usize, batch: Unflushed, now: i64) {
         let mut state = self.state.lock();
-        state.levels[index].advance(next, end_offset);
-        state.updates += 1;
-        if state.updates.is_multiple_of(self.version_step) {
+        let before = state.levels[index].next;
+        state.levels[index].advance(batch);
+        // Java counts messages, we deliver many at once.
+        let updates = state.updates + (batch.next - before).max(0) as u64;
+        if updates / self.version_step > state.updates / self.version_step {
             state.version.advance(now);
         }
+        state.updates = updates;
     }
+}
 
-    /// False when the thread should end.
-    fn sleep_until(&self, time: i64, now: i64) -> bool {
-        let mut state = self.state.lock();
-        let deadline = Instant::now() + Duration::from_millis((time - now).clamp(0, IDLE_MS) as u64);
-        while !state.stop {
-            if self.stopped.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
-        !state.stop
-    }
+/// What the thread keeps for its memory.
+#[derive(Default)]
+struct Work {
+    records: BytesMut,
+    batch: AppendBatch,
 }
 
 /// Starts the thread that delivers. It ends after [`Schedule::stop`].
 pub fn spawn(broker: &Arc<Broker>) -> io::Result<JoinHandle<()>> {
     let broker = Arc::clone(broker);
-    std::thread::Builder::new().name("oxmq-schedule".into()).spawn(move || {
-        loop {
-            let look_again = broker.schedule.deliver_due(&broker);
-            if !broker.schedule.sleep_until(look_again, broker.now_ms()) {
-                break;
+    thread::Builder::new().name("oxmq-schedule".into()).spawn(move || {
+        broker.mailboxes().serve(Service::Schedule);
+        let mut work = Work::default();
+        while !broker.schedule.stop.load(Ordering::SeqCst) {
+            let look_again = broker.schedule.deliver_due(&broker, &mut work);
+            let wait_ms = look_again.saturating_sub(broker.now_ms()).min(SLEEP_MAX_MS);
+            if wait_ms > 0 {
+                thread::park_timeout(Duration::from_millis(wait_ms as u64));
             }
         }
     })
+}
+
+/// Puts a message into the batch that goes where it was sent to.
+fn stage(
+    broker: &Broker,
+    batch: &mut AppendBatch,
+    record: &RecordRef<'_>,
+    origin: Origin<'_>,
+) -> Result<(), &'static str> {
+    let message = InternalMessage {
+        topic: origin.topic,
+        queue_id: origin.queue_id,
+        flag: record.flag(),
+        sys_flag: record.sys_flag(),
+        born_timestamp: record.born_timestamp(),
+        born_host: record.born_host(),
+        reconsume_times: record.reconsume_times(),
+        prepared_transaction_offset: source_mark(record.physical_offset()),
+        body: record.body(),
+        properties: record.properties(),
+        delay_level: 0,
+    };
+    broker.stage_internal(batch, &message).map_err(|error| {
+        tracing::error!(%error, "a delayed message cannot be encoded");
+        "it cannot be encoded"
+    })
+}
+
+/// The first queue offset from `low` on whose record lies behind a physical offset. Those of a queue rise.
+fn first_behind(store: &MessageStore, queue: &ConsumeQueue, mut low: i64, physical_offset: i64) -> i64 {
+    let mut high = queue.max_offset();
+    let mut bytes = BytesMut::new();
+    while low < high {
+        let middle = low + (high - low) / 2;
+        bytes.clear();
+        let got = store.get_messages(
+            queue,
+            middle,
+            &GetLimits::count(1),
+            &mut |_| true,
+            Wait::Allowed,
+            &mut bytes,
+        );
+        let record = got.ok().and_then(|_| RecordRef::parse(&bytes).ok());
+        // One that is not there is older than those that are.
+        match record {
+            Some(record) if record.physical_offset() > physical_offset => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    low
 }
 
 impl State {
@@ -254,6 +439,7 @@ impl State {
         let levels = (1..).zip(self.levels.iter().map(progress));
         DelayOffsetSerializeWrapper {
             data_version: self.version,
+            delivered_from: None,
             offset_table: levels.filter(|(_, progress)| *progress > 0).collect::<BTreeMap<_, _>>(),
         }
     }
@@ -268,24 +454,24 @@ impl Level {
         }
     }
 
-    fn advance(&mut self, next: i64, end_offset: i64) {
-        self.next = next;
+    fn advance(&mut self, batch: Unflushed) {
+        self.next = batch.next;
         if self.unflushed.len() < UNFLUSHED_MAX {
-            self.unflushed.push_back((next, end_offset));
+            self.unflushed.push_back(batch);
         } else if let Some(last) = self.unflushed.back_mut() {
-            *last = (next, end_offset.max(last.1));
+            *last = Unflushed {
+                next: batch.next,
+                start: batch.start.min(last.start),
+                end: batch.end.max(last.end),
+            };
         }
     }
 
     /// Takes over progress whose deliveries are on disk; true if there was any.
     fn settle(&mut self, flushed: i64) -> bool {
         let before = self.saved;
-        while let Some((next, end_offset)) = self.unflushed.front().copied() {
-            if end_offset > flushed {
-                break;
-            }
-            self.saved = next;
-            self.unflushed.pop_front();
+        while let Some(batch) = self.unflushed.pop_front_if(|batch| batch.end <= flushed) {
+            self.saved = batch.next;
         }
         self.saved != before
     }
@@ -337,63 +523,15 @@ fn within(offset: i64, (min, max): (i64, i64)) -> i64 {
     offset.clamp(min, max.max(min))
 }
 
-/// Where a delayed message goes.
-#[derive(Debug, PartialEq, Eq)]
-struct Delivery<'a> {
-    topic: &'a str,
-    queue_id: i32,
-    properties: &'a [u8],
-}
-
-impl<'a> Delivery<'a> {
-    fn of(record: &RecordRef<'a>) -> Result<Delivery<'a>, &'static str> {
-        let properties = record.properties();
-        let text = |name| properties::find(properties, name).and_then(|value| std::str::from_utf8(value).ok());
-        let topic = text(property::REAL_TOPIC).ok_or("it has no real topic")?;
-        if topic == TRANS_HALF_TOPIC {
-            return Err("half messages are not delayed");
-        }
-        topic::validate_topic(topic).map_err(|_| "its real topic has an illegal name")?;
-        let queue_id = text(property::REAL_QUEUE_ID).and_then(|id| id.parse().ok());
-        let queue_id = queue_id
-            .filter(|id| (0..QUEUE_NUMS_MAX).contains(id))
-            .ok_or("it has no real queue")?;
-        Ok(Delivery {
-            topic,
-            queue_id,
-            properties,
-        })
-    }
-
-    /// The physical offset behind the delivered message.
-    fn put(&self, broker: &Broker, record: &RecordRef<'_>) -> Result<i64, String> {
-        let stored = broker.put_internal(&InternalMessage {
-            topic: self.topic,
-            queue_id: self.queue_id,
-            flag: record.flag(),
-            sys_flag: record.sys_flag(),
-            born_timestamp: record.born_timestamp(),
-            born_host: record.born_host(),
-            reconsume_times: record.reconsume_times(),
-            prepared_transaction_offset: record.prepared_transaction_offset(),
-            body: record.body(),
-            properties: self.properties,
-            delay_level: 0,
-        });
-        let stored = stored.map_err(|error| error.to_string())?;
-        broker.stats.topic(self.topic).on_send(1, record.total_size() as i64);
-        Ok(stored.end_offset)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use oxmq_protocol::record::{self, RecordFields};
     use proptest::prelude::*;
 
     use super::*;
+
+    fn batch(next: i64, start: i64, end: i64) -> Unflushed {
+        Unflushed { next, start, end }
+    }
 
     #[test]
     fn messages_are_due_in_order_until_the_first_that_is_not() {
@@ -423,7 +561,7 @@ mod tests {
             let mut expected = 0;
             for (delivered, bytes) in (1..).zip(&ends) {
                 end += bytes;
-                level.advance(delivered, end);
+                level.advance(batch(delivered, end - bytes, end));
                 if end <= flushed {
                     expected = delivered;
                 }
@@ -438,9 +576,10 @@ mod tests {
     fn what_waits_for_the_disk_is_bounded() {
         let mut level = Level::at(0);
         for delivered in 1..=10_000 {
-            level.advance(delivered, delivered * 100);
+            level.advance(batch(delivered, delivered * 100 - 100, delivered * 100));
         }
         assert_eq!(level.unflushed.len(), UNFLUSHED_MAX);
+        assert_eq!(level.unflushed.back().unwrap().start, (UNFLUSHED_MAX as i64 - 1) * 100);
         level.settle(500_000);
         assert_eq!(
             level.saved,
@@ -457,58 +596,5 @@ mod tests {
         assert_eq!(within(1, (3, 5)), 3);
         assert_eq!(within(4, (3, 5)), 4);
         assert_eq!(within(4, (0, 0)), 0);
-    }
-
-    fn record(properties_of: &[(&str, &str)]) -> BytesMut {
-        let host = SocketAddr::from(([127, 0, 0, 1], 1));
-        let fields = RecordFields {
-            queue_id: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            topic: SCHEDULE_TOPIC.as_bytes(),
-            body: b"x",
-        };
-        let mut out = BytesMut::new();
-        record::encode(&mut out, &fields, |out| {
-            for (name, value) in properties_of {
-                properties::write(out, name.as_bytes(), value.as_bytes());
-            }
-        })
-        .unwrap();
-        out
-    }
-
-    fn check(properties: &[(&str, &str)], expected: Result<(&str, i32), &'static str>) {
-        let bytes = record(properties);
-        let record = RecordRef::parse(&bytes).unwrap();
-        let delivery = Delivery::of(&record);
-        assert_eq!(delivery.map(|delivery| (delivery.topic, delivery.queue_id)), expected);
-    }
-
-    #[test]
-    fn a_delivery_goes_where_the_message_was_sent_to() {
-        check(
-            &[("REAL_TOPIC", "orders"), ("REAL_QID", "3"), ("DELAY", "1")],
-            Ok(("orders", 3)),
-        );
-        check(&[("REAL_QID", "3")], Err("it has no real topic"));
-        check(&[("REAL_TOPIC", "orders")], Err("it has no real queue"));
-        check(
-            &[("REAL_TOPIC", "orders"), ("REAL_QID", "-1")],
-            Err("it has no real queue"),
-        );
-        check(
-            &[("REAL_TOPIC", "../x"), ("REAL_QID", "3")],
-            Err("its real topic has an illegal name"),
-        );
-        check(
-            &[("REAL_TOPIC", TRANS_HALF_TOPIC), ("REAL_QID", "0")],
-            Err("half messages are not delayed"),
-        );
     }
 }

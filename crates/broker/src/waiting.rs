@@ -4,12 +4,14 @@
 //! Decides only. [`crate::schedule`] and [`crate::timer`] deliver what waits.
 
 use bytes::BytesMut;
-use oxmq_protocol::topic::{SCHEDULE_TOPIC, TIMER_TOPIC};
+use oxmq_protocol::record::RecordRef;
+use oxmq_protocol::topic::{self, SCHEDULE_TOPIC, TIMER_TOPIC, TRANS_HALF_TOPIC};
 use oxmq_protocol::{properties, property};
 use oxmq_store::TagsCode;
 use thiserror::Error;
 
 use crate::broker::Broker;
+use crate::topics::QUEUE_NUMS_MAX;
 
 /// A place to wait in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +180,34 @@ impl Broker {
         }
         let max_delay_ms = config.timer_max_delay_sec.saturating_mul(1000);
         let place = timer.decide(self.now_ms(), max_delay_ms, self.timer_precision_ms)?;
+        if let Waiting::Timer { out_ms } = place {
+            let entered = self.timers.congestion.enter(out_ms);
+            entered.map_err(|limit| TimerRefusal::Congested { limit })?;
+        }
         Ok(place)
+    }
+}
+
+/// Where a message goes that has waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) queue_id: i32,
+}
+
+impl<'a> Origin<'a> {
+    pub(crate) fn of(record: &RecordRef<'a>) -> Result<Origin<'a>, &'static str> {
+        let text = |name| properties::find(record.properties(), name).and_then(|value| std::str::from_utf8(value).ok());
+        let topic = text(property::REAL_TOPIC).ok_or("it has no real topic")?;
+        if topic == TRANS_HALF_TOPIC {
+            return Err("half messages are not delayed");
+        }
+        topic::validate_topic(topic).map_err(|_| "its real topic has an illegal name")?;
+        let queue_id = text(property::REAL_QUEUE_ID).and_then(|id| id.parse().ok());
+        let queue_id = queue_id
+            .filter(|id| (0..QUEUE_NUMS_MAX).contains(id))
+            .ok_or("it has no real queue")?;
+        Ok(Origin { topic, queue_id })
     }
 }
 
@@ -202,6 +231,9 @@ pub(crate) fn keep_all(_: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use oxmq_protocol::record::{self, RecordFields};
     use proptest::prelude::*;
 
     use super::*;
@@ -292,5 +324,58 @@ mod tests {
             prop_assert!(step < time && time <= step + precision);
             prop_assert_eq!(step % precision, 0);
         }
+    }
+
+    fn record(properties_of: &[(&str, &str)]) -> BytesMut {
+        let host = SocketAddr::from(([127, 0, 0, 1], 1));
+        let fields = RecordFields {
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            topic: SCHEDULE_TOPIC.as_bytes(),
+            body: b"x",
+        };
+        let mut out = BytesMut::new();
+        record::encode(&mut out, &fields, |out| {
+            for (name, value) in properties_of {
+                properties::write(out, name.as_bytes(), value.as_bytes());
+            }
+        })
+        .unwrap();
+        out
+    }
+
+    fn check(properties: &[(&str, &str)], expected: Result<(&str, i32), &'static str>) {
+        let bytes = record(properties);
+        let record = RecordRef::parse(&bytes).unwrap();
+        let origin = Origin::of(&record);
+        assert_eq!(origin.map(|origin| (origin.topic, origin.queue_id)), expected);
+    }
+
+    #[test]
+    fn a_message_goes_where_the_message_was_sent_to() {
+        check(
+            &[("REAL_TOPIC", "orders"), ("REAL_QID", "3"), ("DELAY", "1")],
+            Ok(("orders", 3)),
+        );
+        check(&[("REAL_QID", "3")], Err("it has no real topic"));
+        check(&[("REAL_TOPIC", "orders")], Err("it has no real queue"));
+        check(
+            &[("REAL_TOPIC", "orders"), ("REAL_QID", "-1")],
+            Err("it has no real queue"),
+        );
+        check(
+            &[("REAL_TOPIC", "../x"), ("REAL_QID", "3")],
+            Err("its real topic has an illegal name"),
+        );
+        check(
+            &[("REAL_TOPIC", TRANS_HALF_TOPIC), ("REAL_QID", "0")],
+            Err("half messages are not delayed"),
+        );
     }
 }

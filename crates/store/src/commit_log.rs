@@ -625,6 +625,33 @@ impl CommitLog {
         }
     }
 
+    /// Appends the bytes between two positions of one file to `out`, read without disturbing the caches. False when the
+    /// log does not hold them.
+    pub(crate) fn copy_exact(&self, physical_offset: i64, len: usize, out: &mut BytesMut) -> io::Result<bool> {
+        let end = physical_offset.saturating_add(len as i64);
+        if physical_offset < self.segments.min() || end > self.written() {
+            return Ok(false);
+        }
+        if let Some(piece) = self.tail.find(physical_offset)
+            && let Some(found) = piece.get(physical_offset, len)
+        {
+            out.extend_from_slice(found);
+            return Ok(true);
+        }
+        let Some(segment) = self.segments.at(physical_offset).filter(|segment| end <= segment.end) else {
+            return Ok(false);
+        };
+        let before = out.len();
+        out.resize(before + len, 0);
+        let at = (physical_offset - segment.base) as u64;
+        let read = segment.file.read_at(&mut out[before..], at);
+        let is_whole = matches!(read, Ok(read) if read == len);
+        if !is_whole {
+            out.truncate(before);
+        }
+        read.map(|_| is_whole)
+    }
+
     /// Calls `found` with the records between two positions, up to about `bytes_max` bytes, and returns where it stopped.
     pub(crate) fn records(
         &self,

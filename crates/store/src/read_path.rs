@@ -16,6 +16,9 @@ use crate::unit::QueueKind;
 /// Entries copied from the queue at once.
 const ENTRIES_READ: usize = 64;
 
+/// Bytes of the log that a scan takes at once.
+const SCAN_BYTES: usize = 4 << 20;
+
 /// `maxMsgsNumBatch`.
 const QUERY_MESSAGES_MAX: usize = 64;
 
@@ -237,6 +240,43 @@ impl MessageStore {
             return Ok(None);
         }
         Ok(self.engine.log.record_now(physical_offset)?)
+    }
+
+    /// Appends the record at a physical offset, whose size is known, to `out`. False when it is not there or damaged.
+    pub fn copy_record_at(&self, physical_offset: i64, size: i32, out: &mut BytesMut) -> Result<bool, ReadError> {
+        let (before, len) = (out.len(), usize::try_from(size).unwrap_or(0));
+        if len == 0 || !self.engine.log.copy_exact(physical_offset, len, out)? {
+            return Ok(false);
+        }
+        let checked = RecordRef::parse(&out[before..]).and_then(|record| record.verify_crc().map(|()| record));
+        let is_it =
+            checked.is_ok_and(|record| record.total_size() == len && record.physical_offset() == physical_offset);
+        if !is_it {
+            out.truncate(before);
+        }
+        Ok(is_it)
+    }
+
+    /// Calls `found` with every record from a physical offset on. For starts: it reads all of them.
+    pub fn scan_records(&self, from: i64, found: &mut dyn FnMut(&RecordRef<'_>)) -> Result<(), ReadError> {
+        let (mut position, end) = (from, self.written());
+        let mut buffer = Vec::new();
+        while position < end {
+            let reached = self
+                .engine
+                .log
+                .records(position, end, SCAN_BYTES, &mut buffer, &mut *found)?;
+            if reached <= position {
+                break;
+            }
+            position = reached;
+        }
+        Ok(())
+    }
+
+    /// Forces what was appended to disk, on the calling thread. False when that failed.
+    pub fn flush(&self) -> bool {
+        self.engine.flush_step()
     }
 
     pub fn store_timestamp_at(&self, queue: &ConsumeQueue, queue_offset: i64) -> Option<i64> {

@@ -23,6 +23,7 @@ mod resume_check;
 mod runtime_info;
 mod send_back;
 mod subscriptions;
+mod timer;
 mod topic_admin;
 mod topic_stats;
 mod view_stats;
@@ -77,6 +78,8 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::QueryConsumerOffset => consumer_offset::query(broker, command),
         Code::UpdateConsumerOffset => reply(&command, consumer_offset::update(broker, &command)),
         Code::GetAllConsumerOffset => offload(command, consumer_offset::all),
+        Code::GetTimerCheckPoint => offload(command, timer::checkpoint),
+        Code::GetTimerMetrics => offload(command, timer::metrics),
         Code::GetAllDelayOffset => reply(&command, consumer_offset::all_delays(broker, &command)),
         Code::QueryCorrectionOffset => reply(&command, consumer_offset::correct(broker, &command)),
         Code::CloneGroupOffset => reply(&command, consumer_offset::clone_group(broker, &command)),

@@ -1,5 +1,5 @@
 //! GET_BROKER_RUNTIME_INFO (28): what the broker says about itself, under the original's keys (spec: protocol.md
-//! §3.5.1). Keys of thread pools and of the timer wheel, which do not exist here, read as if they were idle: tools expect
+//! §3.5.1). Keys of thread pools, which do not exist here, read as if they were idle: tools expect
 //! them.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ const APPEND_TIME_CLASSES: [(&str, f64); 13] = [
 ];
 
 /// Values of what this broker does not have or does not measure.
-const IDLE: [(&str, &str); 23] = [
+const IDLE: [(&str, &str); 18] = [
     ("getMessageEntireTimeMax", "0"),
     ("sendThreadPoolQueueSize", "0"),
     ("sendThreadPoolQueueCapacity", "10000"),
@@ -51,11 +51,6 @@ const IDLE: [(&str, &str); 23] = [
     ("ackThreadPoolQueueHeadWaitTimeMills", "0"),
     ("EndTransactionQueueSize", "0"),
     ("EndTransactionThreadPoolQueueCapacity", "100000"),
-    ("timerReadBehind", "0"),
-    ("timerOffsetBehind", "0"),
-    ("timerCongestNum", "0"),
-    ("timerEnqueueTps", "0.0"),
-    ("timerDequeueTps", "0.0"),
 ];
 
 type Table = BTreeMap<String, String>;
@@ -68,6 +63,7 @@ pub(super) fn get(broker: &Broker, _: &RemotingCommand) -> Handled {
     identity(broker, &mut table);
     traffic(broker, &mut table);
     storage(broker, &mut table);
+    timers(broker, &mut table);
     for (level, progress, end) in broker.schedule.progress(&broker.store) {
         table.insert(format!("scheduleMessageOffset_{level}"), format!("{progress},{end}"));
     }
@@ -112,6 +108,15 @@ fn traffic(broker: &Broker, table: &mut Table) {
         triple(rates.total.map(|rate| Some(rate.unwrap_or(0.0)))),
     );
     set(table, "getTransferredTps", triple(rates.transferred));
+}
+
+fn timers(broker: &Broker, table: &mut Table) {
+    let figures = broker.timers.figures(broker);
+    set(table, "timerReadBehind", figures.read_behind_s);
+    set(table, "timerOffsetBehind", figures.offset_behind);
+    set(table, "timerCongestNum", figures.waiting);
+    set(table, "timerEnqueueTps", java_double(figures.enter_tps));
+    set(table, "timerDequeueTps", java_double(figures.deliver_tps));
 }
 
 fn storage(broker: &Broker, table: &mut Table) {

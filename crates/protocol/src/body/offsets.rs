@@ -21,6 +21,9 @@ bodies! {
     /// Reply of 45; also the form of `delayOffset.json`. Delay level → queue offset.
     pub struct DelayOffsetSerializeWrapper {
         data_version: DataVersion,
+        /// Ours: deliveries that the table does not count lie behind this physical offset. Java drops it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delivered_from: Option<i64>,
         offset_table: BTreeMap<i32, i64>,
     }
 
@@ -51,5 +54,18 @@ bodies! {
     /// Reply of 308.
     pub struct QueryCorrectionOffsetBody {
         correction_offsets: BTreeMap<i32, i64>,
+    }
+
+    /// Reply of 61; also the form of `timermetrics`.
+    pub struct TimerMetricsBody {
+        data_version: DataVersion,
+        /// By topic.
+        timing_count: BTreeMap<String, TimerMetric>,
+    }
+
+    /// Messages that wait for one topic, and when that changed.
+    pub struct TimerMetric {
+        count: i64,
+        time_stamp: i64,
     }
 }

@@ -297,10 +297,12 @@ impl TimerStore {
         self.waiting.max(0)
     }
 
-    /// Messages that wait in the slot of this time.
-    pub fn waiting_at(&self, out_ms: i64) -> i64 {
-        let slot = self.wheel.get(self.slot_of(out_ms));
-        slot.map_or(0, |slot| slot.count.max(0).into())
+    /// How many messages wait in each slot, by its time.
+    pub fn counts(&self) -> impl Iterator<Item = (i64, i64)> {
+        let precision_ms = self.config.precision_ms;
+        self.wheel
+            .counts()
+            .map(move |(slot, count)| (slot * precision_ms, count.max(0).into()))
     }
 
     /// Everything before this time has been delivered.

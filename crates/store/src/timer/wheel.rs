@@ -148,8 +148,12 @@ impl Wheel {
         self.dirty.insert(number);
     }
 
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (i64, i32)> {
+        self.slots.iter().map(|(number, slot)| (*number, slot.count))
+    }
+
     pub(crate) fn count(&self) -> i64 {
-        self.slots.values().map(|slot| i64::from(slot.count.max(0))).sum()
+        self.counts().map(|(_, count)| i64::from(count.max(0))).sum()
     }
 
     /// The greatest position that a slot names.
