@@ -5,10 +5,12 @@
 mod examples;
 mod inbound;
 mod lite_pull_consumer;
+mod pop_consumer;
 mod producer;
 mod pull_consumer;
 mod push_consumer;
 mod request_reply;
+mod schedule_and_queries;
 mod scripted;
 mod servers;
 mod stream;
