@@ -37,6 +37,7 @@ var cases = map[string]func(*env, facts){
 	"retry":              retry,
 	"dead-letter":        deadLetter,
 	"pull":               pull,
+	"transaction":        transaction,
 	last:                 brokerRestart,
 }
 

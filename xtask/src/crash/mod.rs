@@ -6,9 +6,12 @@
 //!
 //! - `load`: producers and what was acknowledged to them
 //! - `check`: what the broker stores, read by pulling
+//! - `transactions`: transactions beside them, each with one outcome. Not with the original, which commits again what it
+//!   was killed behind
 
 mod check;
 mod load;
+mod transactions;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,6 +26,7 @@ use tokio::runtime::Runtime;
 
 use self::check::Stored;
 use self::load::Producers;
+use self::transactions::Transactions;
 use crate::servers::{self, Cluster, Options, Server, target_dir};
 
 const USAGE: &str = "\
@@ -84,20 +88,34 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
         .broker_property("sendMessageThreadPoolNums", 1)
         // The disk may be rather full; that is not what is tested.
         .broker_property("diskMaxUsedSpaceRatio", 99);
+    let options = transactions::BROKER_PROPERTIES
+        .into_iter()
+        .fold(options, |options, (key, value)| options.broker_property(key, value));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut cluster = Cluster::start(options)?;
     let addr = cluster.broker_addr();
-    runtime.block_on(create_topic(&addr))?;
+    runtime.block_on(create_topic(&addr, TOPIC))?;
+    runtime.block_on(create_topic(&addr, transactions::TOPIC))?;
     let mut moments = Moments(arguments.seed);
     let mut producers = Producers::new(cluster.namesrv_addr(), addr.clone());
     let mut stored = Stored::new(addr.clone());
+    let mut transactions = match arguments.java {
+        true => None,
+        false => Some(runtime.block_on(Transactions::start(cluster.namesrv_addr()))?),
+    };
     let mut restarts = Vec::new();
     for round in 1..=arguments.rounds {
         let before_kill = moments.next(Duration::from_millis(100), Duration::from_millis(600));
         let acknowledged = runtime.block_on(async {
             let mut load = producers.start();
+            if let Some(transactions) = &mut transactions {
+                transactions.load();
+            }
             load.run_for(before_kill).await?;
             cluster.kill_broker()?;
+            if let Some(transactions) = &mut transactions {
+                transactions.ended().await;
+            }
             load.acknowledged().await
         })?;
         if round % RECOVERY_KILL_EVERY == 0 && !arguments.java {
@@ -111,6 +129,11 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
             .with_context(|| format!("round {round}: data in {}", cluster.store_dir().display()))?;
     }
     runtime.block_on(stored.check_all_again())?;
+    if let Some(mut transactions) = transactions {
+        let (count, committed) = runtime.block_on(transactions.check())?;
+        println!("{mode}: {count} transactions were begun; {committed} were committed, each once");
+        runtime.block_on(transactions.shutdown());
+    }
     cluster.stop_broker()?;
     restarts.sort_unstable();
     let slowest = *restarts.last().context("no rounds")?;
@@ -164,9 +187,9 @@ fn wait_for_answer(runtime: &Runtime, addr: &str) -> anyhow::Result<()> {
     })
 }
 
-async fn create_topic(addr: &str) -> anyhow::Result<()> {
+async fn create_topic(addr: &str, topic: &str) -> anyhow::Result<()> {
     let header = CreateTopicHeader {
-        topic: TOPIC.to_owned(),
+        topic: topic.to_owned(),
         default_topic: Some("TBW102".to_owned()),
         read_queue_nums: QUEUES,
         write_queue_nums: QUEUES,

@@ -59,6 +59,7 @@ const CASES: &[&str] = &[
     "transaction-other-producer",
     "transaction-check-max",
     "transaction-wrong-end",
+    "docs-transaction",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.

@@ -58,6 +58,7 @@ public final class Main {
         CASES.put("transaction-other-producer", TransactionCases::otherProducer);
         CASES.put("transaction-check-max", TransactionCases::checkMax);
         CASES.put("transaction-wrong-end", TransactionCases::wrongEnds);
+        CASES.put("docs-transaction", (env, facts) -> oxmq.docs.Transaction.main(new String[] {env.namesrv}));
         CASES.put("broker-restart", RestartCase::run);
     }
 
