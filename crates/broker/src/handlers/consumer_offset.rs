@@ -24,8 +24,9 @@ pub(super) fn query(broker: &Broker, command: RemotingCommand) -> Outcome {
             .filter(|offset| *offset >= 0)
     });
     match known {
-        Ok(Some(offset)) => reply(&command, Ok(success_with(&OffsetReply { offset }))),
-        Ok(None) => offload(command, query_of_a_new_group),
+        Ok(Some(offset)) if offset >= 0 => reply(&command, Ok(success_with(&OffsetReply { offset }))),
+        // A negative offset can be committed, and counts as none.
+        Ok(_) => offload(command, query_of_a_new_group),
         Err(refusal) => reply(&command, Err(refusal)),
     }
 }

@@ -42,6 +42,29 @@ pub(crate) async fn pull(env: &Env) -> Result<Facts> {
     let stats = env.admin.consume_stats_of(&env.name("pull"), &topic).await?;
     let committed = stats.offset_table.get(&queue).map(|offsets| offsets.consumer_offset);
     facts.insert("committed".into(), json!(committed));
+    // A commit may be outside of the queue; the broker keeps it, and a pull from there is corrected.
+    for offset in [1000, 3, -5] {
+        consumer.update_consume_offset(&queue, offset);
+        consumer.commit(&queue).await?;
+        let fresh = PullConsumer::builder(env.name("pull"))
+            .name_server(&env.name_server)
+            .start()
+            .await?;
+        let found = fresh.fetch_consume_offset(&queue).await?;
+        let from_there = fresh.pull(&queue, "*", offset, 1).await?;
+        fresh.shutdown().await;
+        let stats = env.admin.consume_stats_of(&env.name("pull"), &topic).await?;
+        let shown = stats.offset_table.get(&queue).map(|offsets| offsets.consumer_offset);
+        facts.insert(
+            format!("committed {offset}"),
+            json!([
+                found,
+                shown,
+                format!("{:?}", from_there.status),
+                from_there.next_begin_offset
+            ]),
+        );
+    }
     let (blocking, sent) = tokio::join!(consumer.pull_block_if_not_found(&queue, "*", 20, 32), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         env.send(&topic, "late", 1).await

@@ -125,11 +125,12 @@ impl Engine {
                 }
                 Err(error) if is_settled => return Err(error),
                 Err(ClientError::Call(CallError::Timeout { .. })) => {}
-                Err(error @ ClientError::NoRoute { .. }) => return Err(error),
-                Err(error) => {
+                Err(error @ (ClientError::Call(CallError::Response { .. }) | ClientError::Body(_))) => {
                     debug!(topic, %error, "the broker does not share out queues");
                     break;
                 }
+                // Nobody was asked yet.
+                Err(error) => return Err(error),
             }
         }
         warn!(topic, group = self.calls.group, "queues are shared out by the members");
