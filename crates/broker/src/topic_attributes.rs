@@ -89,8 +89,6 @@ pub enum AttributeError {
     Value(String),
     #[error("value is not in range({0}, {max})", max = i64::MAX)]
     Range(i64),
-    #[error("Update topic reserveTime not supported")]
-    ReserveTime,
 }
 
 /// The list of a request as a map with signed keys.
@@ -164,6 +162,12 @@ fn check(key: &str, value: Option<&str>, creating: bool) -> Result<(), Attribute
         }
         (Values::AtLeast(_), _) => Err(AttributeError::ReserveTime),
         (Values::OneOf(_), _) => Ok(()),
+    let Some(value) = value else { return Ok(()) };
+    match attribute.values {
+        Values::OneOf(values) if !values.contains(&value) => Err(AttributeError::Value(values.join(", "))),
+        Values::AtLeast(least) if value.parse().is_ok_and(|number: i64| number >= least) => Ok(()),
+        Values::AtLeast(least) => Err(AttributeError::Range(least)),
+        Values::OneOf(_) => Ok(()),
     }
 }
 
@@ -242,7 +246,12 @@ mod tests {
             "+message.type=FIFO,-message.type",
             Err("alter duplication key. key: message.type"),
         );
-        check(None, "+reserve.time=5", Err("Update topic reserveTime not supported"));
+        check(None, "+reserve.time=5", Ok(&[("reserve.time", "5")]));
+        check(
+            None,
+            "+reserve.time=-2",
+            Err("value is not in range(-1, 9223372036854775807)"),
+        );
         check(None, "+=5", Err("kv string format wrong."));
     }
 

@@ -325,6 +325,10 @@ impl Topics {
     pub fn delete(&self, topic: &str, now: i64) -> bool {
         let mut state = self.state.write();
         state.unknown.remove(topic);
+        if self.is_light_queue(topic) {
+            // Its consume queue goes, which workers may have kept.
+            self.changed();
+        }
         let existed = state.table.remove(topic).is_some();
         if existed {
             state.version.advance(now);

@@ -55,6 +55,11 @@ const CASES: &[&str] = &[
     "send-auto-batch",
     "inner-batch",
     "lmq",
+    "topic-permissions",
+    "queue-counts",
+    "order-topic",
+    "topic-attributes",
+    "compaction",
     "transaction",
     "transaction-other-producer",
     "transaction-check-max",
@@ -272,7 +277,8 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     let options = options
         .broker_property("brokerFastFailureEnable", false)
         .broker_property("enableLmq", true)
-        .broker_property("enableMultiDispatch", true);
+        .broker_property("enableMultiDispatch", true)
+        .broker_property("compactionScheduleInternal", 1000);
     // Producers are asked about transactions after seconds instead of minutes, and not for long.
     let options = options
         .broker_property("transactionTimeOut", 2000)

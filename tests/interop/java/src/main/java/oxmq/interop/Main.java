@@ -54,6 +54,11 @@ public final class Main {
         CASES.put("send-auto-batch", BatchCases::autoBatch);
         CASES.put("inner-batch", BatchCases::innerBatch);
         CASES.put("lmq", BatchCases::lightQueues);
+        CASES.put("topic-permissions", TopicCases::permissions);
+        CASES.put("queue-counts", TopicCases::queueCounts);
+        CASES.put("order-topic", TopicCases::orderTopic);
+        CASES.put("topic-attributes", TopicCases::attributes);
+        CASES.put("compaction", TopicCases::compaction);
         CASES.put("transaction", TransactionCases::ends);
         CASES.put("transaction-other-producer", TransactionCases::otherProducer);
         CASES.put("transaction-check-max", TransactionCases::checkMax);
