@@ -157,7 +157,8 @@ impl Cluster {
         }
         let dir = &self.options.dir;
         let conf = format!(
-            "listenPort={}\nbindAddress=127.0.0.1\nkvConfigPath={1}/kvConfig.json\nconfigStorePath={1}/namesrv.properties\n",
+            "listenPort={}\nbindAddress=127.0.0.1\nkvConfigPath={1}/kvConfig.json\nconfigStorePath={1}/namesrv.properties\n\
+             orderMessageEnable=true\n",
             self.options.port,
             dir.display()
         );
