@@ -74,6 +74,7 @@ const SLOW_CASES: &[&str] = &[
     "dead-letter",
     "dead-letter-orderly",
     "reset-offset",
+    "queue-counts",
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.
