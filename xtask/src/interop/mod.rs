@@ -201,13 +201,15 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
             "--case" => {
                 let name = args.next().unwrap_or_default();
                 arguments.mqadmin = name == MQADMIN;
-                ensure!(arguments.mqadmin || CASES.contains(&name), "no case is called {name:?}");
+                for name in name.split(',').filter(|_| !arguments.mqadmin) {
+                    ensure!(CASES.contains(&name), "no case is called {name:?}");
+                }
                 arguments.case = Some(name.to_owned());
             }
             "--port" => arguments.port = args.next().unwrap_or_default().parse()?,
             MQADMIN => arguments.clients.clear(),
             _ => bail!(
-                "usage: cargo xtask interop [--server oxmq|java|both] [--client NAME|all] [--case NAME] [--debug] \
+                "usage: cargo xtask interop [--server oxmq|java|both] [--client NAME|all] [--case NAME[,NAME…]] [--debug] \
                  [--quick] [--bless] [--port N] [mqadmin]"
             ),
         }
@@ -217,7 +219,7 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
 
 fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
     let wanted = |case: &&str| match &arguments.case {
-        Some(name) => case == name,
+        Some(names) => names.split(',').any(|name| name == *case),
         None => !(arguments.quick && SLOW_CASES.contains(case)),
     };
     let cases: Vec<&str> = CASES.iter().copied().filter(wanted).collect();
