@@ -130,6 +130,12 @@ impl Cluster {
         stop(broker).with_context(|| format!("broker:\n{}", self.log_tail("broker")))
     }
 
+    /// Lets another broker take over at the next start, with another value of one of its properties.
+    pub(crate) fn replace_broker(&mut self, broker: Server, key: &str, value: impl ToString) {
+        self.options.broker = broker;
+        self.options.broker_properties.push((key.to_owned(), value.to_string()));
+    }
+
     /// Starts the broker on the same data and waits until the name server routes to it.
     pub(crate) fn start_broker(&mut self) -> anyhow::Result<()> {
         self.spawn_broker()?;

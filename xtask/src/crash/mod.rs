@@ -35,6 +35,7 @@ usage: cargo xtask crash [options]
   --flush sync|async only this mode
   --seed N           moments of the kills (1)
   --port N           the name server's; the broker's is 10 above (23500)
+  --takeover java    in the end the original serves the data for a while
   --server oxmq|java whom to kill; java shows that the check itself is right
   --binary FILE      the oxmq to kill (default: built with the release profile)";
 
@@ -55,6 +56,7 @@ struct Arguments {
     seed: u64,
     port: u16,
     java: bool,
+    takeover: bool,
     binary: Option<PathBuf>,
 }
 
@@ -132,6 +134,10 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
     if let Some(mut transactions) = transactions {
         let (count, committed) = runtime.block_on(transactions.check())?;
         println!("{mode}: {count} transactions were begun; {committed} were committed, each once");
+        if arguments.takeover {
+            runtime.block_on(transactions::take_over(&mut transactions, &mut cluster, server))?;
+            println!("{mode}: the original has decided about those that were open, and OxMQ about others after it");
+        }
         runtime.block_on(transactions.shutdown());
     }
     cluster.stop_broker()?;
@@ -230,6 +236,7 @@ impl Arguments {
             seed: 1,
             port: 23500,
             java: false,
+            takeover: false,
             binary: None,
         };
         let mut args = args.iter();
@@ -245,6 +252,7 @@ impl Arguments {
                 ("--port", port) => arguments.port = port.parse()?,
                 ("--server", "oxmq") => arguments.java = false,
                 ("--server", "java") => arguments.java = true,
+                ("--takeover", "java") => arguments.takeover = true,
                 ("--binary", binary) => arguments.binary = Some(std::fs::canonicalize(binary)?),
                 _ => bail!("{flag} {value}?\n{USAGE}"),
             }

@@ -15,15 +15,18 @@ use oxmq_client::{
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::servers::{Cluster, Server};
+
 pub(super) const TOPIC: &str = "CrashTransactions";
 const PRODUCERS: usize = 16;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the broker needs to ask often enough for a test.
-pub(super) const BROKER_PROPERTIES: [(&str, &str); 3] = [
+pub(super) const BROKER_PROPERTIES: [(&str, &str); 4] = [
     ("transactionCheckInterval", "200"),
     ("transactionTimeOut", "300"),
     ("transactionCheckMax", "1000000"),
+    ("transactionOpBatchInterval", "50"),
 ];
 
 pub(super) struct Transactions {
@@ -65,6 +68,25 @@ impl TransactionListener for Outcomes {
 
 fn number_of(message: &MessageExt) -> Option<u64> {
     std::str::from_utf8(&message.body).ok()?.parse().ok()
+}
+
+/// Lets the original decide about transactions that are under way when OxMQ stops, and OxMQ about those that follow.
+pub(super) async fn take_over(
+    transactions: &mut Transactions,
+    cluster: &mut Cluster,
+    oxmq: &Server,
+) -> anyhow::Result<()> {
+    // The original commits again when it asks again before it has noted the first answer.
+    for (broker, check_interval_ms) in [(Server::Java("5.5.0"), 5000), (oxmq.clone(), 200)] {
+        transactions.load();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.stop_broker()?;
+        transactions.ended().await;
+        cluster.replace_broker(broker, "transactionCheckInterval", check_interval_ms);
+        cluster.start_broker()?;
+        transactions.check().await?;
+    }
+    Ok(())
 }
 
 impl Transactions {
