@@ -13,6 +13,8 @@ mod queue;
 #[cfg(test)]
 mod real_disk;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod scan;
 #[cfg(test)]
 mod support;

@@ -137,7 +137,7 @@ final class TransactionCases {
         env.createTopic(topic, 1);
         Script script = new Script();
         TransactionMQProducer producer = producer(env, "transaction-check-max", "check-max", script);
-        String body = "unknown-unknown-" + topic;
+        String body = "unknown-unknown_unknown_unknown_commit-" + topic;
         producer.sendMessageInTransaction(Env.message(topic, "tag", body), null);
         MessageExt[] found = new MessageExt[1];
         await("the message that nobody decides about", () -> {
@@ -150,6 +150,14 @@ final class TransactionCases {
         Thread.sleep(2000);
         facts.put("checks at the end", script.checks.get(body));
         equal("stored", 0L, env.stored(topic));
+
+        // An administrator has it asked about again, and now the producer knows.
+        String id = found[0].getMsgId();
+        await("the index", () -> env.admin.viewMessage(CHECK_MAX_TOPIC, id) != null);
+        facts.put("resumed", env.admin.resumeCheckHalfMessage(CHECK_MAX_TOPIC, id));
+        List<MessageExt> committed = env.readAll(topic, 1);
+        equal("committed", body, Env.body(committed.get(0)));
+        facts.put("checks after that", script.checks.get(body));
         producer.shutdown();
     }
 
