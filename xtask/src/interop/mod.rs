@@ -75,6 +75,7 @@ const SLOW_CASES: &[&str] = &[
     "dead-letter-orderly",
     "reset-offset",
     "queue-counts",
+    "docs-consuming",
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.

@@ -14,18 +14,20 @@ import org.apache.rocketmq.common.message.MessageExt;
 public final class Consuming {
     public static void main(String[] args) throws Exception {
         String namesrv = args[0];
-        DefaultMQProducer producer = new DefaultMQProducer("java_consuming_producer");
+        String topic = args.length > 1 ? args[1] : "JavaConsuming";
+        DefaultMQProducer producer = new DefaultMQProducer(topic + "_writers");
         producer.setNamesrvAddr(namesrv);
+        producer.setSendMsgTimeout(10_000);
         producer.start();
         for (int number = 0; number < 5; number++) {
-            producer.send(new Message("JavaConsuming", ("message " + number).getBytes()));
+            producer.send(new Message(topic, ("message " + number).getBytes()));
         }
         CountDownLatch consumed = new CountDownLatch(5);
         // docs: begin
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer("java_consuming");
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(topic + "_readers");
         consumer.setNamesrvAddr(namesrv);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        consumer.subscribe("JavaConsuming", "*");
+        consumer.subscribe(topic, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             MessageExt message = messages.get(0);
             String text = new String(message.getBody());

@@ -16,24 +16,26 @@ import org.apache.rocketmq.common.message.Message;
 public final class Order {
     public static void main(String[] args) throws Exception {
         String namesrv = args[0];
+        String topic = args.length > 1 ? args[1] : "JavaOrders";
         List<String> seen = Collections.synchronizedList(new ArrayList<>());
         CountDownLatch consumed = new CountDownLatch(9);
         // docs: begin
-        DefaultMQProducer producer = new DefaultMQProducer("java_order_producer");
+        DefaultMQProducer producer = new DefaultMQProducer(topic + "_writers");
         producer.setNamesrvAddr(namesrv);
+        producer.setSendMsgTimeout(10_000);
         producer.start();
         for (String step : List.of("created", "paid", "shipped")) {
             for (int order = 1; order <= 3; order++) {
-                Message message = new Message("JavaOrders", ("order " + order + " " + step).getBytes());
+                Message message = new Message(topic, ("order " + order + " " + step).getBytes());
                 producer.send(message, (queues, of, key) -> queues.get((int) key % queues.size()), order);
             }
         }
 
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer("java_order");
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(topic + "_readers");
         consumer.setNamesrvAddr(namesrv);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setSuspendCurrentQueueTimeMillis(200);
-        consumer.subscribe("JavaOrders", "*");
+        consumer.subscribe(topic, "*");
         consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
             String text = new String(messages.get(0).getBody());
             if (text.endsWith("paid") && messages.get(0).getReconsumeTimes() == 0) {

@@ -12,19 +12,21 @@ import org.apache.rocketmq.common.message.MessageQueue;
 public final class Pull {
     public static void main(String[] args) throws Exception {
         String namesrv = args[0];
-        DefaultMQProducer producer = new DefaultMQProducer("java_pull_producer");
+        String topic = args.length > 1 ? args[1] : "JavaPull";
+        DefaultMQProducer producer = new DefaultMQProducer(topic + "_writers");
         producer.setNamesrvAddr(namesrv);
+        producer.setSendMsgTimeout(10_000);
         producer.start();
         for (int number = 0; number < 10; number++) {
-            producer.send(new Message("JavaPull", ("message " + number).getBytes()));
+            producer.send(new Message(topic, ("message " + number).getBytes()));
         }
         long deadline = System.currentTimeMillis() + 90_000;
         // docs: begin
-        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer("java_pull");
+        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(topic + "_readers");
         consumer.setNamesrvAddr(namesrv);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setAutoCommit(false);
-        consumer.subscribe("JavaPull", "*"); // or assign(queues), to choose them by oneself
+        consumer.subscribe(topic, "*"); // or assign(queues), to choose them by oneself
         consumer.start();
         int count = 0;
         while (count < 10 && System.currentTimeMillis() < deadline) {

@@ -13,20 +13,22 @@ import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 public final class Queries {
     public static void main(String[] args) throws Exception {
         String namesrv = args[0];
-        DefaultMQProducer producer = new DefaultMQProducer("java_queries_producer");
+        String topic = args.length > 1 ? args[1] : "JavaQueries";
+        DefaultMQProducer producer = new DefaultMQProducer(topic + "_writers");
         producer.setNamesrvAddr(namesrv);
+        producer.setSendMsgTimeout(10_000);
         producer.start();
-        SendResult sent = producer.send(new Message("JavaQueries", "TagA", "order-17 paid", "seventeen".getBytes()));
+        SendResult sent = producer.send(new Message(topic, "TagA", "order-17 paid", "seventeen".getBytes()));
         DefaultMQAdminExt admin = new DefaultMQAdminExt();
         admin.setNamesrvAddr(namesrv);
         admin.start();
-        awaitIndex(admin);
+        awaitIndex(admin, topic);
         // docs: begin
         long now = System.currentTimeMillis();
-        QueryResult byKey = admin.queryMessage("JavaQueries", "order-17", 32, now - 60_000, now + 60_000);
+        QueryResult byKey = admin.queryMessage(topic, "order-17", 32, now - 60_000, now + 60_000);
         System.out.println("by key: " + new String(byKey.getMessageList().get(0).getBody()));
         for (String id : List.of(sent.getMsgId(), sent.getOffsetMsgId())) {
-            MessageExt message = admin.viewMessage("JavaQueries", id);
+            MessageExt message = admin.viewMessage(topic, id);
             System.out.println("by id: " + new String(message.getBody()) + ", stored at " + message.getStoreTimestamp());
         }
         long first = admin.searchOffset(sent.getMessageQueue(), now - 60_000);
@@ -37,11 +39,11 @@ public final class Queries {
     }
 
     /** The index follows the messages by a moment. */
-    private static void awaitIndex(DefaultMQAdminExt admin) throws Exception {
+    private static void awaitIndex(DefaultMQAdminExt admin, String topic) throws Exception {
         long deadline = System.currentTimeMillis() + 60_000;
         while (true) {
             try {
-                if (!admin.queryMessage("JavaQueries", "order-17", 32, 0, Long.MAX_VALUE).getMessageList().isEmpty()) {
+                if (!admin.queryMessage(topic, "order-17", 32, 0, Long.MAX_VALUE).getMessageList().isEmpty()) {
                     return;
                 }
             } catch (MQClientException none) {

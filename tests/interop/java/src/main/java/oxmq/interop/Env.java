@@ -57,6 +57,11 @@ final class Env {
         return label + "_" + part;
     }
 
+    /** Arguments of a program of the documentation, with a topic for this client alone. */
+    String[] docs(String topic) {
+        return new String[] {namesrv, name(topic)};
+    }
+
     DefaultMQProducer producer(String group) {
         DefaultMQProducer result = new DefaultMQProducer(name(group));
         result.setNamesrvAddr(namesrv);

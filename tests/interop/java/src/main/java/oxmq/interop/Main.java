@@ -46,10 +46,10 @@ public final class Main {
         CASES.put("query", QueryCases::query);
         CASES.put("request-reply", RequestCases::requestReply);
         CASES.put("request-reply-rust", RequestCases::withRust);
-        CASES.put("docs-consuming", (env, facts) -> oxmq.docs.Consuming.main(new String[] {env.namesrv}));
-        CASES.put("docs-order", (env, facts) -> oxmq.docs.Order.main(new String[] {env.namesrv}));
-        CASES.put("docs-pull", (env, facts) -> oxmq.docs.Pull.main(new String[] {env.namesrv}));
-        CASES.put("docs-queries", (env, facts) -> oxmq.docs.Queries.main(new String[] {env.namesrv}));
+        CASES.put("docs-consuming", (env, facts) -> oxmq.docs.Consuming.main(env.docs("docs-consuming")));
+        CASES.put("docs-order", (env, facts) -> oxmq.docs.Order.main(env.docs("docs-order")));
+        CASES.put("docs-pull", (env, facts) -> oxmq.docs.Pull.main(env.docs("docs-pull")));
+        CASES.put("docs-queries", (env, facts) -> oxmq.docs.Queries.main(env.docs("docs-queries")));
         CASES.put("docs-request-reply", (env, facts) -> oxmq.docs.RequestReply.main(new String[] {env.namesrv}));
         CASES.put("send-auto-batch", BatchCases::autoBatch);
         CASES.put("inner-batch", BatchCases::innerBatch);
