@@ -317,11 +317,6 @@ impl Broker {
         self.mailboxes.wake_waiting(queue);
     }
 
-    /// Every timer message for this time or an earlier one has been delivered; `None` while deliveries are late.
-    pub(crate) fn timer_delivered_until(&self) -> Option<i64> {
-        Some(self.now_ms())
-    }
-
     /// Whether message 0 of the queue exists and could be read without the disk.
     pub(crate) fn first_is_in_memory(&self, queue: &ConsumeQueue) -> bool {
         let mut record = BytesMut::new();

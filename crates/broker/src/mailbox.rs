@@ -88,12 +88,9 @@ impl Mailboxes {
 
     /// Tells everybody who waits for this queue to look at it, the caller too.
     pub(crate) fn wake_waiting(&self, queue: &Arc<ConsumeQueue>) {
-        let mask = queue.wait_mask.swap(0, Ordering::SeqCst);
-        for (worker, mailbox) in self.boxes.iter().enumerate() {
-            if mask & (1 << worker) != 0 {
-                mailbox.note_arrived(queue);
-                mailbox.wake();
-            }
+        self.arrived(std::slice::from_ref(queue));
+        if let Some(mailbox) = CURRENT.get().and_then(|worker| self.boxes.get(worker)) {
+            mailbox.wake();
         }
     }
 

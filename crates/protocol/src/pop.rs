@@ -241,6 +241,9 @@ pub struct PopCheckpoint {
     pub put_off: Option<String>,
     #[serde(rename = "so")]
     pub start_offset: i64,
+    /// Coming again does not count as another attempt.
+    #[serde(rename = "sp")]
+    pub suspend: bool,
     #[serde(rename = "t")]
     pub topic: String,
 }
@@ -389,7 +392,7 @@ mod tests {
             topic: "OrderTopic".into(),
             ..PopCheckpoint::default()
         };
-        let text = r#"{"bm":0,"bn":"broker-a","c":"group_a","d":[0,1,3],"it":60000,"n":3,"pt":1757000005000,"q":0,"reviveTime":1757000065000,"ro":0,"so":200,"t":"OrderTopic"}"#;
+        let text = r#"{"bm":0,"bn":"broker-a","c":"group_a","d":[0,1,3],"it":60000,"n":3,"pt":1757000005000,"q":0,"reviveTime":1757000065000,"ro":0,"so":200,"sp":false,"t":"OrderTopic"}"#;
         assert_eq!(serde_json::to_string(&checkpoint).unwrap(), text);
         assert_eq!(serde_json::from_str::<PopCheckpoint>(text).unwrap(), checkpoint);
         let ack = r#"{"ao":-1,"aol":[200,201],"bn":"broker-a","c":"group_a","pt":1757000005000,"q":0,"so":200,"t":"OrderTopic"}"#;

@@ -46,6 +46,8 @@ property_names! {
     PUSH_REPLY_TIME = "PUSH_REPLY_TIME";
     CLUSTER = "CLUSTER";
     MESSAGE_TYPE = "MSG_TYPE";
+    /// The group to which a message comes again.
+    ORIGIN_GROUP = "ORIGIN_GROUP";
     POP_CK = "POP_CK";
     POP_CK_OFFSET = "POP_CK_OFFSET";
     FIRST_POP_TIME = "1ST_POP_TIME";

@@ -2,4 +2,5 @@
 
 pub(super) mod idle;
 pub(super) mod orderly;
+pub(super) mod pops;
 pub(super) mod transactions;

@@ -122,7 +122,7 @@ const fn feature(name: &'static str, title: &'static str, feature: &'static dyn 
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 14] = [
+pub(crate) const WORKLOADS: [Workload; 15] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
@@ -243,6 +243,11 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
         "transactions",
         "transactions (half message, then its commit), 4 connections × 64 in flight",
         &features::transactions::Transactions,
+    ),
+    feature(
+        "pop-ack",
+        "pop 128 B in batches of 32 and acknowledge each, 4 connections × 32 in flight",
+        &features::pops::Pops,
     ),
 ];
 

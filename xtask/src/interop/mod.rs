@@ -65,6 +65,15 @@ const CASES: &[&str] = &[
     "transaction-check-max",
     "transaction-wrong-end",
     "docs-transaction",
+    "docs-pop",
+    "pop-ack",
+    "pop-again",
+    "pop-order",
+    "pop-poll",
+    "pop-filter",
+    "pop-wrong",
+    "pop-assignment",
+    "pop-push-retry",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
@@ -76,6 +85,7 @@ const SLOW_CASES: &[&str] = &[
     "reset-offset",
     "queue-counts",
     "docs-consuming",
+    "pop-push-retry",
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.

@@ -87,6 +87,9 @@ impl Client {
     }
 }
 
+/// Java sources that clients before 5.0 cannot be built with.
+const NEEDS_VERSION_5: &str = "oxmq/**/Pop*.java";
+
 pub(super) fn build_java(version: &str) -> anyhow::Result<()> {
     let (source, built) = (source("java"), built(&format!("java-{version}")));
     let stamp = built.join("built");
@@ -94,6 +97,9 @@ pub(super) fn build_java(version: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut mvn = Command::new("mvn");
+    if version.starts_with("4.") {
+        mvn.arg(format!("-Dleft.out={NEEDS_VERSION_5}"));
+    }
     mvn.args(["-q", "-B", "compile", "dependency:copy-dependencies"])
         .arg(format!("-Drocketmq.version={version}"))
         .arg(format!("-Doutput={}", built.display()))

@@ -13,6 +13,8 @@
 
 mod ack;
 mod collect;
+#[cfg(test)]
+mod model;
 mod notification;
 pub(crate) mod order;
 mod order_file;

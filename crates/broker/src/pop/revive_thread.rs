@@ -105,7 +105,7 @@ impl ReviveThread {
         }
         if config.timer_wheel_enable {
             // What a timer has delivered until now is read first, so that nothing is missed that belongs to what is due.
-            let arrived_until = broker.timer_delivered_until();
+            let arrived_until = broker.timers.delivered_until(&broker.store, now);
             for queue_id in 0..self.queues.len() {
                 look_again = look_again.min(self.run_queue(broker, queue_id, arrived_until));
             }
@@ -237,7 +237,7 @@ fn hand_back(broker: &Broker, checkpoint: &PopCheckpoint, queue_offset: i64) -> 
         return Ok(()); // It is gone: nobody can have it any more.
     };
     let retry = retry_topic(broker, checkpoint);
-    let properties = properties_again(&record, checkpoint.pop_time);
+    let properties = properties_again(&record, checkpoint);
     let message = InternalMessage {
         topic: &retry.topic_name,
         queue_id: 0,
@@ -245,7 +245,7 @@ fn hand_back(broker: &Broker, checkpoint: &PopCheckpoint, queue_offset: i64) -> 
         sys_flag: record.sys_flag(),
         born_timestamp: record.born_timestamp(),
         born_host: broker.store_host,
-        reconsume_times: record.reconsume_times().saturating_add(1),
+        reconsume_times: record.reconsume_times().saturating_add((!checkpoint.suspend).into()),
         prepared_transaction_offset: 0,
         body: record.body(),
         properties: &properties,
@@ -289,19 +289,21 @@ fn retry_topic(broker: &Broker, checkpoint: &PopCheckpoint) -> Arc<TopicConfig> 
 }
 
 /// The properties of a message that comes again.
-fn properties_again(record: &RecordRef<'_>, pop_time: i64) -> BytesMut {
+fn properties_again(record: &RecordRef<'_>, checkpoint: &PopCheckpoint) -> BytesMut {
     let text = record.properties();
     let mut out = BytesMut::with_capacity(text.len() + 40);
-    let first = property::FIRST_POP_TIME.as_bytes();
+    let (first, group) = (property::FIRST_POP_TIME.as_bytes(), property::ORIGIN_GROUP.as_bytes());
     let keeps_first = record.reconsume_times() != 0 && properties::find(text, property::FIRST_POP_TIME).is_some();
     for (name, value) in properties::iter(text) {
-        if name != first || keeps_first {
+        let is_kept = if name == first { keeps_first } else { name != group };
+        if is_kept {
             properties::write(&mut out, name, value);
         }
     }
     if !keeps_first {
-        properties::write(&mut out, first, pop_time.to_string().as_bytes());
+        properties::write(&mut out, first, checkpoint.pop_time.to_string().as_bytes());
     }
+    properties::write(&mut out, group, checkpoint.group.as_bytes());
     out
 }
 

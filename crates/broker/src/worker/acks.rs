@@ -253,6 +253,7 @@ impl Worker {
             queue_id,
             revive_time: now.saturating_add(header.invisible_time),
             start_offset: offset,
+            suspend: header.suspend.unwrap_or(false),
             topic: topic.to_owned(),
             ..PopCheckpoint::default()
         };

@@ -118,14 +118,17 @@ impl Worker {
                 }
             }
         }
+        if pop.filter.is_expensive() {
+            return self.read_elsewhere(connection, to, pop);
+        }
         let collected = collect(&self.broker, &pop, MayBlock::Never);
         if collected.count == 0 && collected.would_block {
-            return self.read_from_disk(connection, to, pop);
+            return self.read_elsewhere(connection, to, pop);
         }
         self.collected(connection, to, pop, collected, again);
     }
 
-    fn read_from_disk(&self, connection: &Rc<Connection>, to: ReplyTo, pop: Rc<Pop>) {
+    fn read_elsewhere(&self, connection: &Rc<Connection>, to: ReplyTo, pop: Rc<Pop>) {
         let request = Pop::clone(&pop);
         let work: Work = Box::new(move |broker| Done::Pop(Box::new(collect(broker, &request, MayBlock::Allowed))));
         let guard = connection.begin_request(AWAY_REPLY_BYTES);

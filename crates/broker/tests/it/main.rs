@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod node;
 mod offsets;
+mod pops;
 mod pulls;
 mod registration;
 mod reply_messages;

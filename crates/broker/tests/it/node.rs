@@ -145,6 +145,17 @@ impl Client {
         self.inbound.remove(0)
     }
 
+    /// The next reply, to a request that was only written.
+    pub(crate) fn read_reply(&mut self) -> RemotingCommand {
+        loop {
+            let command = self.read();
+            if command.header.is_response() {
+                return command;
+            }
+            self.inbound.push(command);
+        }
+    }
+
     fn read(&mut self) -> RemotingCommand {
         loop {
             if let Some((frame, taken)) = Frame::peek(&self.received).unwrap() {

@@ -2,6 +2,8 @@ package oxmq.interop;
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.TreeMap;
@@ -64,7 +66,52 @@ public final class Main {
         CASES.put("transaction-check-max", TransactionCases::checkMax);
         CASES.put("transaction-wrong-end", TransactionCases::wrongEnds);
         CASES.put("docs-transaction", (env, facts) -> oxmq.docs.Transaction.main(new String[] {env.namesrv}));
+        CASES.put("docs-pop", newer("oxmq.docs.Pop"));
+        CASES.put("pop-ack", newer("PopCases", "ack"));
+        CASES.put("pop-again", newer("PopCases", "again"));
+        CASES.put("pop-order", newer("PopCases", "order"));
+        CASES.put("pop-poll", newer("PopCases", "poll"));
+        CASES.put("pop-filter", newer("PopCases", "filter"));
+        CASES.put("pop-wrong", newer("PopCases", "wrong"));
+        CASES.put("pop-assignment", newer("PopCases", "assignment"));
+        CASES.put("pop-push", newer("PopCases", "push"));
+        CASES.put("pop-push-retry", newer("PopCases", "pushRetry"));
         CASES.put("broker-restart", RestartCase::run);
+    }
+
+    /** A case in a class that is not built with clients before 5.0. */
+    private static Case newer(String type, String method) {
+        return (env, facts) -> {
+            needsJsonHeader(env);
+            invoke(Class.forName("oxmq.interop." + type).getDeclaredMethod(method, Env.class, Map.class), env, facts);
+        };
+    }
+
+    /** A program shown in the documentation, of such a class. */
+    private static Case newer(String type) {
+        return (env, facts) -> {
+            needsJsonHeader(env);
+            invoke(Class.forName(type).getMethod("main", String[].class), (Object) new String[] {env.namesrv});
+        };
+    }
+
+    /** The codes of POP do not fit into the binary header. */
+    private static void needsJsonHeader(Env env) throws Env.Skipped {
+        env.needsVersion5();
+        if ("ROCKETMQ".equals(System.getProperty("rocketmq.serialize.type"))) {
+            throw new Env.Skipped();
+        }
+    }
+
+    private static void invoke(Method method, Object... arguments) throws Exception {
+        try {
+            method.invoke(null, arguments);
+        } catch (InvocationTargetException failure) {
+            if (failure.getCause() instanceof Error) {
+                throw (Error) failure.getCause();
+            }
+            throw (Exception) failure.getCause();
+        }
     }
 
     private static final String LAST = "broker-restart";
