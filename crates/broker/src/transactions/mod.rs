@@ -101,7 +101,9 @@ impl Transactions {
         let mut ledger = Ledger::new(progress(&half_queue), ops_from);
         read_queue(store, &op_queue, ops_from, |op| {
             let mut half_max = -1;
-            for half in half::halves_of_op(op) {
+            // No record names what does not exist; a damaged one must not cost memory.
+            let halves = half::halves_of_op(op).filter(|half| (0..half_queue.max_offset()).contains(half));
+            for half in halves {
                 ledger.set(half, State::Closed);
                 half_max = half_max.max(half);
             }
