@@ -12,6 +12,7 @@ mod error;
 mod instance;
 mod latency_fault;
 mod producer;
+mod trace;
 
 pub use admin::Admin;
 pub use consumer::listener::{ConsumeOrderlyStatus, ConsumeStatus, Messages};
@@ -34,7 +35,8 @@ pub use oxmq_protocol::body::{
 };
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{
-    LocalTransactionState, MessageError, NoRequest, Producer, ProducerBuilder, RequestError, SendError, SendResult,
-    SendStatus, TransactionListener, TransactionProducer, TransactionProducerBuilder, TransactionSendResult,
-    create_reply_message,
+    LocalTransactionState, MessageError, NoRequest, Producer, ProducerBuilder, RecallError, RequestError, SendError,
+    SendResult, SendStatus, TransactionListener, TransactionProducer, TransactionProducerBuilder,
+    TransactionSendResult, create_reply_message,
 };
+pub use trace::TraceConfig;

@@ -5,8 +5,9 @@
 //! there once.
 
 mod error;
-mod prepare;
+pub(crate) mod prepare;
 mod queue_choice;
+mod recall;
 mod request;
 mod retry;
 mod send_result;
@@ -30,10 +31,12 @@ use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 use crate::latency_fault::LatencyFault;
+use crate::trace::TraceConfig;
 
 pub use error::{MessageError, SendError};
 use prepare::{MessageSettings, Prepared};
 use queue_choice::QueueChoice;
+pub use recall::RecallError;
 pub use request::{NoRequest, RequestError, create_reply_message};
 use retry::{Outcome, RetryRule};
 pub use send_result::{SendResult, SendStatus};
@@ -173,6 +176,13 @@ impl ProducerBuilder {
     #[must_use]
     pub fn async_in_flight_max(mut self, count: usize) -> ProducerBuilder {
         self.send.async_in_flight_max = count;
+        self
+    }
+
+    /// Traces what is sent to `RMQ_SYS_TRACE_TOPIC`. Off by default. The trace of a shared instance is that instance's.
+    #[must_use]
+    pub fn enable_msg_trace(mut self, enable: bool) -> ProducerBuilder {
+        self.config.trace = enable.then(TraceConfig::default);
         self
     }
 
@@ -426,6 +436,12 @@ impl Shared {
             Ok(SendResult::read(response, &prepared.msg_id, queue)?)
         };
         let result = called.await;
+        if let (Some(tracer), Ok(sent)) = (self.instance.tracer(), &result)
+            && sent.trace_on
+        {
+            let store_host = self.instance.master_addr(&queue.broker_name).unwrap_or_default();
+            tracer.trace(prepared.trace(sent, &self.message.producer_group, store_host, started.elapsed()));
+        }
         if self.send.latency_fault_enable {
             let (latency, now) = (started.elapsed(), Instant::now());
             let mut faults = self.latency_fault.lock();

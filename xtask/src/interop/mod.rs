@@ -45,6 +45,7 @@ const CASES: &[&str] = &[
     "pop-simple",
     "reset-offset",
     "query",
+    "retry-corners",
     "request-reply",
     "request-reply-rust",
     "docs-request-reply",

@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use crate::error::ClientError;
+use crate::trace::{TraceConfig, Tracer};
 use name_servers::NameServers;
 use replies::PendingReplies;
 use routes::Routes;
@@ -54,6 +55,8 @@ pub struct InstanceConfig {
     /// For everything but sends and pulls.
     pub api_timeout: Duration,
     pub remoting: ClientConfig,
+    /// Traces what members send and consume. `None`, the default, does not.
+    pub trace: Option<TraceConfig>,
 }
 
 impl Default for InstanceConfig {
@@ -67,6 +70,7 @@ impl Default for InstanceConfig {
             heartbeat_broker_interval: Duration::from_secs(30),
             api_timeout: Duration::from_secs(3),
             remoting: ClientConfig::default(),
+            trace: None,
         }
     }
 }
@@ -110,6 +114,16 @@ pub trait Member: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Instance(Arc<Shared>);
 
+/// An instance that may have ended.
+#[derive(Clone)]
+pub(crate) struct WeakInstance(Weak<Shared>);
+
+impl WeakInstance {
+    pub(crate) fn upgrade(&self) -> Option<Instance> {
+        self.0.upgrade().map(Instance)
+    }
+}
+
 struct Shared {
     config: InstanceConfig,
     client_id: String,
@@ -117,6 +131,7 @@ struct Shared {
     name_servers: NameServers,
     routes: Routes,
     pending_replies: PendingReplies,
+    tracer: Option<Tracer>,
     members: Mutex<HashMap<MemberKey, Weak<dyn Member>>>,
     /// By address, from the answers to heartbeats.
     broker_versions: Mutex<HashMap<String, i32>>,
@@ -157,6 +172,10 @@ impl Instance {
             name_servers,
             routes: Routes::default(),
             pending_replies: PendingReplies::default(),
+            tracer: config
+                .trace
+                .as_ref()
+                .map(|trace| Tracer::start(trace, WeakInstance(shared.clone()))),
             members: Mutex::default(),
             broker_versions: Mutex::default(),
             heartbeat_wish,
@@ -185,6 +204,11 @@ impl Instance {
     /// The connections, for calls to brokers.
     pub fn remoting(&self) -> &RemotingClient {
         &self.0.remoting
+    }
+
+    /// What is told of messages, if anything is.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.0.tracer.as_ref()
     }
 
     /// Requests sent as messages that wait for their reply.
@@ -298,6 +322,9 @@ impl Instance {
 
     /// Stops the background tasks and closes the connections. Members leave first.
     pub async fn shutdown(&self) {
+        if let Some(tracer) = &self.0.tracer {
+            tracer.flush().await;
+        }
         self.0.stopped.send_replace(true);
         self.0.remoting.shutdown().await;
         info!(client_id = self.0.client_id, "client stopped");

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oxmq_protocol::batch;
@@ -13,10 +14,11 @@ use oxmq_protocol::message_id::UniqueIds;
 use oxmq_protocol::properties::{NAME_VALUE_SEPARATOR, PROPERTIES_BYTES_MAX, PROPERTY_SEPARATOR, Properties};
 use oxmq_protocol::requests::{SendMessageHeaderV2, request};
 use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
-use oxmq_protocol::{RemotingCommand, property, sys_flag};
+use oxmq_protocol::{RemotingCommand, properties, property, sys_flag};
 
-use super::MessageError;
-use crate::clock::utc_offset_millis;
+use super::{MessageError, SendResult, SendStatus};
+use crate::clock::{now_millis, utc_offset_millis};
+use crate::trace::{Event, MessageKind, Record, region_of};
 
 /// Queues of a topic that the send creates.
 const DEFAULT_TOPIC_QUEUE_NUMS: i32 = 4;
@@ -104,6 +106,43 @@ impl Prepared {
         &self.header.topic
     }
 
+    /// What a trace says of a send that was answered.
+    pub(crate) fn trace(&self, sent: &SendResult, group: &str, store_host: String, cost: Duration) -> Record {
+        let text = self.header.properties.as_deref().unwrap_or_default().as_bytes();
+        let property = |name| properties::find(text, name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let has = |name| properties::find(text, name).is_some();
+        let delays = [
+            property::DELAY_TIME_LEVEL,
+            property::START_DELIVER_TIME,
+            property::TIMER_DELAY_SEC,
+            property::TIMER_DELAY_MS,
+            property::TIMER_DELIVER_MS,
+        ];
+        let kind = match () {
+            () if delays.into_iter().any(has) => MessageKind::Delay,
+            () if has(property::TRANSACTION_PREPARED) => MessageKind::TransactionHalf,
+            () => MessageKind::Normal,
+        };
+        let cost_ms = cost.as_millis() as u64;
+        Record {
+            timestamp: now_millis() - cost_ms as i64,
+            region: region_of(sent.region_id.as_deref()),
+            group: group.to_owned(),
+            topic: self.header.topic.clone(),
+            msg_id: sent.msg_id.clone(),
+            event: Event::Pub {
+                tags: property(property::TAGS),
+                keys: property(property::KEYS),
+                store_host,
+                body_bytes: self.body.len(),
+                cost_ms,
+                kind,
+                offset_msg_id: sent.offset_msg_id.clone(),
+                success: sent.status == SendStatus::SendOk,
+            },
+        }
+    }
+
     pub(crate) fn request(&self, queue: &MessageQueue) -> RemotingCommand {
         let header = SendMessageHeaderV2 {
             queue_id: queue.queue_id,
@@ -186,6 +225,11 @@ pub(super) fn give_id(message: &mut Message, now_ms: i64) -> String {
     let id = unique_ids().next(now_ms);
     message.properties.set(property::UNIQUE_CLIENT_MESSAGE_ID, id.as_str());
     id
+}
+
+/// An id that no message has.
+pub(crate) fn next_unique_id(now_ms: i64) -> String {
+    unique_ids().next(now_ms)
 }
 
 /// Ids are unique within the process, so all of its producers draw from here. The address only tells processes apart

@@ -18,6 +18,8 @@ pub struct SendResult {
     /// Of a batch, the queue offset of its first message.
     pub queue_offset: i64,
     pub transaction_id: Option<String>,
+    /// Of a message with a delivery time of its own: what takes it back.
+    pub recall_handle: Option<String>,
     pub region_id: Option<String>,
     pub trace_on: bool,
 }
@@ -65,6 +67,7 @@ impl SendResult {
             },
             queue_offset: reply.queue_offset,
             transaction_id: reply.transaction_id,
+            recall_handle: reply.recall_handle,
             region_id: reply.region_id,
             trace_on: reply.trace_on.unwrap_or(true),
         })

@@ -18,6 +18,7 @@ use crate::clock::now_millis;
 use crate::consumer::listener::{ListenerFuture, catch};
 use crate::error::ClientError;
 use crate::instance::{Answer, InstanceConfig};
+use crate::trace::{Event, Record, region_of};
 
 /// What became of a local transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -208,6 +209,15 @@ impl LocalTransactionState {
     }
 }
 
+/// As Java names it in traces.
+fn state_name(commit_or_rollback: i32) -> &'static str {
+    match commit_or_rollback {
+        sys_flag::TRANSACTION_COMMIT => "COMMIT_MESSAGE",
+        sys_flag::TRANSACTION_ROLLBACK => "ROLLBACK_MESSAGE",
+        _ => "UNKNOW",
+    }
+}
+
 /// Answers CHECK_TRANSACTION_STATE (39), whatever the listener's type.
 pub(super) type AnswerChecks = Box<dyn Fn(&Arc<Shared>, RemotingCommand) -> Answer + Send + Sync>;
 
@@ -303,6 +313,22 @@ impl Shared {
         let mut request = RemotingCommand::request::<request::EndTransaction>(header, Bytes::new());
         request.header.remark = remark;
         request.header.mark_oneway();
-        Ok(self.instance.remoting().oneway(addr, request).await?)
+        self.instance.remoting().oneway(addr, request).await?;
+        if let Some(tracer) = self.instance.tracer() {
+            tracer.trace(Record {
+                timestamp: now_millis(),
+                region: region_of(None),
+                group: header.producer_group.clone(),
+                topic: header.topic.clone().unwrap_or_default(),
+                msg_id: header.msg_id.clone(),
+                event: Event::EndTransaction {
+                    store_host: addr.to_owned(),
+                    transaction_id: header.transaction_id.clone().unwrap_or_default(),
+                    state: state_name(header.commit_or_rollback),
+                    from_check: header.from_transaction_check,
+                },
+            });
+        }
+        Ok(())
     }
 }

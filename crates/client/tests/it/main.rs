@@ -14,4 +14,5 @@ mod schedule_and_queries;
 mod scripted;
 mod servers;
 mod stream;
+mod trace;
 mod transaction;

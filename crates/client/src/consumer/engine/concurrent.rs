@@ -57,7 +57,10 @@ impl Engine {
         let Batch { owned, messages } = batch;
         let started = Instant::now();
         owned.state.lock().process.mark_started(&messages, started);
+        let trace = self.trace_before(&messages);
         let consumed = listener::run(listener, messages.clone()).await;
+        let succeeds = consumed.map(|status| status.done(messages.len()) == messages.len());
+        self.trace_after(trace, succeeds, started);
         let status = consumed.unwrap_or_else(|| {
             warn!(queue = %owned.queue, "the listener panicked");
             ConsumeStatus::ReconsumeLater

@@ -12,6 +12,7 @@ mod pull_loop;
 mod queue;
 mod rebalance;
 mod scheduled;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

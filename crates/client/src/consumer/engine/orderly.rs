@@ -61,7 +61,13 @@ impl Engine {
         }
         let messages = owned.state.lock().process.take(self.config.consume_batch_max_size);
         let started = Instant::now();
+        let trace = self.trace_before(&messages);
         let consumed = listener::run(listener, messages.clone()).await;
+        self.trace_after(
+            trace,
+            consumed.map(|status| status == ConsumeOrderlyStatus::Success),
+            started,
+        );
         let status = consumed.unwrap_or_else(|| {
             warn!(queue = %owned.queue, "the listener panicked");
             ConsumeOrderlyStatus::SuspendCurrentQueueAMoment

@@ -46,6 +46,7 @@ public final class Main {
         CASES.put("pull", PullCases::pull);
         CASES.put("lite-pull", PullCases::litePull);
         CASES.put("query", QueryCases::query);
+        CASES.put("retry-corners", RetryCornerCases::run);
         CASES.put("request-reply", RequestCases::requestReply);
         CASES.put("request-reply-rust", RequestCases::withRust);
         CASES.put("docs-consuming", (env, facts) -> oxmq.docs.Consuming.main(env.docs("docs-consuming")));
