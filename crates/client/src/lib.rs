@@ -21,6 +21,7 @@ pub use consumer::pull::{PullConsumer, PullConsumerBuilder};
 pub use consumer::pull_request::{PullResult, PullStatus};
 pub use consumer::push::{PushConsumer, PushConsumerBuilder};
 pub use consumer::schedule::{PullScheduleService, PullScheduleServiceBuilder, PullTaskContext, PullTaskError};
+pub use consumer::selector::MessageSelector;
 pub use consumer::simple::{SimpleConsumer, SimpleConsumerBuilder};
 pub use consumer::stream::{MessageStream, ReceivedMessage};
 pub use error::ClientError;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use oxmq_protocol::body::{ConsumeType, MessageQueue, SubscriptionData};
+use oxmq_protocol::body::{ConsumeType, MessageQueue};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::engine::{Batch, Delivery, Engine};
 use super::listener::Messages;
 use super::offset_store::OffsetStore;
+use super::selector::MessageSelector;
 use super::settings::{Settings, consumer_settings};
-use crate::clock::now_millis;
 use crate::error::ClientError;
 
 const AUTO_COMMIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -183,10 +183,12 @@ impl LitePullConsumer {
     }
 
     /// Which messages of a topic are wanted from queues that are assigned; `*` unless set before.
-    pub async fn set_sub_expression_for_assign(&self, topic: &str, expression: &str) -> Result<(), ClientError> {
-        let subscription = SubscriptionData::parse(topic, expression, now_millis())?;
-        self.engine.subscribe(subscription).await;
-        Ok(())
+    pub async fn set_sub_expression_for_assign(
+        &self,
+        topic: &str,
+        selector: impl Into<MessageSelector>,
+    ) -> Result<(), ClientError> {
+        self.engine.subscribe(selector.into().subscription(topic)?).await
     }
 
     /// The queues that are ours now.

@@ -16,6 +16,7 @@ pub(crate) mod push;
 mod queue_lock;
 mod retry;
 pub(crate) mod schedule;
+pub(crate) mod selector;
 mod settings;
 pub(crate) mod simple;
 mod start_offset;

@@ -14,8 +14,8 @@ use super::broker_calls::BrokerCalls;
 use super::offset_store::OffsetStore;
 use super::pull_request::PullResult;
 use super::retry::max_reconsume_times_concurrent;
+use super::selector::MessageSelector;
 use super::settings::{Settings, consumer_settings};
-use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Member, MemberData};
 
@@ -86,34 +86,35 @@ impl PullConsumer {
     pub async fn pull(
         &self,
         queue: &MessageQueue,
-        expression: &str,
+        selector: impl Into<MessageSelector>,
         queue_offset: i64,
         max_nums: u32,
     ) -> Result<PullResult, ClientError> {
-        self.pull_with(queue, expression, queue_offset, max_nums, None).await
+        self.pull_with(queue, selector.into(), queue_offset, max_nums, None)
+            .await
     }
 
     /// Like [`PullConsumer::pull`], but waits for a message at the end of the queue, for 20 s or little more.
     pub async fn pull_block_if_not_found(
         &self,
         queue: &MessageQueue,
-        expression: &str,
+        selector: impl Into<MessageSelector>,
         queue_offset: i64,
         max_nums: u32,
     ) -> Result<PullResult, ClientError> {
-        self.pull_with(queue, expression, queue_offset, max_nums, Some(SUSPEND))
+        self.pull_with(queue, selector.into(), queue_offset, max_nums, Some(SUSPEND))
             .await
     }
 
     async fn pull_with(
         &self,
         queue: &MessageQueue,
-        expression: &str,
+        selector: MessageSelector,
         queue_offset: i64,
         max_nums: u32,
         suspend: Option<Duration>,
     ) -> Result<PullResult, ClientError> {
-        let subscription = SubscriptionData::parse(&queue.topic, expression, now_millis())?;
+        let subscription = selector.subscription(&queue.topic)?;
         self.shared.use_topic(&queue.topic);
         let calls = &self.shared.calls;
         calls

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxmq_protocol::body::{ConsumeType, SubscriptionData};
+use oxmq_protocol::body::ConsumeType;
 use oxmq_protocol::topic;
 use tokio::sync::mpsc;
 
@@ -13,9 +13,9 @@ use super::engine::{Delivery, Engine, EngineConfig, PopConfig, clamp_suspend_tim
 use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
 use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
+use super::selector::MessageSelector;
 use super::settings::{Settings, check_range, consumer_settings};
 use super::stream::MessageStream;
-use crate::clock::now_millis;
 use crate::error::ClientError;
 
 /// Bounds that Java checks as well.
@@ -107,11 +107,9 @@ impl PushConsumer {
     }
 
     /// Adds a topic, or changes the expression of one.
-    pub async fn subscribe(&self, topic: &str, expression: &str) -> Result<(), ClientError> {
+    pub async fn subscribe(&self, topic: &str, selector: impl Into<MessageSelector>) -> Result<(), ClientError> {
         topic::validate_topic(topic)?;
-        let subscription = SubscriptionData::parse(topic, expression, now_millis())?;
-        self.engine.subscribe(subscription).await;
-        Ok(())
+        self.engine.subscribe(selector.into().subscription(topic)?).await
     }
 
     /// Takes a topic out. Messages of it that are with the listener are not committed.

@@ -13,6 +13,7 @@ use oxmq_protocol::topic;
 use super::engine::{Delivery, Engine, EngineConfig, OwnedQueue};
 use super::offset_store::OffsetStore;
 use super::pull_request::PullResult;
+use super::selector::MessageSelector;
 use super::settings::{Settings, check_range, consumer_settings};
 use crate::clock::now_millis;
 use crate::error::ClientError;
@@ -90,9 +91,14 @@ impl PullTaskContext {
     }
 
     /// Up to `max_nums` messages from `queue_offset` on. Returns at once also when there is none.
-    pub async fn pull(&self, expression: &str, queue_offset: i64, max_nums: u32) -> Result<PullResult, ClientError> {
+    pub async fn pull(
+        &self,
+        selector: impl Into<MessageSelector>,
+        queue_offset: i64,
+        max_nums: u32,
+    ) -> Result<PullResult, ClientError> {
         let queue = &self.owned.queue;
-        let subscription = SubscriptionData::parse(&queue.topic, expression, now_millis())?;
+        let subscription = selector.into().subscription(&queue.topic)?;
         let calls = &self.engine.calls;
         calls
             .pull_once(queue, &subscription, queue_offset, max_nums, None)

@@ -13,7 +13,7 @@ use super::broker_calls::BrokerCalls;
 use super::engine::{EngineConfig, PopConfig};
 use super::offset_file::OffsetFile;
 use super::process_queue::FlowLimits;
-use crate::clock::now_millis;
+use super::selector::MessageSelector;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) message_model: MessageModel,
     pub(crate) local_offset_store_dir: PathBuf,
     pub(crate) max_reconsume_times: i32,
-    pub(crate) subscriptions: Vec<(String, String)>,
+    pub(crate) subscriptions: Vec<(String, MessageSelector)>,
     pub(crate) consume_from_where: ConsumeFromWhere,
     pub(crate) consume_timestamp: SystemTime,
     pub(crate) allocate_strategy: Arc<dyn AllocateStrategy>,
@@ -81,9 +81,9 @@ impl Settings {
     }
 
     pub(crate) fn subscription_data(&self) -> Result<Vec<SubscriptionData>, ClientError> {
-        let parse = |(topic, expression): &(String, String)| {
+        let parse = |(topic, selector): &(String, MessageSelector)| {
             topic::validate_topic(topic)?;
-            Ok(SubscriptionData::parse(topic, expression, now_millis())?)
+            selector.subscription(topic)
         };
         self.subscriptions.iter().map(parse).collect()
     }
@@ -201,10 +201,15 @@ macro_rules! consumer_settings {
         }
     };
     (@subscriptions) => {
-        /// `*` takes all of a topic, `tagA || tagB` those with one of the tags.
+        /// `*` takes all of a topic, `tagA || tagB` those with one of the tags; see
+        /// [`MessageSelector`](crate::MessageSelector) for expressions over properties.
         #[must_use]
-        pub fn subscribe(mut self, topic: impl Into<String>, expression: impl Into<String>) -> Self {
-            self.settings.subscriptions.push((topic.into(), expression.into()));
+        pub fn subscribe(
+            mut self,
+            topic: impl Into<String>,
+            selector: impl Into<$crate::MessageSelector>,
+        ) -> Self {
+            self.settings.subscriptions.push((topic.into(), selector.into()));
             self
         }
 

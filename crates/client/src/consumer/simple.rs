@@ -15,8 +15,8 @@ use tracing::debug;
 
 use super::broker_calls::BrokerCalls;
 use super::pop_request::{PopRequest, Popped};
+use super::selector::MessageSelector;
 use super::settings::{Settings, check_range, consumer_settings};
-use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Member, MemberData};
 
@@ -92,9 +92,10 @@ impl SimpleConsumer {
     }
 
     /// Adds a topic, or changes the expression of one.
-    pub async fn subscribe(&self, topic: &str, expression: &str) -> Result<(), ClientError> {
+    pub async fn subscribe(&self, topic: &str, selector: impl Into<MessageSelector>) -> Result<(), ClientError> {
         topic::validate_topic(topic)?;
-        let subscription = SubscriptionData::parse(topic, expression, now_millis())?;
+        let subscription = selector.into().subscription(topic)?;
+        self.shared.calls.check_expression(&subscription).await?;
         self.shared
             .subscriptions
             .lock()
@@ -246,10 +247,13 @@ impl SimpleConsumerBuilder {
 
     pub async fn start(mut self) -> Result<SimpleConsumer, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
+        let (calls, owns_instance) = self.settings.connect().await?;
+        for subscription in &subscriptions {
+            calls.check_expression(subscription).await?;
+        }
         let subscriptions = subscriptions
             .into_iter()
             .map(|data| (data.topic.clone(), Arc::new(data)));
-        let (calls, owns_instance) = self.settings.connect().await?;
         let shared = Arc::new(Shared {
             calls,
             consume_from_where: self.settings.consume_from_where,

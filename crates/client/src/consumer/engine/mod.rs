@@ -159,6 +159,10 @@ impl Engine {
         self: &Arc<Self>,
         arrivals: Option<mpsc::UnboundedReceiver<Batch>>,
     ) -> Result<(), ClientError> {
+        let subscriptions: Vec<_> = self.subscriptions.lock().values().cloned().collect();
+        for subscription in &subscriptions {
+            self.calls.check_expression(subscription).await?;
+        }
         let instance = &self.calls.instance;
         instance.join(&self.as_member())?;
         for topic in self.topics() {
@@ -241,12 +245,13 @@ impl Engine {
     }
 
     /// Adds or replaces a subscription of a running consumer.
-    pub(crate) async fn subscribe(&self, mut subscription: SubscriptionData) {
-        subscription.sub_version = now_millis();
+    pub(crate) async fn subscribe(&self, subscription: SubscriptionData) -> Result<(), ClientError> {
+        self.calls.check_expression(&subscription).await?;
         let topic = subscription.topic.clone();
         self.subscriptions.lock().insert(topic, Arc::new(subscription));
         self.calls.instance.heartbeat().await;
         self.rebalance_wish.notify_one();
+        Ok(())
     }
 
     pub(crate) async fn unsubscribe(&self, topic: &str) {
