@@ -93,6 +93,42 @@ func filterTags(e *env, f facts) {
 	}
 }
 
+// filterSQL: past messages, and one out of pulls that wait through others.
+func filterSQL(e *env, f facts) {
+	topic := e.name("filter-sql")
+	send := func(body string, properties map[string]string) {
+		m := message(topic, "tag", body)
+		for name, value := range properties {
+			m.WithProperty(name, value)
+		}
+		_, err := e.producer.SendSync(context.Background(), m)
+		must(err)
+	}
+	for i := range 10 {
+		send(fmt.Sprint("past-", i), map[string]string{"a": fmt.Sprint(i)})
+	}
+	send("past-none", map[string]string{"b": "x"})
+	for index, expression := range []string{"a BETWEEN 3 AND 5 AND TAGS = 'tag'", "a IS NULL OR a = 4", "b IN ('x', 'y') OR a = 5"} {
+		past := []int{3, 2, 2}[index]
+		r := &received{}
+		c := e.consumeWith(fmt.Sprint("filter-sql-", index), topic,
+			consumer.MessageSelector{Type: consumer.SQL92, Expression: expression},
+			func(_ context.Context, messages []*primitive.MessageExt) consumer.ConsumeResult {
+				r.add(messages)
+				return consumer.ConsumeSuccess
+			})
+		// Each consumer before this one left a message for all.
+		await("past messages with "+expression, func() bool { return len(r.all()) >= past+index })
+		for range 30 {
+			send("other", map[string]string{"a": "6"})
+		}
+		send(fmt.Sprint("live-", index), map[string]string{"a": "4", "b": "y"})
+		await("live messages with "+expression, func() bool { return len(r.all()) > past+index })
+		must(c.Shutdown())
+		f[expression] = sorted(r.bodies())
+	}
+}
+
 // consumeFromWhere: a group that the broker does not know starts at 0 as long as nothing has been deleted.
 func consumeFromWhere(e *env, f facts) {
 	topic := e.name("consume-from-where")

@@ -31,6 +31,7 @@ var cases = map[string]func(*env, facts){
 	"consume-orderly":    consumeOrderly,
 	"consume-broadcast":  consumeBroadcast,
 	"filter-tags":        filterTags,
+	"filter-sql":         filterSQL,
 	"consume-from-where": consumeFromWhere,
 	"rebalance":          rebalance,
 	"consumer-restart":   consumerRestart,

@@ -12,7 +12,7 @@ use rustix::time::{
 };
 
 use super::connection::{Connection, Poll};
-use super::frames::{OPAQUE_BASE, OPAQUE_RANGE, Pull, QUEUES, SendTemplate};
+use super::frames::{OPAQUE_BASE, OPAQUE_RANGE, Pull, QUEUES, SendTemplate, Subscription};
 use super::load::{Measure, Plan};
 use super::meter::Meter;
 use super::response::Response;
@@ -149,6 +149,7 @@ impl EndToEnd {
             queue_offset,
             suspend_ms: Some(SUSPEND_MS),
             commit_offset: None,
+            subscription: Subscription::ALL,
         };
         pull.append_to(output, OPAQUE_BASE + queue_id);
     }

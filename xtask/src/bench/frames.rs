@@ -45,6 +45,19 @@ impl SendTemplate {
         Self::new(&send_header(320, topic, true), &body, messages)
     }
 
+    /// A batch whose messages differ: number n has the tag `Tn` and the property `level` n.
+    pub(crate) fn assorted(topic: &str, body_bytes: usize, messages: u32) -> Self {
+        let mut body = Vec::new();
+        for number in 0..messages {
+            append_item(
+                &mut body,
+                body_bytes,
+                &format!("level\u{1}{number}\u{2}TAGS\u{1}T{number}\u{2}"),
+            );
+        }
+        Self::new(&send_header(320, topic, true), &body, messages)
+    }
+
     fn new(header: &str, body: &[u8], messages: u32) -> Self {
         let bytes = frame(header, body);
         let find = |mark| positions(&bytes, mark);
@@ -87,7 +100,7 @@ impl SendTemplate {
     }
 }
 
-/// A pull of up to 32 messages with its own subscription to everything (sysFlag bit 4).
+/// A pull of up to 32 messages with its own subscription (sysFlag bit 4).
 pub(crate) struct Pull<'a> {
     pub(crate) topic: &'a str,
     pub(crate) group: &'a str,
@@ -97,6 +110,21 @@ pub(crate) struct Pull<'a> {
     pub(crate) suspend_ms: Option<u32>,
     /// Progress of the group that goes with it.
     pub(crate) commit_offset: Option<u64>,
+    pub(crate) subscription: Subscription,
+}
+
+/// What a pull takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Subscription {
+    pub(crate) expression_type: &'static str,
+    pub(crate) expression: &'static str,
+}
+
+impl Subscription {
+    pub(crate) const ALL: Subscription = Subscription {
+        expression_type: "TAG",
+        expression: "*",
+    };
 }
 
 impl Pull<'_> {
@@ -110,10 +138,15 @@ impl Pull<'_> {
             output,
             "{{\"code\":11,\"extFields\":{{\"queueId\":\"{}\",\"maxMsgBytes\":\"262144\",\"maxMsgNums\":\"32\",\
              \"sysFlag\":\"{sys_flag}\",\"suspendTimeoutMillis\":\"{suspend_ms}\",\"commitOffset\":\"{commit_offset}\",\
-             \"bname\":\"broker-a\",\"topic\":\"{}\",\"queueOffset\":\"{}\",\"expressionType\":\"TAG\",\
-             \"subscription\":\"*\",\"subVersion\":\"0\",\"consumerGroup\":\"{}\"}},\"flag\":0,\"language\":\"JAVA\",\
+             \"bname\":\"broker-a\",\"topic\":\"{}\",\"queueOffset\":\"{}\",\"expressionType\":\"{}\",\
+             \"subscription\":\"{}\",\"subVersion\":\"0\",\"consumerGroup\":\"{}\"}},\"flag\":0,\"language\":\"JAVA\",\
              \"opaque\":{opaque},\"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}",
-            self.queue_id, self.topic, self.queue_offset, self.group
+            self.queue_id,
+            self.topic,
+            self.queue_offset,
+            self.subscription.expression_type,
+            self.subscription.expression,
+            self.group
         )
         .expect("writing to memory does not fail");
         let header_length = (output.len() - start - 8) as u32;
@@ -179,7 +212,11 @@ fn send_header(code: u32, topic: &str, batch: bool) -> String {
 }
 
 fn append_batch_item(output: &mut Vec<u8>, body_bytes: usize) {
-    let properties = format!("UNIQ_KEY\u{1}{UNIQUE_KEY_PREFIX}########\u{2}WAIT\u{1}true\u{2}TAGS\u{1}TagA\u{2}");
+    append_item(output, body_bytes, "TAGS\u{1}TagA\u{2}");
+}
+
+fn append_item(output: &mut Vec<u8>, body_bytes: usize, more_properties: &str) {
+    let properties = format!("UNIQ_KEY\u{1}{UNIQUE_KEY_PREFIX}########\u{2}WAIT\u{1}true\u{2}{more_properties}");
     let total = 22 + body_bytes + properties.len();
     output.extend((total as u32).to_be_bytes());
     // Magic, CRC and flag: zero in what a client sends.
@@ -270,6 +307,7 @@ mod tests {
             queue_offset: 4096,
             suspend_ms: Some(15_000),
             commit_offset: None,
+            subscription: Subscription::ALL,
         };
         let mut output = Vec::new();
         pull.append_to(&mut output, OPAQUE_BASE);

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 
 use super::connection::{Connection, Poll};
-use super::frames::{self, OPAQUE_BASE, OPAQUE_RANGE, Pull, QUEUES, SendTemplate};
+use super::frames::{self, OPAQUE_BASE, OPAQUE_RANGE, Pull, QUEUES, SendTemplate, Subscription};
 use super::meter::{Meter, Usage, Window};
 use super::response::Response;
 
@@ -271,9 +271,19 @@ pub(crate) struct Pulls {
     queue_offsets: Vec<u64>,
     /// Requests of each queue, counted by an orderly consumer.
     ordered: Option<Vec<u32>>,
+    /// Takes a part only; then messages that were looked through are counted, not those that came.
+    filter: Option<Subscription>,
 }
 
 impl Pulls {
+    /// With this subscription instead of one to everything.
+    pub(crate) fn filtered(self, subscription: Subscription) -> Self {
+        Self {
+            filter: Some(subscription),
+            ..self
+        }
+    }
+
     /// As an orderly consumer: progress goes with each pull, and locks are renewed now and then.
     pub(crate) fn ordered(self) -> Self {
         Self {
@@ -293,6 +303,7 @@ impl Pulls {
             in_flight,
             queue_offsets: vec![0; QUEUES as usize],
             ordered: None,
+            filter: None,
         }
     }
 
@@ -317,6 +328,7 @@ impl Pulls {
             queue_offset,
             suspend_ms: None,
             commit_offset: self.ordered.is_some().then_some(queue_offset),
+            subscription: self.filter.unwrap_or(Subscription::ALL),
         };
         pull.append_to(output, opaque);
     }
@@ -345,6 +357,11 @@ impl Traffic for Pulls {
         let (next, outcome) = match response.code {
             // The answer to a lock, which has no place to go on from.
             0 if response.body.first() == Some(&b'{') => (self.queue_offsets[queue_id], Ok(0)),
+            // Nothing of what was looked through matches (20), which is an answer like any other.
+            0 | 20 if self.filter.is_some() => {
+                let next = response.number("nextBeginOffset")?;
+                (next, Ok(next.saturating_sub(self.queue_offsets[queue_id])))
+            }
             0 => (
                 response.number("nextBeginOffset")?,
                 Ok(response.message_bodies().count() as u64),

@@ -122,7 +122,7 @@ const fn feature(name: &'static str, title: &'static str, feature: &'static dyn 
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 15] = [
+pub(crate) const WORKLOADS: [Workload; 17] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
@@ -233,6 +233,16 @@ pub(crate) const WORKLOADS: [Workload; 15] = [
         "orderly-128",
         "orderly consumption of a backlog of 128 B, 8 queues",
         &features::orderly::Orderly,
+    ),
+    feature(
+        "filter-tag-1pct",
+        "1 % of a backlog of 128 B by tag (messages looked through)",
+        &features::filter::TAG,
+    ),
+    feature(
+        "filter-sql-1pct",
+        "1 % of a backlog of 128 B by SQL92 (messages looked through)",
+        &features::filter::SQL,
     ),
     feature(
         "idle-10000-groups",

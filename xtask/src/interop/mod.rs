@@ -31,6 +31,10 @@ const CASES: &[&str] = &[
     "consume-orderly",
     "consume-broadcast",
     "filter-tags",
+    "filter-sql",
+    "filter-sql-push",
+    "filter-sql-refused",
+    "docs-filtering",
     "consume-from-where",
     "rebalance",
     "consumer-restart",
@@ -291,6 +295,7 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     // The machine is small and busy: waiting in the send queue is no reason to refuse a message here.
     let options = options
         .broker_property("brokerFastFailureEnable", false)
+        .broker_property("enablePropertyFilter", true)
         .broker_property("enableLmq", true)
         .broker_property("enableMultiDispatch", true)
         .broker_property("compactionScheduleInternal", 1000);

@@ -14,7 +14,7 @@ const UNTIL_INTERRUPTED: &str = "Ctrl-C";
 
 #[tokio::test]
 async fn examples_run() {
-    let servers = Servers::start();
+    let servers = Servers::start_with(|config| config.enable_property_filter = true);
     let producer = servers.producer(&["TopicTest"]).await;
     let running: Vec<_> = examples()
         .into_iter()

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::bench::frames::{self, Pull, QUEUES};
+use crate::bench::frames::{self, Pull, QUEUES, Subscription};
 use crate::bench::load::{self, Answer, InFlight, Measure, Plan, Traffic};
 use crate::bench::meter::Meter;
 use crate::bench::response::Response;
@@ -59,6 +59,7 @@ impl Waits {
             queue_offset: 0,
             suspend_ms: Some(SUSPEND_MS),
             commit_offset: None,
+            subscription: Subscription::ALL,
         };
         pull.append_to(output, opaque);
     }

@@ -37,6 +37,10 @@ public final class Main {
         CASES.put("consume-orderly", ConsumeCases::orderly);
         CASES.put("consume-broadcast", ConsumeCases::broadcast);
         CASES.put("filter-tags", ConsumeCases::filterTags);
+        CASES.put("filter-sql", FilterCases::pulls);
+        CASES.put("filter-sql-push", FilterCases::push);
+        CASES.put("filter-sql-refused", FilterCases::refused);
+        CASES.put("docs-filtering", (env, facts) -> oxmq.docs.Filtering.main(new String[] {env.namesrv}));
         CASES.put("consume-from-where", ConsumeCases::fromWhere);
         CASES.put("rebalance", ConsumeCases::rebalance);
         CASES.put("consumer-restart", ConsumeCases::consumerRestart);
