@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
@@ -56,6 +58,18 @@ impl Message {
     #[must_use]
     pub fn with_delay_level(self, level: u32) -> Message {
         self.with_property(property::DELAY_TIME_LEVEL, level.to_string())
+    }
+
+    /// Delivery so long after the broker has stored the message, to the millisecond.
+    #[must_use]
+    pub fn with_delay(self, delay: Duration) -> Message {
+        self.with_property(property::TIMER_DELAY_MS, delay.as_millis().to_string())
+    }
+
+    /// Delivery at a time, in milliseconds since 1970; at once when it has passed.
+    #[must_use]
+    pub fn with_deliver_at(self, time_ms: i64) -> Message {
+        self.with_property(property::TIMER_DELIVER_MS, time_ms.to_string())
     }
 
     #[must_use]

@@ -250,6 +250,11 @@ pub(crate) const WORKLOADS: [Workload; 17] = [
         &features::idle::Idle,
     ),
     feature(
+        "timers-1m",
+        "1 M timer messages due over 60 s (CPU of a delivery)",
+        &features::timers::Timers,
+    ),
+    feature(
         "transactions",
         "transactions (half message, then its commit), 4 connections × 64 in flight",
         &features::transactions::Transactions,

@@ -65,6 +65,11 @@ const CASES: &[&str] = &[
     "order-topic",
     "topic-attributes",
     "compaction",
+    "delay-level",
+    "delay-timer",
+    "delay-timer-many",
+    "delay-recall",
+    "docs-delay",
     "transaction",
     "transaction-other-producer",
     "transaction-check-max",
@@ -305,6 +310,9 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         .broker_property("transactionCheckInterval", 1000)
         .broker_property("transactionCheckMax", 3)
         .broker_property("transactionOpBatchInterval", 100);
+    let options = options
+        .broker_property("timerMaxDelaySec", 259_200)
+        .broker_property("recallMessageEnable", true);
     let mut cluster = Cluster::start(options)?;
     let mut outcomes = Outcomes::new();
     if setup.mqadmin {

@@ -66,6 +66,11 @@ public final class Main {
         CASES.put("order-topic", TopicCases::orderTopic);
         CASES.put("topic-attributes", TopicCases::attributes);
         CASES.put("compaction", TopicCases::compaction);
+        CASES.put("delay-level", DelayCases::level);
+        CASES.put("delay-timer", DelayCases::timer);
+        CASES.put("delay-timer-many", DelayCases::timerMany);
+        CASES.put("delay-recall", DelayCases::recall);
+        CASES.put("docs-delay", (env, facts) -> oxmq.docs.Delay.main(new String[] {env.namesrv}));
         CASES.put("transaction", TransactionCases::ends);
         CASES.put("transaction-other-producer", TransactionCases::otherProducer);
         CASES.put("transaction-check-max", TransactionCases::checkMax);
