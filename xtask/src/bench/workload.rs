@@ -122,7 +122,7 @@ const fn feature(name: &'static str, title: &'static str, feature: &'static dyn 
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 17] = [
+pub(crate) const WORKLOADS: [Workload; 18] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
