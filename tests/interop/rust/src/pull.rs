@@ -20,6 +20,12 @@ pub(crate) async fn pull(env: &Env) -> Result<Facts> {
     let mut facts = Facts::new();
     facts.insert("empty".into(), describe(&consumer.pull(&queue, "*", 0, 10).await?));
     env.send(&topic, "pulled", 20).await?;
+    // The original's consume queue follows the log by a moment.
+    eventually(
+        "the last message",
+        async || Ok(consumer.max_offset(&queue).await? == 20),
+    )
+    .await?;
     for (name, expression, offset, count) in [
         ("first", "*", 0, 8),
         ("rest", "*", 8, 32),
