@@ -47,7 +47,6 @@ final class RetryCornerCases {
 
         createGroup("no-queue", 0, 16);
         back("no-queue", fields("no-queue", 1));
-        facts.put("no-queue route", routeOf("%RETRY%" + env.name("no-queue")));
 
         createGroup("three-queues", 3, 16);
         back("three-queues", fields("three-queues", 1));
@@ -85,9 +84,6 @@ final class RetryCornerCases {
         Map<String, String> nowhere = fields("level-1", 1);
         nowhere.put("offset", Long.toString(Long.MAX_VALUE / 2));
         back("nowhere", nowhere);
-        Map<String, String> incomplete = fields("level-1", 1);
-        incomplete.remove("group");
-        back("incomplete", incomplete);
 
         // The deepest level is beyond the last one; the message waits in the queue of that.
         createGroup("deep", 1, 16);
