@@ -270,7 +270,7 @@ impl From<&PullError> for Refusal {
                 format!("the consumer's group info not exist{FAQ}"),
             ),
             PullError::BroadcastDisabled(group) => Refusal::forbidden(
-                format!(" the consumer group[{group}] can not consume by broadcast way"),
+                format!("the consumer group[{group}] can not consume by broadcast way"),
                 4,
             ),
             PullError::ReadForbidden { group, topic } => Refusal::forbidden(

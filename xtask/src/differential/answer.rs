@@ -3,14 +3,14 @@
 //! Left out or replaced: addresses, times near now, ids and offsets that say where in the log a message lies, the names'
 //! prefix of the actor, and in lists of a whole broker whatever belongs to other actors.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use oxmq_protocol::MessageExt;
 use oxmq_protocol::json::relaxed;
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::{RemotingCommand, response_code};
 use serde_json::{Map, Value, json};
+
+use super::script::now_ms;
 
 /// How long all prefixes of names are, and what they begin with.
 const PREFIX_MARK: &str = "D-";
@@ -161,10 +161,7 @@ fn replace_client_ports(text: &str) -> String {
 
 /// Times near now become `TIME`, message ids made by a server (32 or 56 upper-case hexadecimal digits) become `ID`.
 fn replace_numbers(text: &str) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64;
+    let now = now_ms();
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
@@ -276,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_may_differ_is_replaced() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let now = now_ms();
         let text = format!(
             "D-0001-007-a at 127.0.0.1:38010 of /127.0.0.1:5 {now} 1700000000000 7F000001000012340000000000000FA0"
         );

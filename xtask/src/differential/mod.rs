@@ -38,16 +38,17 @@ const ACTORS: usize = 40;
 /// Operations on the same names that are shown before one that failed.
 const CONTEXT: usize = 8;
 /// Failures that are made as short as possible.
-const SHRUNK_MAX: usize = 12;
+const SHRUNK_MAX: usize = 4;
 /// Characters of one line of a report.
 const SHOWN_MAX: usize = 1_500;
 const USAGE: &str = "usage: cargo xtask differential [--ops N] [--seed S] [--actors N] [--only OPERATION] [--replay FILE] \
                      [--no-shrink] [--debug] [--port N]";
 
 /// The same for both servers. Levels of delay are short and few, so that the tests need not wait.
-const BROKER_PROPERTIES: [(&str, &str); 8] = [
+const BROKER_PROPERTIES: [(&str, &str); 9] = [
     ("brokerFastFailureEnable", "false"),
     ("enablePropertyFilter", "true"),
+    ("recallMessageEnable", "true"),
     ("messageDelayLevel", "1s 2s 3s"),
     ("mappedFileSizeCommitLog", "268435456"),
     ("mappedFileSizeConsumeQueue", "60000"),

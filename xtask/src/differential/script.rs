@@ -1,11 +1,12 @@
 //! A script: requests as they go to both servers, with placeholders for what differs between runs or servers.
 //!
 //! In every text of a step `@` stands for the prefix of the actor's own names, and `<kind:n>` for the n-th newest thing
-//! of this kind that the server's earlier answers told of (an offset id, a receipt handle, ...). A recorded script is a
+//! of this kind that the server's earlier answers told of (an offset id, a receipt handle, ...); `<now:n>` is a time, n milliseconds from now. A recorded script is a
 //! file with one JSON object per line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -171,6 +172,10 @@ impl Memory {
             filled.push_str(&rest[..at]);
             rest = &rest[at..];
             match placeholder(rest) {
+                Some(("now", millis, bytes)) => {
+                    filled.push_str(&(now_ms() + millis as u64).to_string());
+                    rest = &rest[bytes..];
+                }
                 Some((kind, index, bytes)) => {
                     filled.push_str(self.value(kind, index).unwrap_or(UNKNOWN));
                     rest = &rest[bytes..];
@@ -190,6 +195,11 @@ impl Memory {
         let index = values.len() - 1 - index % values.len();
         values.get(index).map(String::as_str)
     }
+}
+
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_millis() as u64
 }
 
 /// `<kind:n>` at the start of the text: kind, n, and how long it is.

@@ -11,7 +11,7 @@ use super::known::KnownDifferences;
 use super::script::Step;
 
 /// For one script.
-const TIME_MAX: Duration = Duration::from_secs(40);
+const TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Tries scripts on the servers that still run, each time under new names.
 pub(super) struct Shrinker<'a> {

@@ -155,7 +155,7 @@ fn filter(broker: &Broker, header: &PopMessageHeader) -> Result<Filter, PopError
     Ok(Filter::of_expression(broker, group, topic, kind, Some(expression))?)
 }
 
-const FAQ: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 
 impl From<&PopError> for Refusal {
     fn from(error: &PopError) -> Refusal {

@@ -83,7 +83,7 @@ impl Worker {
     ) -> Result<Arc<TopicConfig>, Refusal> {
         let config = self.broker.topics.get(topic);
         let config = config.ok_or_else(|| {
-            let faq = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+            let faq = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
             let remark = format!("topic[{topic}] not exist, apply first please! {faq}");
             Refusal::new(code::TOPIC_NOT_EXIST, remark)
         })?;

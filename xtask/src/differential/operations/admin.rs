@@ -109,7 +109,7 @@ pub(super) fn delete_group(generator: &mut Generator) {
 
 pub(super) fn forbid(generator: &mut Generator) {
     let header = GroupForbiddenHeader {
-        group: generator.random.pick(&["@g2", "@g3"]).into(),
+        group: "@forbidden".into(),
         topic: generator.any_topic().name.into(),
         readable: generator.random.pick(&[None, Some(true), Some(false)]),
     };

@@ -5,12 +5,11 @@ use oxmq_protocol::body::{
     MessageModel, MessageQueue, ProducerData, SubscriptionData,
 };
 use oxmq_protocol::requests::{
-    QueryConsumerOffsetHeader, QueryCorrectionOffsetHeader, ResetOffsetHeader, UnregisterClientHeader,
-    UpdateConsumerOffsetHeader, request,
+    QueryConsumerOffsetHeader, ResetOffsetHeader, UnregisterClientHeader, UpdateConsumerOffsetHeader, request,
 };
 
 use super::super::script::Step;
-use super::{BORN_MS, Generator};
+use super::{BORN_MS, Generator, RESET_GROUP};
 
 const CLIENTS: [&str; 2] = ["@client-1", "@client-2"];
 
@@ -42,7 +41,7 @@ pub(super) fn query_offset(generator: &mut Generator) {
 pub(super) fn reset_offset(generator: &mut Generator) {
     let topic = generator.any_topic();
     let header = ResetOffsetHeader {
-        group: generator.any_group().into(),
+        group: generator.random.pick(&[RESET_GROUP, RESET_GROUP, "@unseen"]).into(),
         topic: topic.name.into(),
         queue_id: generator.random.pick(&[None, Some(-1), Some(0), Some(1), Some(9)]),
         offset: generator.random.pick(&[None, Some(-1), Some(0), Some(1), Some(1000)]),
@@ -115,7 +114,7 @@ pub(super) fn info(generator: &mut Generator) {
     let group = generator.any_group();
     let topic = generator.any_topic().name;
     let step = |code: i32| Step::of_code("consumer-info", code);
-    let step = match generator.random.below(11) {
+    let step = match generator.random.below(10) {
         0 => step(38).with("consumerGroup", group),
         1 => step(203).with("consumerGroup", group),
         2 => step(204).with("producerGroup", "@producers"),
@@ -125,15 +124,7 @@ pub(super) fn info(generator: &mut Generator) {
         6 => step(343).with("group", group),
         7 => step(345).with("group", group).with("topic", topic),
         8 => step(352).with("group", group),
-        9 => step(43),
-        _ => {
-            let header = QueryCorrectionOffsetHeader {
-                filter_groups: generator.random.one_in(2).then(|| "@g2,@g3".into()),
-                compare_group: group.into(),
-                topic: topic.into(),
-            };
-            Step::new::<request::QueryCorrectionOffset>("consumer-info", &header)
-        }
+        _ => step(43),
     };
     generator.add(step);
 }
@@ -152,7 +143,7 @@ fn lock_body(generator: &mut Generator) -> LockBatchRequestBody {
 
 fn subscription(generator: &mut Generator, topic: &str) -> SubscriptionData {
     let version = generator.random.pick(&[1, 2, 5, 50]);
-    match 2 + generator.random.below(4) {
+    match generator.random.below(6) {
         0 => sql(topic, "price > 20", version),
         1 => sql(topic, "price > ", version),
         2 => SubscriptionData::parse(topic, "eu || us", version).unwrap_or_default(),

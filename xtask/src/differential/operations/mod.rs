@@ -4,9 +4,11 @@
 
 mod admin;
 mod consumers;
+mod pop;
 mod queries;
 mod reads;
 mod sends;
+mod transactions;
 
 use anyhow::ensure;
 use oxmq_protocol::body::SubscriptionGroupConfig;
@@ -53,6 +55,13 @@ impl Operation {
         }
     }
 
+    const fn with_messages(self) -> Operation {
+        Operation {
+            body: BodyForm::Messages,
+            ..self
+        }
+    }
+
     const fn patient(self) -> Operation {
         Operation { patient: true, ..self }
     }
@@ -74,6 +83,10 @@ const OPERATIONS: &[Operation] = &[
     Operation::change("send-batch", 40, sends::batch),
     Operation::change("send-one-way", 15, sends::one_way),
     Operation::change("send-delayed", 10, sends::delayed).ignoring(&["fields.queueOffset"]),
+    Operation::change("send-timer", 12, sends::timer).ignoring(&["fields.queueOffset", "fields.recallHandle"]),
+    Operation::change("recall", 5, sends::recall),
+    Operation::change("send-half", 15, transactions::half).ignoring(&["fields.queueOffset"]),
+    Operation::change("end-transaction", 8, transactions::end_bad),
     Operation::change("send-to-retry-topic", 10, sends::to_retry_topic),
     Operation::change("send-back", 15, sends::back),
     Operation::change("send-bad", 40, sends::bad),
@@ -99,9 +112,27 @@ const OPERATIONS: &[Operation] = &[
     Operation::change("unregister", 8, consumers::unregister),
     Operation::change("lock", 15, consumers::lock),
     Operation::change("unlock", 10, consumers::unlock),
+    Operation::change("pop", 25, pop::pop)
+        .with_messages()
+        .ignoring(&["fields.reviveQid"]),
+    Operation::change("pop-bad", 8, pop::pop_bad)
+        .with_messages()
+        .ignoring(&["fields.reviveQid"]),
+    Operation::change("ack", 25, pop::ack),
+    Operation::change("change-invisible", 8, pop::change_invisible_time).ignoring(&["fields.reviveQid"]),
+    Operation::change("batch-ack", 8, pop::batch_ack),
+    Operation::read("pop-look", 12, pop::look, BodyForm::Messages),
+    Operation::read("assignment", 8, pop::assignment, BodyForm::Json),
+    Operation::change("request-mode", 0, |_| {}),
     Operation::read("check-client", 6, consumers::check_client, BodyForm::Text),
-    Operation::read("consumer-info", 25, consumers::info, BodyForm::Json)
-        .ignoring(&["body.consumeTps", "body.pullOffsetTable"]),
+    Operation::read("consumer-info", 25, consumers::info, BodyForm::Json).ignoring(&[
+        "body.consumeTps",
+        "body.pullOffsetTable",
+        // Of all actors.
+        "body.groupTopicMap.CID_RMQ_SYS_TRANS",
+        "body.offsetTable.RMQ_SYS_TRANS_HALF_TOPIC@CID_RMQ_SYS_TRANS",
+        "body.offsetTable.RMQ_SYS_TRANS_OP_HALF_TOPIC@CID_RMQ_SYS_TRANS",
+    ]),
     Operation::change("topic-update", 12, admin::update_topic),
     Operation::change("topic-delete", 4, admin::delete_topic),
     Operation::read("topic-info", 20, admin::topic_info, BodyForm::Json).ignoring(&[
@@ -137,6 +168,13 @@ pub(super) struct Generator {
     delayed: usize,
     /// Messages that held pulls have waited for.
     held: i64,
+    /// Half messages.
+    halves: usize,
+    pops: bool,
+    /// Messages in the topic that is popped from.
+    popped: i64,
+    /// The binary header has no room for the codes of POP.
+    speaks_json: bool,
 }
 
 /// A topic as the script so far has left it.
@@ -177,6 +215,9 @@ const DELAY_TOPIC: Topic = Topic::new("@delay", 1, 1, 6);
 const AUTO_TOPIC: &str = "@auto";
 const MISSING_TOPIC: &str = "@missing";
 const GROUPS: [&str; 3] = ["@g1", "@g2", "@g3"];
+/// Of these the pulls that commit: where a reset waits to be handed out, Java lets the pull commit over it, and we do not.
+const COMMITTING_GROUPS: [&str; 2] = ["@g1", "@g2"];
+const RESET_GROUP: &str = "@g3";
 const TAGS: [&str; 4] = ["eu", "us", "vip", "ä"];
 const BORN_MS: i64 = 1_700_000_000_000;
 
@@ -199,6 +240,10 @@ pub(super) fn script(seed: u64, actor: usize, operations: usize, only: Option<&s
         serial: 0,
         delayed: 0,
         held: 0,
+        halves: 0,
+        pops: false,
+        popped: 0,
+        speaks_json: actor.is_multiple_of(2),
     };
     generator.set_up();
     while generator.script.len() < operations.saturating_sub(generator.drain_steps()) {
@@ -316,7 +361,7 @@ fn mutated(generator: &mut Generator) {
     let before = generator.script.len();
     // A change is refused by us for what Java does not look at, and would leave the two in different states.
     let row = generator.random.weighted(OPERATIONS.iter().map(|row| match row.name {
-        "pull-held" => 0,
+        "pull-held" | "pop-look" | "assignment" => 0,
         "send" | "send-v1" | "send-batch" => row.weight,
         _ if row.repeatable => row.weight,
         _ => 0,

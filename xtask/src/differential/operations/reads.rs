@@ -5,7 +5,7 @@ use oxmq_protocol::sys_flag::pull::{COMMIT_OFFSET, LITE_PULL, SUBSCRIPTION, SUSP
 
 use super::super::script::{Call, Step};
 use super::sends::text;
-use super::{Generator, Topic};
+use super::{COMMITTING_GROUPS, Generator, Topic};
 
 const EXPRESSIONS: [(&str, &str); 16] = [
     ("TAG", "*"),
@@ -30,12 +30,13 @@ pub(super) fn pull(generator: &mut Generator) {
     let mut header = header(generator);
     header.sys_flag = SUBSCRIPTION;
     let (kind, expression) = match generator.random.below(3) {
-        0 => generator.random.pick(&EXPRESSIONS[..7]),
+        0 => generator.random.pick(&EXPRESSIONS),
         _ => EXPRESSIONS[0],
     };
     header.expression_type = Some(kind.into());
     header.subscription = Some(expression.into());
-    if generator.random.one_in(4) {
+    // Where we refuse an expression, Java goes on and commits.
+    if generator.random.one_in(3) && kind == "TAG" && COMMITTING_GROUPS.contains(&&*header.consumer_group) {
         header.sys_flag |= COMMIT_OFFSET;
     }
     add(generator, "pull", header);
@@ -45,7 +46,9 @@ pub(super) fn pull(generator: &mut Generator) {
 pub(super) fn pull_subscribed(generator: &mut Generator) {
     let mut header = header(generator);
     header.sub_version = generator.random.pick(&[0, 1, 5, 100]);
-    header.sys_flag = generator.random.pick(&[0, 0, COMMIT_OFFSET]);
+    if generator.random.one_in(3) && COMMITTING_GROUPS.contains(&&*header.consumer_group) {
+        header.sys_flag = COMMIT_OFFSET;
+    }
     add(generator, "pull-subscribed", header);
 }
 
@@ -59,7 +62,7 @@ pub(super) fn pull_bad(generator: &mut Generator) {
         1 => header.subscription = None,
         2 => header.topic = "@bad topic!".into(),
         3 => header.consumer_group = generator.random.pick(&["", "@bad group!", "@unseen"]).into(),
-        4 => header.sys_flag = !SUSPEND,
+        4 => header.sys_flag = !(SUSPEND | COMMIT_OFFSET),
         _ => header.queue_id = generator.random.pick(&[-1, 5, 8, i32::MAX]),
     }
     add(generator, "pull-bad", header);
@@ -73,7 +76,7 @@ pub(super) fn pull_held(generator: &mut Generator) {
     if sent == 0 {
         generator.add(super::create_topic("topic-update", &topic));
     }
-    let expression = generator.random.pick(&["*", "eu || us || vip"]);
+    let expression = generator.random.pick(&["*", "eu || us || vip", "SQL"]);
     let pull = PullMessageHeader {
         consumer_group: "@g1".into(),
         topic: topic.name.into(),

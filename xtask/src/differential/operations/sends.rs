@@ -72,6 +72,54 @@ pub(super) fn delayed(generator: &mut Generator) {
     generator.add(Step::new::<request::SendMessageV2>("send-delayed", &header).text(body));
 }
 
+/// With a delivery time of its own.
+pub(super) fn timer(generator: &mut Generator) {
+    let number = generator.next_serial();
+    let (name, value, arrives) = generator.random.pick(&[
+        ("TIMER_DELAY_SEC", "1", true),
+        ("TIMER_DELAY_SEC", "2", true),
+        ("TIMER_DELAY_MS", "1500", true),
+        ("TIMER_DELIVER_MS", "<now:2500>", true),
+        ("TIMER_DELIVER_MS", "1", true),
+        ("TIMER_DELAY_SEC", "0", true),
+        ("TIMER_DELAY_SEC", "-5", true),
+        ("TIMER_DELAY_SEC", "3600", false),
+        ("TIMER_DELAY_SEC", "3600", false),
+        ("TIMER_DELAY_SEC", "259300", false),
+        ("TIMER_DELIVER_MS", "4000000000000", false),
+        ("TIMER_DELIVER_MS", "9223372036854775807", false),
+    ]);
+    let step = plain(
+        DELAY_TOPIC.name,
+        &text(&[("UNIQ_KEY", &format!("u{number}")), (name, value)]),
+    );
+    let mut step = step.text(format!("timed {number} {value}"));
+    step.operation = "send-timer".into();
+    generator.add(step);
+    generator.delayed += usize::from(arrives);
+}
+
+/// A timer message is taken back.
+pub(super) fn recall(generator: &mut Generator) {
+    let number = generator.next_serial();
+    let properties = text(&[("UNIQ_KEY", &format!("u{number}")), ("TIMER_DELAY_SEC", "3600")]);
+    let mut send = plain(DELAY_TOPIC.name, &properties).text(format!("recalled {number}"));
+    send.operation = "send-timer".into();
+    generator.add(send);
+    let step = Step::of_code("recall", 370)
+        .with("producerGroup", "@producers")
+        .with("topic", DELAY_TOPIC.name);
+    let handle = generator.random.pick(&[
+        "<recall:0>",
+        "<recall:0>",
+        "<recall:1>",
+        "",
+        "not a handle",
+        "djEgYSBiIDEgYw==",
+    ]);
+    generator.add(step.with("recallHandle", handle));
+}
+
 pub(super) fn to_retry_topic(generator: &mut Generator) {
     let mut header = header(generator);
     header.topic = format!("%RETRY%{}", generator.any_group());
