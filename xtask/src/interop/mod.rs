@@ -70,6 +70,8 @@ const CASES: &[&str] = &[
     "delay-timer-many",
     "delay-recall",
     "docs-delay",
+    "docs-topics",
+    "docs-batches",
     "transaction",
     "transaction-other-producer",
     "transaction-check-max",
