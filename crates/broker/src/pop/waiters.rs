@@ -239,6 +239,8 @@ impl<T> Waiters<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use oxmq_store::disk::RealDisk;
     use oxmq_store::{MessageStore, StoreConfig};
 
@@ -277,9 +279,9 @@ mod tests {
         waiters.add(&all, &queues, 1, wait(100), false, "b");
         waiters.add(&one, &queues[1..2], 2, wait(100), false, "c");
         assert_eq!(queues.iter().map(|queue| mask(queue)).collect::<Vec<_>>(), [4, 4, 4]);
-        assert_eq!(waiters.arrived(&queues[0])[..], [all.clone()]);
+        assert_eq!(waiters.arrived(&queues[0])[..], *from_ref(&all));
         assert_eq!(waiters.arrived(&queues[1])[..], [all.clone(), one.clone()]);
-        assert_eq!(waiters.arrived(&queues[2])[..], [all.clone()], "its retry topic");
+        assert_eq!(waiters.arrived(&queues[2])[..], *from_ref(&all), "its retry topic");
         assert_eq!(waiters.take_first(&all).map(|(_, request)| request), Some("a"));
         waiters.add(&all, &queues, 1, wait(100), true, "a");
         assert_eq!(waiters.take_first(&all).map(|(_, request)| request), Some("a"));
@@ -317,7 +319,7 @@ mod tests {
         let key = Key::new("t", "g", 0);
         waiters.add(&key, &queues, 7, wait(100), false, "a");
         waiters.add(&key, &queues, 8, wait(100), false, "b");
-        assert_eq!(waiters.take_connection(7), [key.clone()]);
+        assert_eq!(waiters.take_connection(7), *from_ref(&key));
         assert!(waiters.take_connection(7).is_empty());
         assert_eq!(waiters.take_first(&key).map(|(_, request)| request), Some("b"));
         assert!(waiters.watched.is_empty() && waiters.times.is_empty() && waiters.connections.is_empty());
