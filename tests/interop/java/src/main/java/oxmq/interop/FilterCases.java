@@ -105,16 +105,16 @@ final class FilterCases {
         send(env, topic);
         Received received = new Received();
         DefaultMQPushConsumer consumer = env.consumer("filter-sql-push");
-        consumer.subscribe(topic, MessageSelector.bySql("a > 5L AND (b IS NULL OR b <> 'y')"));
+        consumer.subscribe(topic, MessageSelector.bySql("a > 5.5 AND (b IS NULL OR b <> 'y')"));
         consumer.registerMessageListener(received.concurrently());
         consumer.start();
-        received.awaitExactly("past messages", List.of("2", "2", "7", "7"));
+        received.awaitExactly("past messages", List.of("2", "2", "5", "5", "7", "7"));
         for (int i = 0; i < 200; i++) {
             Message message = Env.message(topic, "tag", "live-" + i);
             message.putUserProperty("a", i % 50 == 25 ? "6" : "1");
             env.producer.send(message);
         }
-        List<String> all = new ArrayList<>(List.of("2", "2", "7", "7", "live-25", "live-75", "live-125", "live-175"));
+        List<String> all = new ArrayList<>(List.of("2", "2", "5", "5", "7", "7", "live-25", "live-75", "live-125", "live-175"));
         received.awaitExactly("live messages", all);
         consumer.subscribe(topic, MessageSelector.bySql("a = 100"));
         consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().sendHeartbeatToAllBrokerWithLock();
