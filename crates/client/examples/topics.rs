@@ -12,14 +12,14 @@ async fn main() -> Result<(), AnyError> {
     let name_server = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9876".to_owned());
     // docs: begin
     let admin = Admin::connect(name_server.clone()).await?;
-    let mut config = TopicConfig::new("Prices", 1, 6); // one queue; 4 for reading and 2 for writing
+    let mut config = TopicConfig::new("LatestPrices", 1, 6); // one queue; 4 for reading and 2 for writing
     config.attributes = BTreeMap::from([("cleanup.policy".to_owned(), "COMPACTION".to_owned())]);
     admin.create_topic("DefaultCluster", &config).await?;
 
     let producer = Producer::builder("prices").name_server(&name_server).start().await?;
     for (key, price) in [("apple", 3), ("pear", 4), ("apple", 5), ("plum", 2), ("pear", 6)] {
         producer
-            .send(Message::new("Prices", price.to_string()).with_keys(key))
+            .send(Message::new("LatestPrices", price.to_string()).with_keys(key))
             .await?;
     }
 
@@ -28,7 +28,7 @@ async fn main() -> Result<(), AnyError> {
         .start()
         .await?;
     let mut prices = BTreeMap::new();
-    for queue in consumer.fetch_subscribe_message_queues("Prices").await? {
+    for queue in consumer.fetch_subscribe_message_queues("LatestPrices").await? {
         read(&consumer, &queue, &mut prices).await?; // later values of a key replace earlier ones
     }
     println!("{prices:?}");
