@@ -13,8 +13,10 @@ use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, Qu
 use crate::store::MessageStore;
 use crate::unit::QueueKind;
 
-/// Entries copied from the queue at once.
+/// Entries copied from the queue at first, which is enough for a pull that takes everything.
 const ENTRIES_READ: usize = 64;
+/// Entries copied at once after that, for filters that reject most.
+const ENTRIES_READ_LATER: usize = 400;
 
 /// Bytes of the log that a scan takes at once.
 const SCAN_BYTES: usize = 4 << 20;
@@ -98,12 +100,18 @@ impl MessageStore {
             .min(got.max_offset);
         let written = self.written();
         let mut cursor = Cursor::Nowhere;
-        let mut entries = [0; ENTRIES_READ * ENTRY_BYTES];
+        let mut first_entries = [0; ENTRIES_READ * ENTRY_BYTES];
+        let mut later_entries = Vec::new();
         let mut last_physical_offset = written;
         'scan: while got.next_begin_offset < scan_end {
-            let wanted = (scan_end - got.next_begin_offset).min(ENTRIES_READ as i64) as usize;
-            let wanted = wanted.min(limits.count.max(1));
-            let read = self.read_entries(queue, got.next_begin_offset, &mut entries[..wanted * ENTRY_BYTES], wait)?;
+            let wanted = (scan_end - got.next_begin_offset) as usize;
+            let entries = if got.next_begin_offset == from {
+                &mut first_entries[..wanted.min(limits.count).clamp(1, ENTRIES_READ) * ENTRY_BYTES]
+            } else {
+                later_entries.resize(wanted.min(ENTRIES_READ_LATER) * ENTRY_BYTES, 0);
+                &mut later_entries[..]
+            };
+            let read = self.read_entries(queue, got.next_begin_offset, entries, wait)?;
             if read == 0 {
                 if got.next_begin_offset == from {
                     got.status = GetStatus::OffsetFoundNull;
