@@ -46,7 +46,7 @@ pub(super) fn run(cluster: &mut Cluster, clients: &[Client], cases: &[&str]) -> 
     drop(sender);
     let mut outcomes = Outcomes::new();
     for client in clients {
-        for case in cases {
+        for case in cases.iter().filter(|case| client.takes(case)) {
             let missing = Outcome::Failed(format!("no result, see {}", cluster.home(client.name()).display()));
             outcomes.insert((client.name().to_owned(), (*case).to_owned()), missing);
         }
@@ -63,7 +63,7 @@ fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event
     command
         .arg(cluster.namesrv_addr())
         .arg(label)
-        .args(cases)
+        .args(cases.iter().filter(|case| client.takes(case)))
         .env("OXMQ_PEER", std::env::current_exe()?)
         .current_dir(&home)
         .stdin(Stdio::piped())

@@ -219,7 +219,8 @@ final class FilterCases {
         }
         RemotingCommand answer = client.invokeSync(addr, request, 5000);
         String remark = answer.getRemark();
+        Map<String, String> fieldsOfAnswer = answer.getExtFields() == null ? Map.of() : answer.getExtFields();
         return answer.getCode() + " " + remark.substring(0, Math.min(40, remark.length())) + " "
-            + answer.getExtFields().get("nextBeginOffset") + " " + (answer.getBody() == null ? 0 : answer.getBody().length > 0);
+            + fieldsOfAnswer.get("nextBeginOffset") + " " + (answer.getBody() == null ? 0 : answer.getBody().length > 0);
     }
 }

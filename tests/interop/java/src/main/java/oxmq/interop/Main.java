@@ -13,7 +13,7 @@ import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.remoting.protocol.RemotingSerializable;
 
 /**
- * {@code Main <name server> <label> <case>...}: runs the cases side by side and prints one line
+ * {@code Main <name server> <label> <case>...}: runs the cases, some side by side, and prints one line
  * {@code RESULT {json}} for each. The facts in it depend on the server only, so that they can be compared.
  * The broker-restart case comes last: it prints {@code WAITING broker-restart}, and goes on when a line arrives.
  */
@@ -127,6 +127,8 @@ public final class Main {
     }
 
     private static final String LAST = "broker-restart";
+    /** Cases wait most of the time, but five clients of several threads each share two processors. */
+    private static final int CASES_AT_ONCE = 10;
 
     public static void main(String[] args) {
         try {
@@ -141,7 +143,7 @@ public final class Main {
     private static void runAll(String[] args) throws Exception {
         Env env = new Env(args[0], args[1]);
         boolean last = false;
-        ExecutorService threads = Executors.newCachedThreadPool();
+        ExecutorService threads = Executors.newFixedThreadPool(CASES_AT_ONCE);
         for (int i = 2; i < args.length; i++) {
             String name = args[i];
             if (name.equals(LAST)) {
