@@ -249,6 +249,8 @@ func pull(e *env, f facts) {
 		return []any{result.Status, result.NextBeginOffset, result.MinOffset, result.MaxOffset, bodiesOf(result.GetMessageExts())}
 	}
 	e.send(topic, "pulled", 20)
+	// The original's queue follows its log by a moment.
+	e.readAll(topic, 20)
 	f["first"] = describe(0, 8)
 	f["rest"] = describe(8, 32)
 	f["none new"] = describe(20, 32)
