@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use oxmq_client::{ConsumeStatus, Message, Producer, PushConsumer, create_reply_message};
+use oxmq_client::{ConsumeFromWhere, ConsumeStatus, Message, Producer, PushConsumer, create_reply_message};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -19,6 +19,7 @@ async fn main() -> Result<(), AnyError> {
     let consumer = PushConsumer::builder("adders")
         .name_server(&name_server)
         .subscribe("Sums", "*")
+        .consume_from_where(ConsumeFromWhere::FirstOffset)
         .concurrent(move |messages| {
             let sender = sender.clone();
             async move {
