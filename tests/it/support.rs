@@ -159,6 +159,8 @@ pub(crate) struct RawClient {
     pub(crate) socket: TcpStream,
     input: BytesMut,
     next_opaque: i32,
+    /// What a failure names.
+    last_request: String,
 }
 
 impl RawClient {
@@ -171,6 +173,7 @@ impl RawClient {
             socket,
             input: BytesMut::new(),
             next_opaque: 1,
+            last_request: String::new(),
         }
     }
 
@@ -185,6 +188,7 @@ impl RawClient {
         let mut request = request.clone();
         request.header.opaque = self.next_opaque;
         self.next_opaque += 1;
+        self.last_request = format!("{:.2000}", format!("{request:?}"));
         // A server that has closed already is told by the read.
         let _ = self.socket.write_all(&encode(&request, serialize));
         loop {
@@ -208,7 +212,10 @@ impl RawClient {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("neither a response nor a closed connection: {error}"),
+                Err(error) => panic!(
+                    "neither a response nor a closed connection: {error}; last request: {}",
+                    self.last_request
+                ),
             }
         }
     }

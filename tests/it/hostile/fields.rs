@@ -1,5 +1,7 @@
 //! Negative, absurd and unreadable values in every header field of every request, and absurd bodies.
 
+use std::io::Write;
+
 use oxmq_protocol::{RemotingCommand, RequestCode};
 
 use crate::support::*;
@@ -46,6 +48,8 @@ fn believable(name: &str) -> &'static str {
         "key" | "namespace" | "value" | "statsName" | "statsKey" => "fields-key",
         // 4: the subscription is in the request.
         "sysFlag" => "4",
+        // Long ago: no time to wait is left, however long it is.
+        "bornTime" => "1",
         "batch" | "m" => "false",
         _ => "0",
     }
@@ -78,7 +82,16 @@ impl<'a> Victims<'a> {
     fn call(&mut self, command: &RemotingCommand) {
         for (which, client) in self.clients.iter_mut().enumerate() {
             for serialize in BOTH {
-                if client.try_call(command, serialize).is_none() {
+                let mut asked = command;
+                // An end of a transaction that neither commits nor rolls back gets no answer: that the next request gets one
+                // shows that the connection lives.
+                let probe = RemotingCommand::default();
+                if command.header.code == RequestCode::EndTransaction.code() {
+                    // A server that has closed is told by the read.
+                    let _ = client.socket.write_all(&encode(command, serialize));
+                    asked = &probe;
+                }
+                if client.try_call(asked, serialize).is_none() {
                     let addr = [self.system.broker_addr(), self.system.namesrv.local_addr()][which];
                     *client = RawClient::connect(addr);
                 }
@@ -121,9 +134,9 @@ fn all_fields_absurd_at_once() {
             command.header.code = code.code();
             command.header.version = random.next() as i32;
             for name in code.field_names() {
-                // A pull that may wait would be answered late, as it should.
+                // What may wait would be answered late, as it should.
                 let value = match *name {
-                    "sysFlag" => "4",
+                    "sysFlag" | "bornTime" => believable(name),
                     _ if random.below(3) == 0 => believable(name),
                     _ => random.pick(&ABSURD),
                 };
