@@ -22,6 +22,7 @@ use crate::append::{AppendBatch, AppendEntry};
 use crate::block_cache::{Block, BlockCache};
 use crate::config::{Clock, FlushDiskType, StoreConfig};
 use crate::consume_queue::{ConsumeQueue, Entry, PENDING_BYTES_HIGH};
+use crate::damage;
 use crate::error::{AppendError, StoreFailure};
 use crate::log_scan::{self, Verdict};
 use crate::read::Wait;
@@ -653,6 +654,7 @@ impl CommitLog {
     }
 
     /// Calls `found` with the records between two positions, up to about `bytes_max` bytes, and returns where it stopped.
+    /// What is damaged is left out.
     pub(crate) fn records(
         &self,
         from: i64,
@@ -683,6 +685,16 @@ impl CommitLog {
                 break;
             };
             position = scan_segment(&segment, position, stop, buffer, &mut found)?;
+            if position < stop.min(segment.end) {
+                let next = damage::next_in_segment(&segment, position, to)?;
+                let next = next.unwrap_or(segment.end.min(to));
+                tracing::error!(
+                    from = position,
+                    to = next,
+                    "the commit log is damaged here: it is read from behind it"
+                );
+                position = next;
+            }
         }
         Ok(position)
     }

@@ -61,6 +61,43 @@ pub fn judge(bytes: &[u8], physical_offset: i64, remaining: usize) -> Verdict<'_
     }
 }
 
+/// Whether a record of this size was written here, judged by those of its size, magic and own physical offset that still
+/// stand: two of the three. For records that are damaged.
+pub(crate) fn resembles(head: &[u8; HEAD_BYTES], physical_offset: i64, size: i32) -> bool {
+    let magic = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let evidence = [
+        head[..4] == size.to_be_bytes(),
+        matches!(magic, MAGIC_V1 | MAGIC_V2),
+        head[28..] == physical_offset.to_be_bytes(),
+    ];
+    evidence.into_iter().filter(|holds| *holds).count() >= 2
+}
+
+/// What could be a record or the end of a file behind damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    Record(i64),
+    Blank,
+}
+
+/// The first position in `bytes`, which begin at `physical_offset` of a file that ends at `file_end`, where the head of a
+/// record names that very position, or where a blank names exactly the rest of the file.
+pub(crate) fn find_candidate(bytes: &[u8], physical_offset: i64, file_end: i64) -> Option<Candidate> {
+    for (at, head) in bytes.windows(HEAD_BYTES).enumerate() {
+        let position = physical_offset + at as i64;
+        match i32::from_be_bytes([head[4], head[5], head[6], head[7]]) {
+            MAGIC_V1 | MAGIC_V2 if head[28..] == position.to_be_bytes() => return Some(Candidate::Record(position)),
+            BLANK_MAGIC
+                if i64::from(i32::from_be_bytes([head[0], head[1], head[2], head[3]])) == file_end - position =>
+            {
+                return Some(Candidate::Blank);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 fn is_whole(record: &RecordRef<'_>) -> bool {
     (record.body().is_empty() || record.body_crc() == record::body_crc(record.body()))
         && is_topic_name(record.topic())
@@ -69,7 +106,7 @@ fn is_whole(record: &RecordRef<'_>) -> bool {
 }
 
 /// A name that may become a directory below `consumequeue`.
-fn is_topic_name(topic: &[u8]) -> bool {
+pub(crate) fn is_topic_name(topic: &[u8]) -> bool {
     !topic.is_empty()
         && topic != b"."
         && topic != b".."

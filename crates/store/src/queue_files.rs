@@ -20,6 +20,12 @@ use crate::unit::{BATCH_UNIT_BYTES, Extent, QueueKind, Unit};
 /// Above this many unsynced files one sync of the file system is cheaper than one of each.
 const UNSYNCED_FILES_MAX: usize = 64;
 
+/// So many damaged units in a row are not taken for the end of a queue.
+const DAMAGED_UNITS_MAX: i64 = 8;
+
+/// So many fillers in a row are looked behind.
+const FILLERS_PASSED: i64 = 64;
+
 #[derive(Debug)]
 pub(crate) struct QueueFiles {
     disk: Arc<dyn Disk>,
@@ -133,10 +139,10 @@ impl QueueFiles {
         let mut probe = Probe::new(self, &dir);
         let mut low = first_unit;
         let mut high = first_unit + whole as i64 * per_file;
+        let units_end = high;
         while low < high {
             let middle = low + (high - low) / 2;
-            let unit = probe.unit(middle)?;
-            if unit.is_present() && (unit.entry.is_filler() || belongs(&unit)) {
+            if probe.goes_on(middle, units_end, belongs)? {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -146,12 +152,15 @@ impl QueueFiles {
         let (mut low, mut high) = (first_unit, end_unit);
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = probe.unit(middle)?.entry;
-            if entry.is_filler() || entry.physical_offset < log_min {
+            if probe.is_gone(middle, end_unit, log_min)? {
                 low = middle + 1;
             } else {
                 high = middle;
             }
+        }
+        // The majority of three may be as much too low.
+        while low < end_unit && probe.unit(low)?.is_before(log_min) {
+            low += 1;
         }
         let min_unit = low;
         let end_offset = match end_unit {
@@ -387,6 +396,40 @@ impl<'a> Probe<'a> {
         file.read_at(bytes, position - base)?;
         self.open = Some((base, file));
         Ok(self.files.kind.decode(number, bytes))
+    }
+
+    /// Does the queue hold this unit or, behind a few damaged ones, a later one?
+    fn goes_on(&mut self, number: i64, end: i64, belongs: &mut dyn FnMut(&Unit) -> bool) -> io::Result<bool> {
+        let mut only_fillers = true;
+        for number in number..end.min(number + DAMAGED_UNITS_MAX) {
+            let unit = self.unit(number)?;
+            if unit.entry.is_filler() {
+                continue;
+            }
+            only_fillers = false;
+            if unit.is_present() && belongs(&unit) {
+                return Ok(true);
+            }
+        }
+        Ok(only_fillers && number < end)
+    }
+
+    /// Whether the records of this unit and those around it are gone: what most of three units say, so that one damaged
+    /// unit does not hide the messages before it. Fillers, which are also left where records were damaged, say nothing.
+    fn is_gone(&mut self, number: i64, end: i64, log_min: i64) -> io::Result<bool> {
+        let (mut votes, mut gone) = (0, 0);
+        for number in number..end.min(number + FILLERS_PASSED) {
+            let unit = self.unit(number)?;
+            if unit.entry.is_filler() || !unit.is_present() {
+                continue;
+            }
+            votes += 1;
+            gone += i32::from(unit.is_before(log_min));
+            if votes == 3 {
+                break;
+            }
+        }
+        Ok(votes == 0 || gone * 2 > votes)
     }
 }
 

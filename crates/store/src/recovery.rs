@@ -4,6 +4,9 @@
 //! later records are dropped, and the log is replayed from there to its last whole record. After a clean stop of ours the
 //! position is the end of the log and nothing is read. Java's rules find a position where ours is missing or older,
 //! because a Java broker was here.
+//!
+//! Bytes that are no record end the log where a power cut may have left them, and are damage where it cannot: before the
+//! recovery position, and before a record that the checkpoint knows to be flushed. Damage is passed over.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +17,9 @@ use crate::checkpoint::Checkpoint;
 use crate::commit_log::{Mark, read_record, scan_segment};
 use crate::config::ReplayObserver;
 use crate::consume_queue::{ConsumeQueue, Entry};
+use crate::damage;
 use crate::dispatch::{self, Place};
+use crate::log_scan;
 use crate::queues::Queues;
 use crate::segments::{Segment, Segments};
 use crate::unit::{QueueKind, Unit};
@@ -89,7 +94,7 @@ impl Recovery<'_> {
         })
     }
 
-    /// Our checkpoint's position, if the record before it is there and ends there.
+    /// Our checkpoint's position, if the record before it is there, whole or damaged, and ends there.
     fn proved_position(&self) -> io::Result<Option<Mark>> {
         let Some(position) = self.checkpoint.position else {
             return Ok(None);
@@ -105,11 +110,19 @@ impl Recovery<'_> {
         let Some(segment) = self.segments.at(position.last_record) else {
             return Ok(None);
         };
-        let Some(bytes) = read_record(&segment, position.last_record, segment.end)? else {
-            return Ok(None);
-        };
-        let Ok(record) = RecordRef::parse(&bytes) else {
-            return Ok(None);
+        let bytes = read_record(&segment, position.last_record, segment.end)?;
+        let Some(record) = bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok()) else {
+            mark.store_timestamp = self.checkpoint.physic_msg_timestamp;
+            let size = i32::try_from(position.offset - position.last_record).unwrap_or(0);
+            let is_damaged =
+                position.offset <= segment.end && damage::was_record(&segment, position.last_record, size)?;
+            if is_damaged {
+                tracing::error!(
+                    physical_offset = position.last_record,
+                    "the record before the recovery position is damaged"
+                );
+            }
+            return Ok(is_damaged.then_some(mark));
         };
         mark.store_timestamp = record.store_timestamp();
         let end = position.last_record + record.total_size() as i64;
@@ -199,11 +212,10 @@ impl Recovery<'_> {
         let Some(segment) = self.segments.at(entry.physical_offset) else {
             return Ok(false);
         };
-        let Some(bytes) = read_record(&segment, entry.physical_offset, segment.end)? else {
-            return Ok(false);
-        };
-        let Ok(record) = RecordRef::parse(&bytes) else {
-            return Ok(false);
+        let bytes = read_record(&segment, entry.physical_offset, segment.end)?;
+        let Some(record) = bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok()) else {
+            // The entry of a damaged record stays: those behind it would be lost with it.
+            return damage::was_record(&segment, entry.physical_offset, entry.size);
         };
         let mut found = false;
         dispatch::places(&record, |place| {
@@ -235,10 +247,57 @@ impl Recovery<'_> {
             }
             end.offset = reached;
             if reached < segment.end {
-                break;
+                let Some(next) = self.flushed_behind(&end)? else {
+                    break;
+                };
+                tracing::error!(
+                    from = reached,
+                    to = next,
+                    "the commit log is damaged here: it goes on behind it"
+                );
+                self.enter_damaged(&segment, reached, next)?;
+                end.offset = next;
             }
         }
         Ok((end, records))
+    }
+
+    /// Where the log goes on behind bytes that are no record: at a record that was on disk when the checkpoint was
+    /// written. Records have rising times; an older one is left of a log that was cut here.
+    fn flushed_behind(&self, end: &Mark) -> io::Result<Option<i64>> {
+        let flushed_ms = self.checkpoint.physic_msg_timestamp;
+        let flushed_to = self.checkpoint.position.map_or(0, |position| position.offset);
+        if end.offset >= flushed_to && end.store_timestamp >= flushed_ms {
+            return Ok(None);
+        }
+        for segment in self.segments.within(end.offset, i64::MAX) {
+            let from = end.offset.max(segment.base);
+            let Some(next) = damage::next_in_segment(&segment, from, segment.end)? else {
+                continue;
+            };
+            let Some(follower) = self.segments.at(next) else {
+                return Ok(None);
+            };
+            let Some(bytes) = read_record(&follower, next, follower.end)? else {
+                // Behind a blank: the next file says.
+                continue;
+            };
+            let was_flushed = RecordRef::parse(&bytes).is_ok_and(|record| {
+                let stored = record.store_timestamp();
+                stored >= end.store_timestamp && (stored < flushed_ms || next < flushed_to)
+            });
+            return Ok(was_flushed.then_some(next));
+        }
+        Ok(None)
+    }
+
+    /// A damaged record that still says which places it has keeps them: its queue offsets are not given again.
+    fn enter_damaged(&self, segment: &Segment, from: i64, to: i64) -> io::Result<()> {
+        let bytes = damage::record_shaped(segment, from, to)?;
+        match bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok()) {
+            Some(record) if log_scan::is_topic_name(record.topic()) => self.enter(&record),
+            _ => Ok(()),
+        }
     }
 
     fn enter(&self, record: &RecordRef<'_>) -> io::Result<()> {

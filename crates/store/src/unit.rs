@@ -100,6 +100,11 @@ impl Unit {
         self.entry.is_present() && self.queue_offset >= 0 && self.count > 0
     }
 
+    /// Its record lies before the start of the log. A filler has no record, and lies before what follows it.
+    pub(crate) fn is_before(&self, log_min: i64) -> bool {
+        self.is_present() && (self.entry.is_filler() || self.entry.physical_offset < log_min)
+    }
+
     /// Queue offset behind its messages.
     pub(crate) fn end_offset(&self) -> i64 {
         self.queue_offset + self.count

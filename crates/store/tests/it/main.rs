@@ -7,6 +7,8 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod queue;
