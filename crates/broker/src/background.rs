@@ -73,8 +73,7 @@ async fn run(broker: Arc<Broker>, registered: mpsc::SyncSender<()>, stopped: one
             tracing::error!(%error, "the counts of half messages cannot be saved");
         }
     });
-    spawn_local(save_new_topics(Arc::clone(&broker)));
-    spawn_local(save_new_groups(Arc::clone(&broker)));
+    spawn_local(save_created(Arc::clone(&broker)));
     every(&broker, LIVENESS_PERIOD, forget_dead_clients);
     every(&broker, NOTICE_PERIOD, |broker| {
         heartbeat::notify_members(&broker.consumers.take_deferred())
@@ -93,22 +92,15 @@ async fn run(broker: Arc<Broker>, registered: mpsc::SyncSender<()>, stopped: one
     name_servers.unregister(&broker).await;
 }
 
-/// A topic that a send creates is saved at once: after a kill its messages could not be pulled without it.
-async fn save_new_topics(broker: Arc<Broker>) {
+/// What comes into being by being used is saved at once: after a kill its messages could not be pulled without it.
+async fn save_created(broker: Arc<Broker>) {
     loop {
-        broker.topics.wait_unsaved().await;
-        if let Err(error) = broker.topics.persist() {
-            tracing::error!(%error, "topics cannot be saved");
+        tokio::select! {
+            () = broker.topics.wait_unsaved() => {}
+            () = broker.groups.wait_unsaved() => {}
         }
-    }
-}
-
-async fn save_new_groups(broker: Arc<Broker>) {
-    loop {
-        broker.groups.wait_unsaved().await;
-        if let Err(error) = broker.groups.persist() {
-            tracing::error!(%error, "groups cannot be saved");
-        }
+        // A failure is logged where it happens, and tried again with the other tables.
+        let _ = broker.saver.saved().await;
     }
 }
 

@@ -46,6 +46,7 @@ use crate::registration::Registration;
 use crate::reply_pushes::ReplyPushes;
 use crate::request_modes::RequestModes;
 use crate::routes::Routes;
+use crate::saver::{self, Saver};
 use crate::schedule::{self, LevelSources, Schedule};
 use crate::stats::Stats;
 use crate::timer::{self, Timers};
@@ -85,6 +86,7 @@ pub struct Broker {
     pub(crate) delay_level_max: u8,
     pub(crate) timer_precision_ms: i64,
     pub(crate) registration: Registration,
+    pub(crate) saver: Saver,
     pub(crate) routes: Routes,
     pub(crate) reply_pushes: ReplyPushes,
     /// Nothing unless `duplicateSendWindow` says how long.
@@ -143,6 +145,7 @@ impl Broker {
         broker.registration.follow(&broker.topics);
 
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
+        threads.push(saver::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(schedule::spawn(&broker).map_err(StartError::Thread)?);
         threads.extend(timer::spawn(&broker).map_err(StartError::Thread)?);
         threads.push(transactions::spawn(&broker).map_err(StartError::Thread)?);
@@ -250,6 +253,7 @@ impl Broker {
             stamp: stamp(&config),
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
             registration: Registration::default(),
+            saver: Saver::default(),
             routes: Routes::default(),
             reply_pushes: ReplyPushes::default(),
             duplicates,
@@ -298,16 +302,24 @@ impl Broker {
         self.mailboxes.watch_flushed(|| self.store.flushed())
     }
 
-    /// Writes all tables that changed. Every one is tried; the first error comes back.
-    pub fn save_tables(&self) -> io::Result<()> {
+    /// Writes what administrators change, and what sends and heartbeats create, where it changed.
+    pub(crate) fn save_administered(&self) -> io::Result<()> {
         let saved = [
             self.topics.persist(),
             self.groups.persist(),
+            self.request_modes.persist(),
+        ];
+        saved.into_iter().collect()
+    }
+
+    /// Writes all tables that changed. Every one is tried; the first error comes back.
+    pub fn save_tables(&self) -> io::Result<()> {
+        let saved = [
+            self.save_administered(),
             self.consumer_offsets.persist(),
             self.consumer_filters.persist(),
             self.schedule.persist(&self.store),
             self.pops.persist(),
-            self.request_modes.persist(),
         ];
         saved.into_iter().collect()
     }
@@ -376,6 +388,7 @@ impl BrokerHandle {
         if let Some(server) = self.server.take() {
             server.shutdown(SHUTDOWN_GRACE);
         }
+        self.broker.saver.stop();
         self.broker.schedule.stop(&self.broker);
         self.broker.timers.stop(&self.broker);
         self.broker.transactions.stop();

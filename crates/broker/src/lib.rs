@@ -31,6 +31,7 @@ mod reply_pushes;
 mod request_modes;
 mod response;
 mod routes;
+mod saver;
 pub mod schedule;
 mod send;
 mod send_back;

@@ -23,7 +23,8 @@ pub(crate) enum Done {
     Pull(Result<GetMessages, GetError>, BytesMut),
     Pop(Box<Collected>),
     Command(RemotingCommand),
-    TopicSaved,
+    /// Answered when the change is saved and name servers know of it.
+    Changed(RemotingCommand),
     Half(Result<Option<Bytes>, ReadError>),
 }
 

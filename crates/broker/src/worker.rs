@@ -105,7 +105,6 @@ enum Away {
     Pull(RequestGuard, Pull),
     Pop(RequestGuard, ReplyTo, Rc<Pop>),
     Command(RequestGuard, ReplyTo),
-    NewTopic(RequestGuard, HeldReply),
     End(RequestGuard, ReplyTo, EndTransactionHeader, Outcome),
 }
 

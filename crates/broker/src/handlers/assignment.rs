@@ -10,7 +10,7 @@ use oxmq_protocol::body::{
 };
 use oxmq_protocol::{RemotingCommand, response_code as code, topic};
 
-use super::{Handled, body, heartbeat, saved, success, success_json};
+use super::{Handled, body, heartbeat, success, success_json};
 use crate::broker::Broker;
 use crate::response::Refusal;
 
@@ -101,7 +101,6 @@ pub(super) fn set_mode(broker: &Broker, command: &RemotingCommand) -> Handled {
     }
     let group = request.consumer_group.clone();
     broker.request_modes.set(request);
-    saved(broker.request_modes.persist())?;
     heartbeat::notify_group(broker, &group);
     Ok(success())
 }

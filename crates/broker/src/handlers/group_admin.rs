@@ -32,7 +32,6 @@ fn put(broker: &Broker, configs: Vec<SubscriptionGroupConfig>) -> Handled {
         }
     }
     broker.groups.update(configs, broker.now_ms());
-    saved(broker.groups.persist())?;
     Ok(success())
 }
 
@@ -58,7 +57,6 @@ pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
     if broker.config().auto_delete_unused_stats {
         broker.stats.remove_group(&header.group_name);
     }
-    saved(broker.groups.persist())?;
     Ok(success())
 }
 
@@ -96,7 +94,6 @@ pub(super) fn forbid(broker: &Broker, command: &RemotingCommand) -> Handled {
         broker
             .groups
             .set_read_forbidden(&group, &topic, !readable, broker.now_ms());
-        saved(broker.groups.persist())?;
     }
     let readable = !broker.groups.is_read_forbidden(&group, &topic);
     Ok(success_json(&GroupForbidden { group, readable, topic }))

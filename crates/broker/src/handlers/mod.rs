@@ -54,6 +54,8 @@ pub enum Outcome {
     Later(Pin<Box<dyn Future<Output = RemotingCommand>>>),
     /// May wait for the disk: to be run on a thread where that does no harm.
     Offload(Box<dyn FnOnce(&Broker) -> RemotingCommand + Send>),
+    /// The same, and answered when what it changed is saved and name servers know of it.
+    Change(Box<dyn FnOnce(&Broker) -> RemotingCommand + Send>),
     /// Answered with code 3.
     Unsupported,
 }
@@ -154,10 +156,10 @@ fn offload(command: RemotingCommand, handler: Handler) -> Outcome {
     }))
 }
 
-/// An administrative change: off the event loop, because it is saved before it is answered, and with a line in the log.
+/// An administrative change, with a line in the log.
 fn audited(context: &RequestContext<'_>, command: RemotingCommand, handler: Handler) -> Outcome {
     let peer = context.connection.peer_addr();
-    Outcome::Offload(Box::new(move |broker| {
+    Outcome::Change(Box::new(move |broker| {
         let handled = handler(broker, &command);
         let fields: Vec<_> = command.header.ext_fields.iter().collect();
         let refused = handled.as_ref().err().map(|refusal| refusal.remark.as_str());
@@ -218,15 +220,15 @@ fn success_json(body: &impl Serialize) -> RemotingCommand {
     success().with_body(json::to_vec(body))
 }
 
-/// A change that could not be saved is in memory but would be lost by a restart, which the caller has to know.
 fn saved(result: std::io::Result<()>) -> Result<(), Refusal> {
-    result.map_err(|error| {
-        tracing::error!(%error, "a change cannot be saved");
-        Refusal::new(
-            response_code::SYSTEM_ERROR,
-            format!("the change cannot be saved: {error}"),
-        )
-    })
+    result.map_err(|error| unsaved(&error))
+}
+
+/// A change that could not be saved is in memory but would be lost by a restart, which the caller has to know.
+pub(crate) fn unsaved(error: &std::io::Error) -> Refusal {
+    tracing::error!(%error, "a change cannot be saved");
+    let remark = format!("the change cannot be saved: {error}");
+    Refusal::new(response_code::SYSTEM_ERROR, remark)
 }
 
 fn is_blank(text: &str) -> bool {

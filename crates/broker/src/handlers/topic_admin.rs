@@ -52,7 +52,6 @@ fn put(broker: &Broker, configs: Vec<TopicConfig>) -> Handled {
     if !changed.is_empty() {
         let updated = broker.topics.update(changed, broker.now_ms());
         updated.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?;
-        saved(broker.topics.persist())?;
     }
     Ok(success_unset())
 }
@@ -92,7 +91,6 @@ pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
     }
     refuse_system_topic(broker, topic)?;
     broker.remove_topic(topic);
-    saved(broker.topics.persist())?;
     saved(broker.consumer_offsets.persist())?;
     Ok(success())
 }

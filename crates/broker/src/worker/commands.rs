@@ -75,6 +75,10 @@ impl Worker {
                 let work: Work = Box::new(move |broker| Done::Command(work(broker)));
                 self.hand_over(Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to), work);
             }
+            Outcome::Change(work) => {
+                let work: Work = Box::new(move |broker| Done::Changed(work(broker)));
+                self.hand_over(Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to), work);
+            }
             Outcome::Later(reply) => {
                 let request = connection.begin_request(0);
                 self.answer_later(async move { request.connection().reply(to, reply.await) });
@@ -103,7 +107,6 @@ impl Worker {
                 let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
                 request.connection().reply(to, refusal.into_command(to.opaque));
             }
-            Away::NewTopic(request, held) => self.reply_when_announced(request, held),
             Away::End(request, to, ..) => self.refuse_end(request.connection(), to, &EndError::Overload),
         }
     }
@@ -111,9 +114,14 @@ impl Worker {
     pub(super) fn came_back(&self, ticket: usize, done: Done) {
         let away = self.away.borrow_mut().try_remove(ticket);
         match (away, done) {
-            (Some(Away::Command(request, to)), Done::Command(reply)) if creates_topics(to.code) => {
+            (Some(Away::Command(request, to)), Done::Changed(reply)) => {
+                let saved = self.broker.saver.saved();
                 let announced = self.broker.registration.announced();
                 self.answer_later(async move {
+                    let reply = match saved.await {
+                        Ok(()) => reply,
+                        Err(error) => handlers::unsaved(&error).into_command(to.opaque),
+                    };
                     announced.await;
                     request.connection().reply(to, reply);
                 });
@@ -126,7 +134,6 @@ impl Worker {
             (Some(Away::Pop(request, to, pop)), Done::Pop(collected)) => {
                 self.collected(request.connection(), to, pop, *collected, true);
             }
-            (Some(Away::NewTopic(request, held)), Done::TopicSaved) => self.reply_when_announced(request, held),
             (Some(Away::Pull(request, pull)), Done::Pull(got, messages)) => match got {
                 Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(request.connection(), pull, &got),
                 Ok(got) => self.answer(request.connection(), &pull, &got, &messages),
@@ -135,12 +142,6 @@ impl Worker {
             _ => unreachable!("a ticket comes back once, with what it was given for"),
         }
     }
-}
-
-fn creates_topics(code: i32) -> bool {
-    [RequestCode::UpdateAndCreateTopic, RequestCode::UpdateAndCreateTopicList]
-        .map(RequestCode::code)
-        .contains(&code)
 }
 
 /// Counts a request for as long as it lives.

@@ -112,9 +112,8 @@ async fn flushed(broker: &Broker, places: &[First]) -> bool {
 
 /// The first send may have made its topic, and its answer waits until that is saved and announced.
 async fn topic_is_safe(broker: &Arc<Broker>) {
-    let saving = Arc::clone(broker);
-    // A failure is logged by whoever saves the tables periodically.
-    let _ = tokio::task::spawn_blocking(move || saving.topics.persist()).await;
+    // A failure is logged where it happens.
+    let _ = broker.saver.saved().await;
     broker.registration.announced().await;
 }
 

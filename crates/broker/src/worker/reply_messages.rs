@@ -151,9 +151,8 @@ impl ReplyMessage {
             return None;
         }
         if self.is_new_topic {
-            let broker = Arc::clone(broker);
-            // A failure is logged where the tables are saved periodically, too.
-            let _ = tokio::task::spawn_blocking(move || broker.topics.persist()).await;
+            // A failure is logged where it happens.
+            let _ = broker.saver.saved().await;
         }
         let stored = match self.put(broker) {
             Ok(stored) => stored,

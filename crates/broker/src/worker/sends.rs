@@ -1,18 +1,16 @@
 //! A worker's sends: staged as their frames come, appended at the end of the turn, answered when their promise holds.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::recall_handle::RecallHandle;
 use oxmq_protocol::topic::TRANS_HALF_TOPIC;
-use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
+use oxmq_remoting::{Connection, ReplyTo};
 use oxmq_store::AppendBatch;
 
-use super::{Away, HeldReply, StagedSend, Worker};
+use super::{HeldReply, StagedSend, Worker};
 use crate::broker::Broker;
 use crate::config::FlushDiskType;
-use crate::read_threads::Done;
 use crate::reply::SendReply;
 use crate::response::Refusal;
 use crate::send::{Outcome, Producer, SendError, SendRequest, SendStage};
@@ -194,19 +192,12 @@ impl Worker {
     /// The topic is saved first: after a kill its messages could not be pulled without it.
     fn hold_for_topic(&self, connection: &Rc<Connection>, held: HeldReply) {
         let request = connection.begin_request(held.bytes.len());
-        let save = Box::new(|broker: &Arc<Broker>| {
-            if let Err(error) = broker.topics.persist() {
-                tracing::error!(%error, "a new topic cannot be saved");
-            }
-            Done::TopicSaved
-        });
-        self.hand_over(Away::NewTopic(request, held), save);
-    }
-
-    pub(super) fn reply_when_announced(&self, request: RequestGuard, held: HeldReply) {
+        let saved = self.broker.saver.saved();
         let announced = self.broker.registration.announced();
         let mut progress = self.broker.watch_flushed();
         self.answer_later(async move {
+            // A failure is logged where it happens. The message is stored in any case.
+            let _ = saved.await;
             announced.await;
             if let Some(end) = held.flushed {
                 // An error means that the broker stops.
