@@ -130,10 +130,16 @@ impl Cluster {
         stop(broker).with_context(|| format!("broker:\n{}", self.log_tail("broker")))
     }
 
-    /// Lets another broker take over at the next start, with another value of one of its properties.
-    pub(crate) fn replace_broker(&mut self, broker: Server, key: &str, value: impl ToString) {
+    /// Lets another broker take over at the next start.
+    pub(crate) fn replace_broker(&mut self, broker: Server) {
         self.options.broker = broker;
-        self.options.broker_properties.push((key.to_owned(), value.to_string()));
+    }
+
+    /// Sets a property of the broker from the next start on.
+    pub(crate) fn set_property(&mut self, key: &str, value: impl ToString) {
+        let properties = &mut self.options.broker_properties;
+        properties.retain(|(known, _)| known != key);
+        properties.push((key.to_owned(), value.to_string()));
     }
 
     /// Starts the broker on the same data and waits until the name server routes to it.

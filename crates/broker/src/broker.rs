@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::BytesMut;
@@ -20,10 +20,9 @@ use oxmq_protocol::message_id::UniqueIds;
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::{properties, property};
 use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, serve};
-use oxmq_store::disk::{Disk, RealDisk};
 use oxmq_store::timer::source_of_mark;
 use oxmq_store::{
-    AppendBatch, ConsumeQueue, GetError, GetLimits, GetStatus, MessageStore, OpenError, StoreConfig, Wait,
+    AppendBatch, Clock, ConsumeQueue, GetError, GetLimits, GetStatus, MessageStore, OpenError, StoreConfig, Wait,
 };
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -37,8 +36,9 @@ use crate::config_file::ConfigFile;
 use crate::consumer_filters::ConsumerFilters;
 use crate::consumer_offsets::ConsumerOffsets;
 use crate::duplicates::DuplicateWindow;
+use crate::environment::Environment;
 use crate::groups::{AutoCreate, Groups};
-use crate::mailbox::{Mailboxes, WORKERS_MAX};
+use crate::mailbox::{Mailboxes, Service, WORKERS_MAX};
 use crate::pop::{Pops, revive_thread};
 use crate::queue_locks::QueueLocks;
 use crate::read_threads::ReadQueue;
@@ -95,6 +95,7 @@ pub struct Broker {
     pub(crate) internal_batch: Mutex<AppendBatch>,
     mailboxes: Arc<Mailboxes>,
     unique_ids: UniqueIds,
+    clock: Clock,
 }
 
 /// Why a broker does not start.
@@ -132,7 +133,12 @@ pub struct BrokerHandle {
 
 impl Broker {
     /// Starts a broker on its own threads; it serves when this returns. Port 0 means any that is free.
-    pub fn start(mut config: BrokerConfig) -> Result<BrokerHandle, StartError> {
+    pub fn start(config: BrokerConfig) -> Result<BrokerHandle, StartError> {
+        Broker::start_in(config, Environment::default())
+    }
+
+    /// The same on another disk, by another clock.
+    pub fn start_in(mut config: BrokerConfig, environment: Environment) -> Result<BrokerHandle, StartError> {
         if config.broker_role == BrokerRole::Slave {
             return Err(StartError::Slave);
         }
@@ -141,7 +147,7 @@ impl Broker {
         }
         let server_config = server_config(&config)?;
         let mailboxes = Arc::new(Mailboxes::new(server_config.workers));
-        let broker = Arc::new(Broker::open(config, Arc::clone(&mailboxes))?);
+        let broker = Arc::new(Broker::open(config, environment, Arc::clone(&mailboxes))?);
         broker.registration.follow(&broker.topics);
 
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
@@ -174,8 +180,12 @@ impl Broker {
         Ok(handle)
     }
 
-    fn open(config: BrokerConfig, mailboxes: Arc<Mailboxes>) -> Result<Broker, StartError> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    fn open(
+        config: BrokerConfig,
+        Environment { disk, clock }: Environment,
+        mailboxes: Arc<Mailboxes>,
+    ) -> Result<Broker, StartError> {
+        let started_at = clock();
         let delays_ms = delay_level::parse(&config.message_delay_level)?;
         let store_host = (config.broker_ip1.as_str(), config.listen_port);
         let store_host = first_address(store_host).ok_or_else(|| StartError::Host {
@@ -193,13 +203,14 @@ impl Broker {
         let kinds = Arc::clone(&topics);
         store_config.queue_kind_of = Arc::new(move |topic| kinds.queue_kind(topic));
         let replayed = ReplayWatch::default();
+        store_config.clock = Arc::clone(&clock);
         store_config.replay_observer = Some(replayed.observer());
         let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
         let bloom = BloomFilter::new(
             config.max_error_rate_of_bloom_filter,
             config.expect_consumer_num_use_filter,
         );
-        let consumer_filters = ConsumerFilters::open(file("consumerFilter.json"), bloom, now_ms())
+        let consumer_filters = ConsumerFilters::open(file("consumerFilter.json"), bloom, started_at)
             .map_err(table("consumerFilter.json"))?;
         let has_light_queues = store.config().multi_dispatch;
         let groups =
@@ -211,8 +222,8 @@ impl Broker {
         let schedule = Schedule::open(file("delayOffset.json"), &delays_ms, version_step, &store)
             .map_err(table("delayOffset.json"))?;
         let timers =
-            Timers::open(&disk, &config, &store, file("timermetrics"), now_ms()).map_err(table("timercheck"))?;
-        recover_deliveries(&store, &schedule, &timers).map_err(table("timercheck"))?;
+            Timers::open(&disk, &config, &store, file("timermetrics"), started_at).map_err(table("timercheck"))?;
+        recover_deliveries(&store, &schedule, &timers, started_at).map_err(table("timercheck"))?;
         let metrics = file("transactionMetrics");
         let transactions =
             Transactions::open(metrics, &store, &consumer_offsets, &replayed).map_err(table("transactionMetrics"))?;
@@ -225,7 +236,7 @@ impl Broker {
             window_ms => {
                 let window = DuplicateWindow::new(window_ms as i64, config.duplicate_send_window_count_max);
                 window
-                    .recover_from(&store, now_ms())
+                    .recover_from(&store, started_at)
                     .map_err(StartError::DuplicateWindow)?;
                 Some(window)
             }
@@ -248,7 +259,8 @@ impl Broker {
             request_modes,
             stats: Stats::new(&config.broker_cluster_name),
             store_host,
-            started_at: now_ms(),
+            started_at,
+            clock,
             flush_disk_type: config.flush_disk_type,
             stamp: stamp(&config),
             delay_level_max: u8::try_from(delays_ms.len()).unwrap_or(u8::MAX),
@@ -259,7 +271,7 @@ impl Broker {
             duplicates,
             internal_batch: Mutex::default(),
             mailboxes,
-            unique_ids: unique_ids(store_host.ip()),
+            unique_ids: unique_ids(store_host.ip(), started_at),
             config: ArcSwap::from_pointee(config),
         })
     }
@@ -281,7 +293,13 @@ impl Broker {
 
     /// Milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
-        now_ms()
+        (self.clock)()
+    }
+
+    /// Delivers what is due although nothing was to be due yet when the clock was last looked at.
+    pub fn look_at_clock(&self) {
+        self.mailboxes.wake(Service::Schedule);
+        self.mailboxes.wake(Service::Timer);
     }
 
     /// The group, created if it may come into being by being used.
@@ -316,12 +334,25 @@ impl Broker {
     pub fn save_tables(&self) -> io::Result<()> {
         let saved = [
             self.save_administered(),
-            self.consumer_offsets.persist(),
+            self.save_offsets(),
             self.consumer_filters.persist(),
             self.schedule.persist(&self.store),
-            self.pops.persist(),
+            self.pops.persist(|| self.flush_log()),
         ];
         saved.into_iter().collect()
+    }
+
+    /// Writes the consumer offsets if they changed.
+    pub(crate) fn save_offsets(&self) -> io::Result<()> {
+        self.consumer_offsets.persist(|| self.flush_log())
+    }
+
+    /// A table must not tell of messages that a power cut could take back.
+    fn flush_log(&self) -> io::Result<()> {
+        match self.store.flush() {
+            true => Ok(()),
+            false => Err(io::Error::other("the commit log cannot be flushed")),
+        }
     }
 
     /// Everybody who waits for this queue looks at it.
@@ -420,11 +451,11 @@ impl Drop for BrokerHandle {
 }
 
 /// Searches the end of the commit log for messages that were delivered after they had waited, so that none is again.
-fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers) -> io::Result<()> {
+fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers, now: i64) -> io::Result<()> {
     let (of_levels, of_timers) = (schedule.delivered_from(), timers.delivered_from());
     let mut levels = LevelSources::default();
     let mut sources = HashSet::new();
-    let mut latest = now_ms();
+    let mut latest = now;
     if let Some(from) = of_levels.into_iter().chain(of_timers).min() {
         let mut found = |record: &RecordRef<'_>| {
             latest = latest.max(record.store_timestamp());
@@ -515,8 +546,7 @@ fn stamp(config: &BrokerConfig) -> Vec<u8> {
     text.to_vec()
 }
 
-fn unique_ids(ip: IpAddr) -> UniqueIds {
-    let started = now_ms();
+fn unique_ids(ip: IpAddr, started: i64) -> UniqueIds {
     let offset = jiff::Zoned::now().offset().seconds();
     UniqueIds::new(ip, std::process::id(), started as u32, i64::from(offset) * 1000)
 }
@@ -534,9 +564,4 @@ fn free_port(host: &str) -> io::Result<u16> {
             return Ok(port);
         }
     }
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

@@ -6,7 +6,8 @@
 //! - **The last word counts.** A commit may go backwards, and beyond either end of its queue, as in the original: a pull
 //!   from there is answered with the nearest offset.
 //! - **A crash takes back seconds.** After it each queue has the offset of the last file that was written whole, so
-//!   messages come again and none is skipped. Pull offsets and pending resets are gone; the reset itself is committed.
+//!   messages come again and none is skipped. The log is flushed between the look at the offsets and the file: after a
+//!   power cut no offset passes messages that are gone, whose places others will take. Pull offsets and pending resets are gone; the reset itself is committed.
 //! - **A reset wins.** From the reset until the next pull of the queue takes it, the queue's progress is the reset offset
 //!   and commits of clients are ignored, because they tell of what was consumed before it. It is handed out once.
 //! - **Queues, topics and groups are apart**: removing or resetting one changes no other.
@@ -261,9 +262,14 @@ impl ConsumerOffsets {
         })
     }
 
-    /// Writes the file if anything changed since it was written.
-    pub fn persist(&self) -> io::Result<()> {
-        self.unsaved.save(|| self.file.save(&self.stored()))
+    /// Writes the file if anything changed since it was written. `flush_log` makes the messages durable that the offsets
+    /// tell of.
+    pub fn persist(&self, flush_log: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.unsaved.save(|| {
+            let stored = self.stored();
+            flush_log()?;
+            self.file.save(&stored)
+        })
     }
 
     fn stored(&self) -> ConsumerOffsetSerializeWrapper {
@@ -362,7 +368,7 @@ mod tests {
         before.commit("g1", "orders", 1, 98, 1);
         before.commit("g1@broadcast", "orders", 0, 5, 1);
         before.commit_pull("g1", "orders", 0, 130);
-        before.persist().unwrap();
+        before.persist(|| Ok(())).unwrap();
         let after = offsets(folder.path());
         assert_eq!(after.query("g1", "orders", 0), Some(120));
         assert_eq!(after.query("g1", "orders", 1), Some(98));
@@ -577,7 +583,7 @@ mod tests {
                         model.retain(|(of, _, _)| *of != group);
                     }
                     Step::Persist => {
-                        live.persist().unwrap();
+                        live.persist(|| Ok(())).unwrap();
                         durable = Model { committed: model.committed.clone(), ..Model::default() };
                     }
                     Step::Crash => {

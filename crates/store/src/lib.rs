@@ -39,7 +39,7 @@ mod unit;
 
 pub use append::{AppendBatch, AppendEntry, Extra, TagsCode};
 pub use compaction::CompactionReport;
-pub use config::{FlushDiskType, ReplayObserver, StoreConfig};
+pub use config::{Clock, FlushDiskType, ReplayObserver, StoreConfig};
 pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
 pub use read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};

@@ -6,11 +6,14 @@
 //!
 //! - `load`: producers and what was acknowledged to them
 //! - `check`: what the broker stores, read by pulling
-//! - `transactions`: transactions beside them, each with one outcome. Not with the original, which commits again what it
-//!   was killed behind
+//! - `beside`: transactions, POP and delayed messages at the same time, each with invariants of its own. Not with the
+//!   original, which commits and delivers again what it was killed behind
 
+mod beside;
 mod check;
 mod load;
+mod pops;
+mod timers;
 mod transactions;
 
 use std::path::PathBuf;
@@ -20,13 +23,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
+use oxmq_client::{MessageExt, PullConsumer, PullStatus};
 use oxmq_protocol::requests::{CreateTopicHeader, QueueHeader, request};
 use oxmq_remoting::{ClientConfig, RemotingClient};
 use tokio::runtime::Runtime;
 
+use self::beside::Beside;
 use self::check::Stored;
 use self::load::Producers;
-use self::transactions::Transactions;
 use crate::servers::{self, Cluster, Options, Server, target_dir};
 
 const USAGE: &str = "\
@@ -90,36 +94,36 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
         .broker_property("sendMessageThreadPoolNums", 1)
         // The disk may be rather full; that is not what is tested.
         .broker_property("diskMaxUsedSpaceRatio", 99);
-    let options = transactions::BROKER_PROPERTIES
-        .into_iter()
-        .fold(options, |options, (key, value)| options.broker_property(key, value));
+    let options =
+        beside::broker_properties().fold(options, |options, (key, value)| options.broker_property(key, value));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut cluster = Cluster::start(options)?;
     let addr = cluster.broker_addr();
     runtime.block_on(create_topic(&addr, TOPIC))?;
-    runtime.block_on(create_topic(&addr, transactions::TOPIC))?;
     let mut moments = Moments(arguments.seed);
     let mut producers = Producers::new(cluster.namesrv_addr(), addr.clone());
     let mut stored = Stored::new(addr.clone());
-    let mut transactions = match arguments.java {
+    let mut beside = match arguments.java {
         true => None,
-        false => Some(runtime.block_on(Transactions::start(cluster.namesrv_addr()))?),
+        false => Some(runtime.block_on(Beside::start(&cluster))?),
     };
     let mut restarts = Vec::new();
     for round in 1..=arguments.rounds {
         let before_kill = moments.next(Duration::from_millis(100), Duration::from_millis(600));
         let acknowledged = runtime.block_on(async {
             let mut load = producers.start();
-            if let Some(transactions) = &mut transactions {
-                transactions.load();
+            if let Some(beside) = &mut beside {
+                beside.load();
             }
             load.run_for(before_kill).await?;
             cluster.kill_broker()?;
-            if let Some(transactions) = &mut transactions {
-                transactions.ended().await;
+            if let Some(beside) = &mut beside {
+                beside.ended(&cluster.store_dir()).await?;
             }
             load.acknowledged().await
         })?;
+        // Checkpoints of POP are written at once, or stay in memory at first.
+        cluster.set_property("enablePopBufferMerge", round % 2 == 1);
         if round % RECOVERY_KILL_EVERY == 0 && !arguments.java {
             cluster.spawn_broker()?;
             thread::sleep(moments.next(Duration::ZERO, Duration::from_millis(30)));
@@ -131,14 +135,15 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
             .with_context(|| format!("round {round}: data in {}", cluster.store_dir().display()))?;
     }
     runtime.block_on(stored.check_all_again())?;
-    if let Some(mut transactions) = transactions {
-        let (count, committed) = runtime.block_on(transactions.check())?;
-        println!("{mode}: {count} transactions were begun; {committed} were committed, each once");
-        if arguments.takeover {
-            runtime.block_on(transactions::take_over(&mut transactions, &mut cluster, server))?;
-            println!("{mode}: the original has decided about those that were open, and OxMQ about others after it");
+    if let Some(mut beside) = beside {
+        for happened in runtime.block_on(beside.check())? {
+            println!("{mode}: {happened}");
         }
-        runtime.block_on(transactions.shutdown());
+        if arguments.takeover {
+            runtime.block_on(beside.take_over(&mut cluster, server))?;
+            println!("{mode}: the original has finished what was under way, and OxMQ what was begun with it");
+        }
+        runtime.block_on(beside.shutdown());
     }
     cluster.stop_broker()?;
     restarts.sort_unstable();
@@ -207,6 +212,26 @@ async fn create_topic(addr: &str, topic: &str) -> anyhow::Result<()> {
         .call::<request::UpdateAndCreateTopic>(addr, &header, Bytes::new(), CALL_TIMEOUT)
         .await?;
     Ok(())
+}
+
+/// All messages of a topic.
+async fn read_topic(namesrv_addr: &str, topic: &str) -> anyhow::Result<Vec<MessageExt>> {
+    let consumer = PullConsumer::builder("crash-reader");
+    let consumer = consumer.name_server(namesrv_addr).start().await?;
+    let mut found = Vec::new();
+    for queue in consumer.fetch_subscribe_message_queues(topic).await? {
+        let mut offset = 0;
+        loop {
+            let pulled = consumer.pull(&queue, "*", offset, 32).await?;
+            if pulled.status != PullStatus::Found {
+                break;
+            }
+            offset = pulled.next_begin_offset;
+            found.extend(pulled.messages);
+        }
+    }
+    consumer.shutdown().await;
+    Ok(found)
 }
 
 fn client() -> RemotingClient {

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use oxmq_client::{
-    InstanceConfig, LocalTransactionState, Message, MessageExt, PullConsumer, PullStatus, TransactionListener,
-    TransactionProducer,
+    InstanceConfig, LocalTransactionState, Message, MessageExt, TransactionListener, TransactionProducer,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::servers::{Cluster, Server};
+use super::read_topic;
 
 pub(super) const TOPIC: &str = "CrashTransactions";
 const PRODUCERS: usize = 16;
@@ -68,25 +67,6 @@ impl TransactionListener for Outcomes {
 
 fn number_of(message: &MessageExt) -> Option<u64> {
     std::str::from_utf8(&message.body).ok()?.parse().ok()
-}
-
-/// Lets the original decide about transactions that are under way when OxMQ stops, and OxMQ about those that follow.
-pub(super) async fn take_over(
-    transactions: &mut Transactions,
-    cluster: &mut Cluster,
-    oxmq: &Server,
-) -> anyhow::Result<()> {
-    // The original commits again when it asks again before it has noted the first answer.
-    for (broker, check_interval_ms) in [(Server::Java("5.5.0"), 5000), (oxmq.clone(), 200)] {
-        transactions.load();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        cluster.stop_broker()?;
-        transactions.ended().await;
-        cluster.replace_broker(broker, "transactionCheckInterval", check_interval_ms);
-        cluster.start_broker()?;
-        transactions.check().await?;
-    }
-    Ok(())
 }
 
 impl Transactions {
@@ -174,24 +154,11 @@ impl Transactions {
     }
 
     async fn read(&self) -> anyhow::Result<HashMap<u64, usize>> {
-        let consumer = PullConsumer::builder("crash-transactions-reader");
-        let consumer = consumer.name_server(&self.namesrv_addr).start().await?;
         let mut found = HashMap::new();
-        for queue in consumer.fetch_subscribe_message_queues(TOPIC).await? {
-            let mut offset = 0;
-            loop {
-                let pulled = consumer.pull(&queue, "*", offset, 32).await?;
-                if pulled.status != PullStatus::Found {
-                    break;
-                }
-                offset = pulled.next_begin_offset;
-                for message in &pulled.messages {
-                    let number = number_of(message).context("a message that no producer sent")?;
-                    *found.entry(number).or_default() += 1;
-                }
-            }
+        for message in read_topic(&self.namesrv_addr, TOPIC).await? {
+            let number = number_of(&message).context("a message that no producer sent")?;
+            *found.entry(number).or_default() += 1;
         }
-        consumer.shutdown().await;
         Ok(found)
     }
 

@@ -52,7 +52,7 @@ pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
     broker.pops.remove_group(&header.group_name);
     if header.clean_offset || header.remove_offset == Some(true) {
         broker.consumer_offsets.remove_group(&header.group_name);
-        saved(broker.consumer_offsets.persist())?;
+        saved(broker.save_offsets())?;
     }
     if broker.config().auto_delete_unused_stats {
         broker.stats.remove_group(&header.group_name);

@@ -91,7 +91,7 @@ pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
     }
     refuse_system_topic(broker, topic)?;
     broker.remove_topic(topic);
-    saved(broker.consumer_offsets.persist())?;
+    saved(broker.save_offsets())?;
     Ok(success())
 }
 

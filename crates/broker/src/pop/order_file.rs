@@ -38,9 +38,13 @@ impl Pops {
         self.unsaved.mark();
     }
 
-    /// Writes the file if anything changed since it was written.
-    pub fn persist(&self) -> io::Result<()> {
-        self.unsaved.save(|| self.order_file.save(&self.orders()))
+    /// Writes the file if anything changed since it was written. `flush_log` makes the messages durable that it tells of.
+    pub fn persist(&self, flush_log: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.unsaved.save(|| {
+            let orders = self.orders();
+            flush_log()?;
+            self.order_file.save(&orders)
+        })
     }
 
     fn orders(&self) -> OrderFile {
@@ -88,7 +92,7 @@ mod tests {
         let order = OrderInfo::new(None, Some("a"), 5, 30_000, &[7, 8], 6);
         pops.queue("t", "g", 3).lock().order = Some(order.clone());
         pops.order_changed();
-        pops.persist().unwrap();
+        pops.persist(|| Ok(())).unwrap();
         assert_eq!(open().queue("t", "g", 3).lock().order, Some(order));
     }
 }

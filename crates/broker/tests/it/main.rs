@@ -13,6 +13,7 @@ mod hostile;
 mod node;
 mod offsets;
 mod pops;
+mod power_cuts;
 mod pulls;
 mod registration;
 mod reply_messages;

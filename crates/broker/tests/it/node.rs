@@ -3,14 +3,17 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
+use oxmq_broker::{Broker, BrokerConfig, BrokerHandle, Environment};
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, MessageModel, ProducerData, SubscriptionData};
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{FieldSet, Frame, RemotingCommand, Request, SerializeType, json};
+use oxmq_store::disk::SimulatedDisk;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -21,6 +24,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Node {
     handle: Option<BrokerHandle>,
     pub(crate) dir: TempDir,
+    config: BrokerConfig,
+    environment: Environment,
 }
 
 impl Node {
@@ -29,20 +34,48 @@ impl Node {
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut BrokerConfig)) -> Node {
+        Node::start_in(Environment::default(), change)
+    }
+
+    pub(crate) fn start_in(environment: Environment, change: impl FnOnce(&mut BrokerConfig)) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         change(&mut config);
         Node {
-            handle: Some(Broker::start(config).unwrap()),
+            handle: Some(Broker::start_in(config.clone(), environment.clone()).unwrap()),
             dir,
+            config,
+            environment,
         }
     }
 
     /// Stops the broker and starts it again on the same folder.
     pub(crate) fn restart(mut self) -> Node {
         self.handle.take().unwrap().shutdown();
-        self.handle = Some(Broker::start(config(self.dir.path())).unwrap());
+        self.start_again()
+    }
+
+    /// Starts the broker on what a simulated disk holds after a kill or a power cut.
+    pub(crate) fn go_on_with(mut self, disk: SimulatedDisk) -> Node {
+        self.handle.take().unwrap().shutdown();
+        self.environment.disk = Arc::new(disk);
+        self.start_again()
+    }
+
+    fn start_again(mut self) -> Node {
+        let started = Broker::start_in(self.config.clone(), self.environment.clone());
+        self.handle = Some(started.unwrap());
         self
+    }
+
+    /// Lets time pass on the clock of this broker.
+    pub(crate) fn pass(&self, clock: &VirtualClock, ms: i64) {
+        clock.0.fetch_add(ms, Ordering::SeqCst);
+        self.broker().look_at_clock();
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        self.handle.as_ref().unwrap().broker()
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -56,6 +89,37 @@ impl Node {
     /// A file below `config/`.
     pub(crate) fn config_file(&self, name: &str) -> String {
         std::fs::read_to_string(self.dir.path().join("store/config").join(name)).unwrap()
+    }
+}
+
+/// A clock that only goes when it is told to.
+#[derive(Clone)]
+pub(crate) struct VirtualClock(Arc<AtomicI64>);
+
+impl VirtualClock {
+    pub(crate) fn new() -> VirtualClock {
+        VirtualClock(Arc::new(AtomicI64::new(1_700_000_000_000)))
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// A machine with this clock.
+    pub(crate) fn environment(&self) -> Environment {
+        let clock = self.clone();
+        Environment {
+            clock: Arc::new(move || clock.now()),
+            ..Environment::default()
+        }
+    }
+
+    /// A machine with this clock and such a disk.
+    pub(crate) fn with_disk(&self, disk: &SimulatedDisk) -> Environment {
+        Environment {
+            disk: Arc::new(disk.clone()),
+            ..self.environment()
+        }
     }
 }
 
