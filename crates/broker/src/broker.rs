@@ -39,6 +39,7 @@ use crate::duplicates::DuplicateWindow;
 use crate::environment::Environment;
 use crate::groups::{AutoCreate, Groups};
 use crate::mailbox::{Mailboxes, Service, WORKERS_MAX};
+use crate::peers::Peers;
 use crate::pop::{Pops, revive_thread};
 use crate::queue_locks::QueueLocks;
 use crate::read_threads::ReadQueue;
@@ -48,6 +49,7 @@ use crate::request_modes::RequestModes;
 use crate::routes::Routes;
 use crate::saver::{self, Saver};
 use crate::schedule::{self, LevelSources, Schedule};
+use crate::static_topics::StaticTopics;
 use crate::stats::Stats;
 use crate::timer::{self, Timers};
 use crate::topics::Topics;
@@ -62,6 +64,7 @@ pub struct Broker {
     config: ArcSwap<BrokerConfig>,
     pub store: Arc<MessageStore>,
     pub topics: Arc<Topics>,
+    pub static_topics: StaticTopics,
     pub groups: Groups,
     pub consumer_offsets: ConsumerOffsets,
     pub consumer_filters: ConsumerFilters,
@@ -88,6 +91,7 @@ pub struct Broker {
     pub(crate) registration: Registration,
     pub(crate) saver: Saver,
     pub(crate) routes: Routes,
+    pub(crate) peers: Peers,
     pub(crate) reply_pushes: ReplyPushes,
     /// Nothing unless `duplicateSendWindow` says how long.
     pub(crate) duplicates: Option<DuplicateWindow>,
@@ -199,6 +203,8 @@ impl Broker {
         };
         let topics = Topics::open(file("topics.json"), &config).map_err(table("topics.json"))?;
         let topics = Arc::new(topics);
+        let mappings = file("topicQueueMapping.json");
+        let static_topics = StaticTopics::open(mappings).map_err(table("topicQueueMapping.json"))?;
         let mut store_config = store_config(&config, delays_ms.clone());
         let kinds = Arc::clone(&topics);
         store_config.queue_kind_of = Arc::new(move |topic| kinds.queue_kind(topic));
@@ -244,6 +250,7 @@ impl Broker {
         Ok(Broker {
             store,
             topics,
+            static_topics,
             groups,
             consumer_offsets,
             consumer_filters,
@@ -267,6 +274,7 @@ impl Broker {
             registration: Registration::default(),
             saver: Saver::default(),
             routes: Routes::default(),
+            peers: Peers::default(),
             reply_pushes: ReplyPushes::default(),
             duplicates,
             internal_batch: Mutex::default(),
@@ -324,6 +332,7 @@ impl Broker {
     pub(crate) fn save_administered(&self) -> io::Result<()> {
         let saved = [
             self.topics.persist(),
+            self.static_topics.persist(),
             self.groups.persist(),
             self.request_modes.persist(),
         ];

@@ -78,6 +78,9 @@ settings! {
         /// Name of the topic for message traces.
         msg_trace_topic_name: String = "msgTraceTopicName" => "RMQ_SYS_TRACE_TOPIC".into();
 
+        /// How long another broker may take to answer for its part of a static topic.
+        forward_timeout_ms: u64 = "forwardTimeout" => 3000, unit("ms"), range(1..=3_600_000), live();
+
         // Sending.
         /// Refuse transactional messages.
         reject_transaction_message: bool = "rejectTransactionMessage" => false, live();
@@ -339,7 +342,7 @@ settings! {
         "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval",
         "flushCommitLogLeastPages", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
         "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval",
-        "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile", "forceVerifyPropCRC", "forwardTimeout",
+        "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile", "forceVerifyPropCRC",
         "globalColdReadThreshold", "haFlowControlEnable", "haHousekeepingInterval", "haMasterAddress",
         "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup", "haSendHeartbeatInterval", "haTransferBatchSize",
         "heartbeatThreadPoolNums", "heartbeatThreadPoolQueueCapacity", "highSpeedMode", "inSyncReplicas",

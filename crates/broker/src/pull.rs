@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use oxmq_protocol::body::{MessageModel, SubscriptionGroupConfig};
+use oxmq_protocol::body::{MessageModel, SubscriptionGroupConfig, TopicQueueMappingDetail};
 use oxmq_protocol::requests::PullMessageHeader;
 use oxmq_protocol::scan::ScannedPull;
 use oxmq_protocol::sys_flag::pull as flag;
@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::filter::{self, Filter, FilterError};
+use crate::static_topics::{Answer, MappedPull, Unmapped};
 use crate::stats::GroupStats;
 use crate::topic_cache::{TopicCache, TopicState};
 
@@ -51,6 +52,16 @@ pub enum PullError {
         read_queue_nums: i32,
         consumer: SocketAddr,
     },
+    #[error("the logical queue {queue_id} is not led here")]
+    NotLeader {
+        queue_id: i32,
+        mapping: Arc<TopicQueueMappingDetail>,
+    },
+    #[error("the logical queue has no place for messages yet")]
+    NoPlace,
+    /// Another broker was asked for its part of a logical queue.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error(transparent)]
     Filter(#[from] FilterError),
     #[error("the group sends no heartbeats")]
@@ -85,6 +96,9 @@ pub(crate) struct PullRequest<'a> {
     pub(crate) subscription: Option<Cow<'a, str>>,
     pub(crate) sub_version: i64,
     pub(crate) expression_type: Option<Cow<'a, str>>,
+    pub(crate) request_source: Option<i32>,
+    /// False when another broker asks for a physical queue.
+    pub(crate) may_be_logical: bool,
 }
 
 /// A pull that passed all checks.
@@ -97,6 +111,8 @@ pub(crate) struct Pull {
     pub(crate) from: i64,
     pub(crate) limits: GetLimits,
     pub(crate) filter: Filter,
+    /// The queue is that of a logical queue.
+    pub(crate) mapped: Option<Box<MappedPull>>,
     /// How long it may be held when there is nothing; never twice.
     pub(crate) suspend_ms: Option<u64>,
 }
@@ -112,6 +128,15 @@ pub(crate) struct PullReply {
     pub(crate) suggest_which_broker_id: i64,
     pub(crate) topic_sys_flag: i32,
     pub(crate) group_sys_flag: i32,
+    /// What the consumer has to add to the queue offsets of the messages.
+    pub(crate) offset_delta: Option<i64>,
+}
+
+/// What becomes of a pull that passes its checks.
+pub(crate) enum Checked {
+    Here(Box<Pull>),
+    /// Another broker has that part of the logical queue.
+    Elsewhere(Box<MappedPull>),
 }
 
 impl<'a> PullRequest<'a> {
@@ -130,6 +155,8 @@ impl<'a> PullRequest<'a> {
             subscription: pull.subscription.map(|text| text.to_str()),
             sub_version: pull.sub_version,
             expression_type: pull.expression_type.map(|text| text.to_str()),
+            request_source: pull.request_source,
+            may_be_logical: pull.lo != Some(false),
         }
     }
 
@@ -148,6 +175,8 @@ impl<'a> PullRequest<'a> {
             subscription: header.subscription.as_deref().map(Cow::Borrowed),
             sub_version: header.sub_version,
             expression_type: header.expression_type.as_deref().map(Cow::Borrowed),
+            request_source: header.request_source,
+            may_be_logical: header.lo != Some(false),
         }
     }
 
@@ -158,7 +187,7 @@ impl<'a> PullRequest<'a> {
         topics: &TopicCache,
         to: ReplyTo,
         consumer: &Consumer,
-    ) -> Result<Pull, PullError> {
+    ) -> Result<Checked, PullError> {
         let config = broker.config();
         if !perm::is_readable(config.broker_permission) {
             let ip = config.broker_ip1.clone();
@@ -179,9 +208,18 @@ impl<'a> PullRequest<'a> {
         if !perm::is_readable(topic.config.perm) {
             return Err(PullError::TopicNotReadable(topic.name().to_owned()));
         }
-        if self.queue_id < 0 || self.queue_id >= topic.config.read_queue_nums {
+        let mapped = self.mapped(&topic)?.map(Box::new);
+        let (mapped, queue_id, queue_offset) = match mapped {
+            None => (None, self.queue_id, self.queue_offset),
+            Some(mapped) if mapped.broker_name() != config.broker_name => return Ok(Checked::Elsewhere(mapped)),
+            Some(mapped) => {
+                let (queue_id, queue_offset) = (mapped.queue_id(), mapped.queue_offset);
+                (Some(mapped), queue_id, queue_offset)
+            }
+        };
+        if queue_id < 0 || queue_id >= topic.config.read_queue_nums {
             return Err(PullError::QueueId {
-                queue_id: self.queue_id,
+                queue_id,
                 topic: topic.name().to_owned(),
                 read_queue_nums: topic.config.read_queue_nums,
                 consumer: consumer.addr,
@@ -193,34 +231,78 @@ impl<'a> PullRequest<'a> {
         }
         let queue = match topic.is_light {
             true => broker.light_queue(topic.name()).map_err(|_| PullError::Overload)?,
-            false => topic.queue(broker, self.queue_id),
+            false => topic.queue(broker, queue_id),
         };
-        if self.sys_flag & flag::COMMIT_OFFSET != 0 {
+        // An offset in an older item is committed by a request of its own.
+        let commit_offset = match &mapped {
+            None => Some(self.commit_offset),
+            Some(mapped) => mapped.physical(self.commit_offset),
+        };
+        if let Some(commit_offset) = commit_offset.filter(|_| self.sys_flag & flag::COMMIT_OFFSET != 0) {
             let now = broker.now_ms();
             let offsets = &broker.consumer_offsets;
-            offsets.commit_of_client(group_name, topic.name(), self.queue_id, self.commit_offset, now);
+            offsets.commit_of_client(group_name, topic.name(), queue_id, commit_offset, now);
         }
         let suspend_ms = match config.long_polling_enable {
             true => self.suspend_timeout_millis.max(0) as u64,
             false => config.short_polling_time_ms,
         };
-        Ok(Pull {
+        Ok(Checked::Here(Box::new(Pull {
             to,
             stats: broker.stats.group(topic.name(), group_name),
             group,
             topic,
             queue,
-            from: self.queue_offset,
-            limits: self.limits(),
+            from: queue_offset,
+            limits: self.limits(mapped.as_deref()),
             filter,
+            mapped,
             suspend_ms: (self.sys_flag & flag::SUSPEND != 0).then_some(suspend_ms),
+        })))
+    }
+
+    /// Where a pull from a logical queue goes.
+    fn mapped(&self, topic: &TopicState) -> Result<Option<MappedPull>, PullError> {
+        let Some(mapping) = topic.mapping.as_ref().filter(|_| self.may_be_logical) else {
+            return Ok(None);
+        };
+        let mapped = MappedPull::new(mapping, self.queue_id, self.queue_offset);
+        mapped.map(Some).map_err(|error| match error {
+            Unmapped::NoPlace => PullError::NoPlace,
+            Unmapped::NotLeader => PullError::NotLeader {
+                queue_id: self.queue_id,
+                mapping: Arc::clone(mapping),
+            },
         })
     }
 
-    fn limits(&self) -> GetLimits {
+    /// The request that asks another broker for a part of the logical queue. It does not wait there, nor commit.
+    pub(crate) fn to_part(&self, mapped: &MappedPull) -> PullMessageHeader {
+        let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        PullMessageHeader {
+            consumer_group: self.consumer_group.clone().into_owned(),
+            topic: self.topic.clone().into_owned(),
+            queue_id: mapped.queue_id(),
+            queue_offset: mapped.queue_offset,
+            max_msg_nums: mapped.count_max(self.max_msg_nums),
+            sys_flag: self.sys_flag & !(flag::SUSPEND | flag::COMMIT_OFFSET),
+            commit_offset: self.commit_offset,
+            suspend_timeout_millis: self.suspend_timeout_millis,
+            subscription: text(&self.subscription),
+            sub_version: self.sub_version,
+            expression_type: text(&self.expression_type),
+            max_msg_bytes: self.max_msg_bytes,
+            request_source: self.request_source,
+            lo: Some(false),
+            broker_name: Some(mapped.broker_name().to_owned()),
+        }
+    }
+
+    fn limits(&self, mapped: Option<&MappedPull>) -> GetLimits {
+        let count = mapped.map_or(self.max_msg_nums, |mapped| mapped.count_max(self.max_msg_nums));
         let bytes = self.max_msg_bytes.and_then(|bytes| usize::try_from(bytes).ok());
         GetLimits {
-            count: usize::try_from(self.max_msg_nums).unwrap_or(0).max(1),
+            count: usize::try_from(count).unwrap_or(0).max(1),
             bytes: bytes.map_or(PULL_BYTES_MAX, |bytes| bytes.clamp(PULL_BYTES_MIN, PULL_BYTES_MAX)),
         }
     }
@@ -299,7 +381,7 @@ impl Pull {
             true => self.group.broker_id,
             false => 0,
         };
-        PullReply {
+        let reply = PullReply {
             code: code_of(got.status, self.from),
             status: got.status,
             next_begin_offset: got.next_begin_offset,
@@ -308,6 +390,31 @@ impl Pull {
             suggest_which_broker_id,
             topic_sys_flag: self.topic.config.topic_sys_flag,
             group_sys_flag: self.group.group_sys_flag,
+            offset_delta: None,
+        };
+        match &self.mapped {
+            None => reply,
+            Some(mapped) => reply.of_logical_queue(mapped),
+        }
+    }
+}
+
+impl PullReply {
+    /// What the answer of one item means in its logical queue.
+    pub(crate) fn of_logical_queue(self, mapped: &MappedPull) -> PullReply {
+        let answer = mapped.rewrite(Answer {
+            code: self.code,
+            next_begin_offset: self.next_begin_offset,
+            min_offset: self.min_offset,
+            max_offset: self.max_offset,
+        });
+        PullReply {
+            code: answer.code,
+            next_begin_offset: answer.next_begin_offset,
+            min_offset: answer.min_offset,
+            max_offset: answer.max_offset,
+            offset_delta: Some(mapped.offset_delta()),
+            ..self
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::peers;
 use crate::routes;
 use crate::topics::Topics;
 
@@ -170,6 +171,7 @@ pub(crate) fn start(broker: &Arc<Broker>) -> NameServers {
         spawn_local(registrar.run());
     }
     spawn_local(routes::answer(Arc::clone(broker), client.clone(), addrs.clone()));
+    spawn_local(peers::serve(Arc::clone(broker), client.clone(), addrs.clone()));
     NameServers { client, addrs }
 }
 
@@ -261,7 +263,9 @@ impl Registrar {
                     return;
                 }
                 let config = Arc::clone(&self.broker.config());
-                match config.enable_single_topic_register {
+                // The other way to announce a topic has no place for mappings.
+                let is_static = |topic: &Arc<TopicConfig>| self.broker.static_topics.get(&topic.topic_name).is_some();
+                match config.enable_single_topic_register && !topics.iter().any(is_static) {
                     true => self.announce(&config, &topics).await,
                     false => {
                         self.register(&config, version, &topics).await;
@@ -279,6 +283,8 @@ impl Registrar {
             topic_config_serialize_wrapper: TopicConfigSerializeWrapper {
                 data_version: version,
                 topic_config_table: registered_table(topics, config.broker_permission),
+                topic_queue_mapping_info_map: (self.broker.static_topics)
+                    .infos(topics.iter().map(|topic| topic.topic_name.as_str())),
                 ..TopicConfigSerializeWrapper::default()
             },
         };

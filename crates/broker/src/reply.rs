@@ -46,6 +46,8 @@ pub(crate) struct Replies {
 #[derive(Debug)]
 pub(crate) struct SendReply<'a> {
     pub(crate) queue_id: i32,
+    /// Of the first message.
+    pub(crate) queue_offset: i64,
     /// UNIQ_KEY of the message, or nothing.
     pub(crate) key: &'a [u8],
     /// Base64, or nothing when the message cannot be recalled.
@@ -105,7 +107,7 @@ impl Replies {
         }
         self.put_message_ids(out, reply.entries);
         out.put_slice(&self.send_middle);
-        put_number(out, queue_offset(reply));
+        put_number(out, reply.queue_offset);
         out.put_slice(b"\"},\"flag\":1,\"language\":\"JAVA\",\"opaque\":");
         put_number(out, opaque.into());
         out.put_slice(&self.end);
@@ -125,7 +127,7 @@ impl Replies {
         put_field(out, b"msgId", |out| self.put_message_ids(out, reply.entries));
         put_field(out, b"TRACE_ON", |out| out.put_slice(self.trace_on.as_bytes()));
         put_field(out, b"MSG_REGION", |out| out.put_slice(self.region.as_bytes()));
-        put_field(out, b"queueOffset", |out| put_number(out, queue_offset(reply)));
+        put_field(out, b"queueOffset", |out| put_number(out, reply.queue_offset));
         if is_inner_batch(reply) {
             put_field(out, b"batchUniqId", |out| out.put_slice(reply.key));
         }
@@ -243,10 +245,6 @@ fn is_inner_batch(reply: &SendReply<'_>) -> bool {
     first.is_some_and(|entry| entry.extra.as_ref().is_some_and(|extra| extra.inner_batch.is_some()))
 }
 
-fn queue_offset(reply: &SendReply<'_>) -> i64 {
-    reply.entries.first().map_or(0, |entry| entry.queue_offset)
-}
-
 /// Makes room for the head of a pull reply; messages follow. Returns where the frame starts.
 pub(crate) fn begin_pull(out: &mut BytesMut) -> usize {
     let start = out.len();
@@ -293,6 +291,10 @@ fn put_pull_json(out: &mut Writer<'_>, opaque: i32, reply: &PullReply) {
     put_number(out, reply.max_offset);
     out.put_slice(b"\",\"minOffset\":\"");
     put_number(out, reply.min_offset);
+    if let Some(delta) = reply.offset_delta {
+        out.put_slice(b"\",\"offsetDelta\":\"");
+        put_number(out, delta);
+    }
     out.put_slice(b"\",\"topicSysFlag\":\"");
     put_number(out, reply.topic_sys_flag.into());
     out.put_slice(b"\"},\"flag\":1,\"language\":\"JAVA\",\"opaque\":");
@@ -315,6 +317,9 @@ fn put_pull_binary(out: &mut Writer<'_>, opaque: i32, reply: &PullReply) {
         (b"groupSysFlag", reply.group_sys_flag.into()),
     ] {
         put_field(out, name, |out| put_number(out, number));
+    }
+    if let Some(delta) = reply.offset_delta {
+        put_field(out, b"offsetDelta", |out| put_number(out, delta));
     }
     finish_fields(out, length_at);
 }
@@ -411,6 +416,7 @@ mod tests {
             suggest_which_broker_id: largest,
             topic_sys_flag: largest as i32,
             group_sys_flag: largest as i32,
+            offset_delta: Some(largest),
         }
     }
 
@@ -446,6 +452,7 @@ mod tests {
                 let mut out = BytesMut::new();
                 let reply = SendReply {
                     queue_id: 3,
+                    queue_offset: 0,
                     key: key.as_bytes(),
                     recall_handle: "djEg_w==",
                     entries: &[],

@@ -8,6 +8,7 @@ use oxmq_protocol::{FieldError, RemotingCommand, perm, response_code as code};
 use oxmq_store::AppendError;
 
 use crate::filter::FilterError;
+use crate::handlers::static_topic::not_leader;
 use crate::pull::PullError;
 use crate::put::PutError;
 use crate::send::SendError;
@@ -108,6 +109,7 @@ impl From<&SendError> for Refusal {
                     java_map(&topic.attributes),
                 ),
             ),
+            SendError::NotLeader { queue_id, mapping } => not_leader(mapping, *queue_id),
             SendError::NoWriteQueue(topic) => {
                 Refusal::new(code::SYSTEM_ERROR, format!("topic[{topic}] has no queue to write to"))
             }
@@ -264,6 +266,14 @@ impl From<&PullError> for Refusal {
                      consumer:[/{consumer}]"
                 ),
             ),
+            PullError::NotLeader { queue_id, mapping } => Refusal::new(
+                code::NOT_LEADER_FOR_QUEUE,
+                format!(
+                    "{}-{queue_id} cannot find mapping item in request process of current broker {}",
+                    mapping.topic, mapping.bname
+                ),
+            ),
+            PullError::NoPlace | PullError::Elsewhere(_) => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
             PullError::Filter(error) => error.into(),
             PullError::GroupOffline => Refusal::new(
                 code::SUBSCRIPTION_NOT_EXIST,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use oxmq_protocol::body::{TopicConfig, TopicFilterType};
+use oxmq_protocol::body::{TopicConfig, TopicFilterType, TopicQueueMappingDetail};
 use oxmq_protocol::properties::PROPERTIES_BYTES_MAX;
 use oxmq_protocol::record::RecordFields;
 use oxmq_protocol::requests::{SendMessageHeader, SendMessageHeaderV2};
@@ -25,6 +25,7 @@ use crate::config::BrokerConfig;
 use crate::duplicates::{Entered, Fingerprint, Verdict};
 use crate::light_queues::TooManyLightQueues;
 use crate::put::{self, PropertyScan};
+use crate::static_topics::MappedSend;
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::topics::CreateOnSend;
 use crate::transactions::half;
@@ -54,6 +55,11 @@ pub enum SendError {
         queue_id: i32,
         topic: Arc<TopicConfig>,
         producer: SocketAddr,
+    },
+    #[error("the logical queue {queue_id} is not led here")]
+    NotLeader {
+        queue_id: i32,
+        mapping: Arc<TopicQueueMappingDetail>,
     },
     #[error("topic {0} has no queue to write to")]
     NoWriteQueue(String),
@@ -130,6 +136,26 @@ pub(crate) struct Staged {
     pub(crate) is_half: bool,
     /// What it has entered into the window of duplicates, in [`SendStage::entered`].
     pub(crate) entered: Range<usize>,
+    /// It was sent to a logical queue.
+    pub(crate) mapped: Option<Box<MappedSend>>,
+}
+
+impl Staged {
+    /// The queue as the producer knows it.
+    pub(crate) fn queue_id_for_producer(&self) -> i32 {
+        match &self.mapped {
+            None => self.queue_id,
+            Some(mapped) => mapped.logic_queue_id,
+        }
+    }
+
+    /// A place in the queue as the producer knows it.
+    pub(crate) fn offset_for_producer(&self, queue_offset: i64) -> i64 {
+        match &self.mapped {
+            None => queue_offset,
+            Some(mapped) => mapped.logic_offset(queue_offset),
+        }
+    }
 }
 
 /// What becomes of a send that passes all checks.
@@ -284,7 +310,14 @@ impl SendStage {
         match staged {
             Ok(staged) => {
                 let entered = first_entered..self.entered.len();
-                Ok((topic, Outcome::Staged(Staged { entered, ..staged })))
+                Ok((
+                    topic,
+                    Outcome::Staged(Staged {
+                        entered,
+                        mapped: admitted.mapped,
+                        ..staged
+                    }),
+                ))
             }
             Err(error) => {
                 if let Some(window) = &broker.duplicates {
@@ -320,6 +353,8 @@ pub(crate) struct Admitted {
     pub(crate) queue_id: i32,
     /// The topic has come into being.
     pub(crate) is_new_topic: bool,
+    /// The queue is that of a logical queue.
+    pub(crate) mapped: Option<Box<MappedSend>>,
 }
 
 pub(crate) fn admit(
@@ -343,10 +378,22 @@ pub(crate) fn admit(
     if topic.is_closed_to_clients {
         return Err(SendError::TopicClosed(topic.name().to_owned()));
     }
+    let mapped = match &topic.mapping {
+        None => None,
+        Some(mapping) => {
+            let mapped = MappedSend::new(mapping, request.queue_id);
+            Some(Box::new(mapped.map_err(|_| SendError::NotLeader {
+                queue_id: request.queue_id,
+                mapping: Arc::clone(mapping),
+            })?))
+        }
+    };
+    let queue_id = mapped.as_ref().map_or(request.queue_id, |mapped| mapped.queue_id());
     Ok(Admitted {
-        queue_id: queue_of(&topic, request.queue_id, producer)?,
+        queue_id: queue_of(&topic, queue_id, producer)?,
         topic,
         is_new_topic,
+        mapped,
     })
 }
 
@@ -519,6 +566,7 @@ impl Put<'_> {
             },
             is_half: false,
             entered: 0..0,
+            mapped: None,
         })
     }
 
@@ -562,6 +610,7 @@ impl Put<'_> {
             timer_out_ms: None,
             is_half: true,
             entered: 0..0,
+            mapped: None,
         })
     }
 
@@ -623,6 +672,7 @@ impl Put<'_> {
             timer_out_ms: None,
             is_half: false,
             entered: 0..0,
+            mapped: None,
         })
     }
 
@@ -668,6 +718,7 @@ impl Put<'_> {
             timer_out_ms: None,
             is_half: false,
             entered: 0..0,
+            mapped: None,
         })
     }
 

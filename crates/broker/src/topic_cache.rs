@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use oxmq_protocol::body::TopicConfig;
+use oxmq_protocol::body::{TopicConfig, TopicQueueMappingDetail};
 use oxmq_protocol::topic;
 use oxmq_store::{ConsumeQueue, QueueKind};
 
@@ -31,6 +31,8 @@ pub(crate) struct TopicState {
     pub(crate) is_batch_queue: bool,
     /// A light queue, which has no configuration of its own.
     pub(crate) is_light: bool,
+    /// Of a static topic, whose clients name logical queues.
+    pub(crate) mapping: Option<Arc<TopicQueueMappingDetail>>,
     pub(crate) stats: Arc<TopicStats>,
     /// By queue id, as far as they were asked for.
     queues: RefCell<Vec<Option<Arc<ConsumeQueue>>>>,
@@ -86,6 +88,7 @@ impl TopicState {
                 .attributes
                 .get(topic_attributes::CLEANUP_POLICY)
                 .is_some_and(|policy| policy == topic_attributes::COMPACTION),
+            mapping: broker.static_topics.get(&config.topic_name),
             stats: broker.stats.topic(stats_name),
             config,
             queues: RefCell::default(),

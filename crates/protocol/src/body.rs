@@ -18,6 +18,7 @@ mod offsets;
 mod register;
 mod route;
 mod running_info;
+mod static_topic;
 mod stats;
 mod topic_config;
 
@@ -37,6 +38,7 @@ pub use offsets::*;
 pub use register::*;
 pub use route::*;
 pub use running_info::*;
+pub use static_topic::*;
 pub use stats::*;
 pub use topic_config::*;
 

@@ -151,6 +151,7 @@ requests! {
     SetMessageRequestMode = 401: () => ();
     GetAllMessageRequestMode = 402: () => ();
     RecallMessage = 370: RecallMessageHeader => RecallMessageReply;
+    UpdateAndCreateStaticTopic = 513: CreateTopicHeader => ();
     GetBrokerMemberGroup = 901: BrokerMemberGroupHeader => ();
     BrokerHeartbeat = 904: BrokerHeartbeatHeader => ();
     NotifyMinBrokerIdChange = 905: NotifyMinBrokerIdHeader => ();
@@ -265,6 +266,7 @@ field_set! {
         expression_type: Option<String> = "expressionType",
         max_msg_bytes: Option<i32> = "maxMsgBytes",
         request_source: Option<i32> = "requestSource",
+        lo: Option<bool> = "lo",
         broker_name: Option<String> = "bname",
     }
 

@@ -31,6 +31,16 @@ pub(super) fn query(broker: &Broker, command: RemotingCommand) -> Outcome {
     }
 }
 
+/// As [`query`], on a thread that may look at messages.
+pub(super) fn query_now(broker: &Broker, command: &RemotingCommand) -> Handled {
+    let header: QueryConsumerOffsetHeader = fields(command)?;
+    let offsets = &broker.consumer_offsets;
+    match offsets.query(&header.consumer_group, &header.topic, header.queue_id) {
+        Some(offset) if offset >= 0 => Ok(success_with(&OffsetReply { offset })),
+        _ => query_of_a_new_group(broker, command),
+    }
+}
+
 fn query_of_a_new_group(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: QueryConsumerOffsetHeader = fields(command)?;
     let queue = broker.store.queue(&header.topic, header.queue_id);

@@ -22,6 +22,7 @@ mod reset_offset;
 mod resume_check;
 mod runtime_info;
 mod send_back;
+pub(crate) mod static_topic;
 mod subscriptions;
 mod timer;
 mod topic_admin;
@@ -70,6 +71,10 @@ type Handler = fn(&Broker, &RemotingCommand) -> Handled;
 pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: RemotingCommand) -> Outcome {
     use RequestCode as Code;
     let broker = &**context.broker;
+    let command = match static_topic::intercept(context, code, command) {
+        Ok(outcome) => return outcome,
+        Err(command) => command,
+    };
     match code {
         Code::HeartBeat => reply(&command, heartbeat::heart_beat(context, &command)),
         Code::UnregisterClient => reply(&command, heartbeat::unregister(context, &command)),
@@ -101,6 +106,7 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
 
         Code::UpdateAndCreateTopic => audited(context, command, topic_admin::update),
         Code::UpdateAndCreateTopicList => audited(context, command, topic_admin::update_list),
+        Code::UpdateAndCreateStaticTopic => audited(context, command, static_topic::update),
         Code::DeleteTopicInBroker => audited(context, command, topic_admin::delete),
         Code::GetAllTopicConfig => offload(command, topic_admin::all),
         Code::GetTopicConfig => reply(&command, topic_admin::get(broker, &command)),

@@ -3,7 +3,8 @@
 //! (spec: behaviour.md §2.5, §2.6).
 
 use oxmq_protocol::body::{
-    DataVersion, TopicConfig, TopicConfigList, TopicConfigSerializeWrapper, TopicFilterType, TopicList,
+    DataVersion, TopicConfig, TopicConfigAndQueueMapping, TopicConfigList, TopicConfigSerializeWrapper,
+    TopicFilterType, TopicList, TopicQueueMappingDetail,
 };
 use oxmq_protocol::pop::{retry_topic_v1, retry_topic_v2};
 use oxmq_protocol::requests::{CreateTopicHeader, GetAllTopicConfigReply, TopicHeader};
@@ -56,7 +57,7 @@ fn put(broker: &Broker, configs: Vec<TopicConfig>) -> Handled {
     Ok(success_unset())
 }
 
-fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
+pub(super) fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
     let refuse = |remark: String| Err(Refusal::new(code::INVALID_PARAMETER, remark));
     let name = config.topic_name.as_str();
     if let Err(error) = topic::validate_topic(name) {
@@ -100,9 +101,14 @@ pub(super) fn all(broker: &Broker, _: &RemotingCommand) -> Handled {
     let reply = GetAllTopicConfigReply {
         total_topic_num: Some(topics.len() as i32),
     };
+    let (mapping_version, mappings) = broker.static_topics.snapshot();
     let body = TopicConfigSerializeWrapper {
         data_version,
-        mapping_data_version: DataVersion::at(broker.started_at),
+        mapping_data_version: match mapping_version.counter {
+            0 => DataVersion::at(broker.started_at),
+            _ => mapping_version,
+        },
+        topic_queue_mapping_detail_map: mappings,
         topic_config_table: topics
             .iter()
             .map(|topic| (topic.topic_name.clone(), TopicConfig::clone(topic)))
@@ -115,12 +121,23 @@ pub(super) fn all(broker: &Broker, _: &RemotingCommand) -> Handled {
 pub(super) fn get(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: TopicHeader = fields(command)?;
     match broker.topics.get(&header.topic) {
-        Some(config) => Ok(success_json(&*config)),
+        Some(config) => Ok(success_json(&TopicConfigAndQueueMapping {
+            mapping_detail: wants_mapping(command)
+                .then(|| broker.static_topics.get(&header.topic))
+                .flatten()
+                .map(|detail| TopicQueueMappingDetail::clone(&detail)),
+            config: TopicConfig::clone(&config),
+        })),
         None => Err(Refusal::new(
             code::TOPIC_NOT_EXIST,
             format!("No topic in this broker. topic: {}", header.topic),
         )),
     }
+}
+
+fn wants_mapping(command: &RemotingCommand) -> bool {
+    let lo = command.header.ext_fields.get("lo");
+    lo.is_some_and(|lo| lo.eq_ignore_ascii_case("true"))
 }
 
 pub(super) fn system_topics(broker: &Broker) -> Handled {
@@ -146,6 +163,7 @@ impl Broker {
     }
 
     fn forget_topic(&self, topic: &str) {
+        self.static_topics.delete(topic, self.now_ms());
         self.topics.delete(topic, self.now_ms());
         self.pops.remove_topic(topic);
         self.consumer_offsets.remove_topic(topic);

@@ -31,8 +31,8 @@ impl Worker {
             window.settle(&stage.entered[send.entered.clone()], |number| First {
                 physical_offset: entries[number].physical_offset,
                 len: entries[number].len,
-                queue_id: send.queue_id,
-                queue_offset: entries[number].queue_offset,
+                queue_id: send.queue_id_for_producer(),
+                queue_offset: send.offset_for_producer(entries[number].queue_offset),
                 timer_out_ms: send.timer_out_ms.unwrap_or(0),
             });
         }

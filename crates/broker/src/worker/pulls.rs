@@ -8,7 +8,7 @@ use oxmq_remoting::{Connection, ReplyTo};
 use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
 
 use super::{AWAY_REPLY_BYTES, Away, WaitingPull, Worker};
-use crate::pull::{Consumer, Pull, PullError, PullReply, PullRequest};
+use crate::pull::{Checked, Consumer, Pull, PullError, PullReply, PullRequest};
 use crate::read_threads::{Done, Work};
 use crate::reply;
 use crate::response::Refusal;
@@ -41,7 +41,8 @@ impl Worker {
             addr: connection.peer_addr(),
         };
         let pull = match request.check(&self.broker, &self.topics, to, &consumer) {
-            Ok(pull) => pull,
+            Ok(Checked::Here(pull)) => *pull,
+            Ok(Checked::Elsewhere(mapped)) => return self.pull_elsewhere(connection, to, request, *mapped),
             Err(error) => return self.refuse_pull(connection, to, &error),
         };
         match self.reset_offset(&pull) {

@@ -57,6 +57,7 @@ impl Worker {
             topic,
             queue_id,
             is_new_topic,
+            mapped: _,
         } = match send::admit(&self.broker, &self.topics, &config, &request, peer) {
             Ok(admitted) => admitted,
             Err(error) => return self.refuse_send(connection, to, &error),

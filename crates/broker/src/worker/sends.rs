@@ -136,7 +136,8 @@ impl Worker {
                 .timer_out_ms
                 .map_or_else(String::new, |out_ms| self.recall_handle(send.topic.name(), key, out_ms));
             let reply = SendReply {
-                queue_id: send.staged.queue_id,
+                queue_id: send.staged.queue_id_for_producer(),
+                queue_offset: (send.staged).offset_for_producer(entries.first().map_or(0, |entry| entry.queue_offset)),
                 key,
                 recall_handle: &recall_handle,
                 entries,

@@ -104,6 +104,7 @@ impl PullRequest<'_> {
             expression_type: Some(subscription.expression_type.clone()),
             max_msg_bytes: Some(self.max_msg_bytes),
             request_source: None,
+            lo: None,
             broker_name: Some(self.queue.broker_name.clone()),
         }
     }

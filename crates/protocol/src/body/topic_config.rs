@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataVersion, TopicQueueMappingInfo, bodies};
+use super::{DataVersion, TopicQueueMappingDetail, TopicQueueMappingInfo, bodies};
 use crate::json::text_enum;
 use crate::perm;
 
@@ -64,7 +64,7 @@ bodies! {
         data_version: DataVersion,
         mapping_data_version: DataVersion,
         topic_config_table: BTreeMap<String, TopicConfig>,
-        topic_queue_mapping_detail_map: BTreeMap<String, serde_json::Value>,
+        topic_queue_mapping_detail_map: BTreeMap<String, TopicQueueMappingDetail>,
         topic_queue_mapping_info_map: BTreeMap<String, TopicQueueMappingInfo>,
     }
 

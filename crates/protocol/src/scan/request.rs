@@ -38,6 +38,8 @@ pub struct ScannedPull<'a> {
     pub expression_type: Option<RawText<'a>>,
     pub max_msg_bytes: Option<i32>,
     pub request_source: Option<i32>,
+    /// Whether the queue id may be one of a static topic's logical queues.
+    pub lo: Option<bool>,
 }
 
 /// What [`crate::Header::decode`] reads takes the same way from here on as what was scanned.
@@ -82,6 +84,7 @@ impl<'a> From<&'a PullMessageHeader> for ScannedPull<'a> {
             expression_type: header.expression_type.as_deref().map(RawText::from),
             max_msg_bytes: header.max_msg_bytes,
             request_source: header.request_source,
+            lo: header.lo,
         }
     }
 }
@@ -249,6 +252,10 @@ impl<'a> Gather<'a> for GatherPull<'a> {
             }
             b"requestSource" => {
                 pull.request_source = Some(value.int()?);
+                return Ok(());
+            }
+            b"lo" => {
+                pull.lo = Some(value.truth()?);
                 return Ok(());
             }
             _ => return Ok(()),
