@@ -38,6 +38,8 @@ var cases = map[string]func(*env, facts){
 	"retry":              retry,
 	"dead-letter":        deadLetter,
 	"pull":               pull,
+	"delay-level":        delayLevel,
+	"delay-timer":        delayTimer,
 	"transaction":        transaction,
 	last:                 brokerRestart,
 }

@@ -261,6 +261,58 @@ def check_stored(env, topic, expected, facts):
     facts["size"] = first.size - 2 * len(first.body)
 
 
+def delay_level(env, facts):
+    topic = env.name("delay-level")
+    env.send(topic, "route", 1)
+
+    def level(body):
+        sent = message(topic, "tag", body)
+        sent.set_delay_time_level(1)
+        return sent
+
+    check_times(env, topic, {body: (level(body), 1.0) for body in bodies("level", 10)}, facts)
+
+
+def delay_timer(env, facts):
+    """This client knows nothing of times, but takes any property."""
+    topic = env.name("delay-timer")
+    env.send(topic, "route", 1)
+
+    def timer(body, name, value):
+        sent = message(topic, "tag", body)
+        sent.set_property(name, str(value))
+        return sent
+
+    check_times(env, topic, {
+        "time": (timer("time", "TIMER_DELIVER_MS", int(time.time() * 1000) + 3210), 3.0),
+        "seconds": (timer("seconds", "TIMER_DELAY_SEC", 2), 2.0),
+        "millis": (timer("millis", "TIMER_DELAY_MS", 2345), 2.345),
+        "past": (timer("past", "TIMER_DELIVER_MS", 5), 0.0),
+    }, facts)
+
+
+def check_times(env, topic, delayed, facts):
+    """Sends the messages and wants each once, and none before its time."""
+    due = {}
+    for body, (sent, delay_s) in delayed.items():
+        due[body] = time.time() + delay_s
+        equal("status", SendStatus.OK, env.producer.send_sync(sent).status)
+    came = {}
+
+    class Timed(Inbox):
+        def add(self, received):
+            came.setdefault(received.body.decode(), time.time())
+            super().add(received)
+
+    inbox = Timed()
+    consumer = env.consumer(topic, topic, inbox)
+    inbox.await_exactly("delayed messages", ["route-000"] + list(due))
+    consumer.shutdown()
+    # A clock of milliseconds, and one that is finer.
+    facts["early"] = sorted(body for body in due if came[body] < due[body] - 0.002)
+    facts["bodies"] = sorted(inbox.bodies())
+
+
 CASES = {
     "send-sync": send_sync,
     "send-async": send_async,
@@ -276,5 +328,7 @@ CASES = {
     "consumer-restart": consumer_restart,
     "retry": retry,
     "pull": pull,
+    "delay-level": delay_level,
+    "delay-timer": delay_timer,
     "broker-restart": broker_restart,
 }

@@ -20,4 +20,5 @@ mod reply_messages;
 mod send_back;
 mod sends;
 mod shell;
+mod timers;
 mod transactions;

@@ -55,6 +55,13 @@ impl Node {
         self.start_again()
     }
 
+    /// The same, with time that passes while the broker is away.
+    pub(crate) fn restart_after(mut self, clock: &VirtualClock, ms: i64) -> Node {
+        self.handle.take().unwrap().shutdown();
+        clock.0.fetch_add(ms, Ordering::SeqCst);
+        self.start_again()
+    }
+
     /// Starts the broker on what a simulated disk holds after a kill or a power cut.
     pub(crate) fn go_on_with(mut self, disk: SimulatedDisk) -> Node {
         self.handle.take().unwrap().shutdown();

@@ -1,0 +1,183 @@
+//! Messages with a time of their own, by a clock that only goes when it is told to.
+
+use oxmq_protocol::body::TimerMetricsBody;
+use oxmq_protocol::message::MessageExt;
+use oxmq_protocol::requests::*;
+
+use crate::node::*;
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+fn start(clock: &VirtualClock) -> Node {
+    Node::start_in(clock.environment(), |config| {
+        config.recall_message_enable = true;
+        config.timer_flush_interval_ms = 10;
+    })
+}
+
+impl Client {
+    fn send_for(&mut self, at: i64, body: &str) -> SendMessageReply {
+        self.send(
+            "t",
+            0,
+            body,
+            &[("TIMER_DELIVER_MS", &at.to_string()), ("UNIQ_KEY", body)],
+        )
+    }
+
+    fn bodies(&mut self) -> Vec<String> {
+        let text = |message: MessageExt| String::from_utf8(message.message.body.to_vec()).unwrap();
+        self.pull("g", "t", 0, 0).into_iter().map(text).collect()
+    }
+
+    /// Waits for so many messages and wants no others.
+    fn await_bodies(&mut self, expected: &[&str]) {
+        eventually(|| self.bodies().len() >= expected.len());
+        assert_eq!(self.bodies(), expected);
+    }
+
+    fn waiting_for(&mut self, topic: &str) -> i64 {
+        let metrics: TimerMetricsBody = body(&self.ok::<request::GetTimerMetrics>(&(), ""));
+        metrics.timing_count.get(topic).map_or(0, |metric| metric.count)
+    }
+
+    fn recall(&mut self, handle: &str) -> i32 {
+        let header = RecallMessageHeader {
+            producer_group: Some("p".into()),
+            topic: "t".into(),
+            recall_handle: handle.into(),
+        };
+        self.call::<request::RecallMessage>(&header, "").header.code
+    }
+}
+
+/// Lets the timers show what they do by themselves: whatever is due for the same time is delivered with this one.
+fn settle(node: &Node, clock: &VirtualClock, client: &mut Client, topic: &str) {
+    client.create_topic(topic, 1);
+    client.send(
+        topic,
+        0,
+        "last",
+        &[("TIMER_DELIVER_MS", &(clock.now() + 1).to_string())],
+    );
+    node.pass(clock, 1);
+    assert_eq!(client.pull_some("g", topic, 0, 0).len(), 1);
+}
+
+#[test]
+fn messages_are_delivered_at_their_millisecond_and_in_its_order() {
+    let clock = VirtualClock::new();
+    let node = start(&clock);
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    let now = clock.now();
+    for (delay_ms, body) in [(5000, "c"), (2500, "b"), (2499, "a")] {
+        client.send_for(now + delay_ms, body);
+    }
+    node.pass(&clock, 2498);
+    settle(&node, &clock, &mut client, "first");
+    client.await_bodies(&["a"]);
+    node.pass(&clock, 1);
+    client.await_bodies(&["a", "b"]);
+    node.pass(&clock, 2499);
+    settle(&node, &clock, &mut client, "second");
+    client.await_bodies(&["a", "b", "c"]);
+    let stored: Vec<_> = client
+        .pull("g", "t", 0, 0)
+        .iter()
+        .map(|message| message.store_timestamp)
+        .collect();
+    assert_eq!(stored, [now + 2499, now + 2500, now + 5000]);
+}
+
+#[test]
+fn what_waits_is_delivered_after_a_restart_and_what_was_delivered_is_not() {
+    let clock = VirtualClock::new();
+    let node = start(&clock);
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    let now = clock.now();
+    client.send_for(now + 700, "a");
+    client.send_for(now + 800, "b");
+    client.send_for(now + HOUR_MS, "c");
+    node.pass(&clock, 700);
+    client.await_bodies(&["a"]);
+    drop(client);
+    let node = node.restart();
+    let mut client = node.connect();
+    settle(&node, &clock, &mut client, "first");
+    client.await_bodies(&["a"]);
+    drop(client);
+    let node = node.restart_after(&clock, 100);
+    let mut client = node.connect();
+    client.await_bodies(&["a", "b"]);
+    node.pass(&clock, HOUR_MS);
+    client.await_bodies(&["a", "b", "c"]);
+    assert_eq!(client.waiting_for("t"), 0);
+}
+
+#[test]
+fn a_message_far_away_goes_round_the_wheel() {
+    let clock = VirtualClock::new();
+    let node = start(&clock);
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    let at = clock.now() + 9 * DAY_MS + 123;
+    client.send_for(at, "far");
+    for day in 0..9 {
+        node.pass(&clock, DAY_MS);
+        settle(&node, &clock, &mut client, &format!("day{day}"));
+        assert_eq!(client.bodies().len(), 0, "after {day} days");
+    }
+    node.pass(&clock, DAY_MS);
+    client.await_bodies(&["far"]);
+    let message = &client.pull("g", "t", 0, 0)[0];
+    assert!(message.store_timestamp >= at);
+    assert_eq!(message.message.properties.get("TIMER_ROLL_TIMES"), Some("4"));
+}
+
+#[test]
+fn what_is_recalled_does_not_come() {
+    let clock = VirtualClock::new();
+    let node = start(&clock);
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    let at = clock.now() + 10_000;
+    let recalled = client.send_for(at, "recalled").recall_handle.unwrap();
+    let kept = client.send_for(at, "kept").recall_handle.unwrap();
+    assert_eq!(client.recall(&recalled), 0);
+    drop(client);
+    let node = node.restart();
+    let mut client = node.connect();
+    node.pass(&clock, 10_000);
+    client.await_bodies(&["kept"]);
+    settle(&node, &clock, &mut client, "first");
+    client.await_bodies(&["kept"]);
+    assert_eq!(client.recall(&kept), 604, "it was delivered");
+}
+
+#[test]
+fn a_time_that_has_passed_is_now_and_an_absurd_one_is_refused() {
+    let clock = VirtualClock::new();
+    let node = start(&clock);
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    client.send_for(5, "past");
+    client.await_bodies(&["past"]);
+    for (property, value) in [("TIMER_DELAY_SEC", "99999999999999999999"), ("TIMER_DELIVER_MS", "x")] {
+        let header = SendMessageHeader {
+            producer_group: "p".into(),
+            topic: "t".into(),
+            default_topic: "TBW102".into(),
+            default_topic_queue_nums: 4,
+            properties: Some(format!("{property}\u{1}{value}\u{2}")),
+            ..SendMessageHeader::default()
+        };
+        assert_eq!(
+            client.refused::<request::SendMessage>(&header, "absurd").0,
+            13,
+            "{property} {value}"
+        );
+    }
+}
