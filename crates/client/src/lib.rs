@@ -11,6 +11,7 @@ mod consumer;
 mod error;
 mod instance;
 mod latency_fault;
+mod namespace;
 mod producer;
 mod trace;
 
@@ -34,6 +35,7 @@ pub use oxmq_protocol::body::{
     ClusterInfo, ConsumeFromWhere, ConsumeStats, KvTable, MessageModel, MessageQueue, MessageRequestMode,
     SubscriptionGroupConfig, TopicConfig, TopicRouteData, TopicStatsTable,
 };
+pub use oxmq_protocol::compression::CompressionType;
 pub use oxmq_protocol::message::{Message, MessageExt};
 pub use producer::{
     LocalTransactionState, MessageError, NoRequest, Producer, ProducerBuilder, RecallError, RequestError, SendError,

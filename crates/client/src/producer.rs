@@ -31,6 +31,7 @@ use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData, TopicRoute};
 use crate::latency_fault::LatencyFault;
+use crate::namespace::Namespace;
 use crate::trace::TraceConfig;
 
 pub use error::{MessageError, SendError};
@@ -101,7 +102,14 @@ impl ProducerBuilder {
         self
     }
 
-    /// How to reach the servers, in full.
+    /// Topics and the group are of this namespace ([`InstanceConfig::namespace`]).
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> ProducerBuilder {
+        self.config.namespace = Some(namespace.into());
+        self
+    }
+
+    /// How to reach the servers, in full. Overwrites what was set of it before.
     #[must_use]
     pub fn instance_config(mut self, config: InstanceConfig) -> ProducerBuilder {
         self.config = config;
@@ -188,7 +196,16 @@ impl ProducerBuilder {
 
     /// Checks the settings and starts. Routes are asked for by the first send to each topic.
     pub async fn start(self) -> Result<Producer, ClientError> {
-        topic::validate_group(&self.message.producer_group)?;
+        let namespace = match &self.instance {
+            Some(Shareable(instance)) => instance.namespace().clone(),
+            None => self.config.namespace(),
+        };
+        let message = MessageSettings {
+            producer_group: namespace.wrap(&self.message.producer_group),
+            namespace,
+            ..self.message
+        };
+        topic::validate_group(&message.producer_group)?;
         let owns_instance = self.instance.is_none();
         let instance = match self.instance {
             Some(Shareable(instance)) => instance,
@@ -198,7 +215,7 @@ impl ProducerBuilder {
             instance,
             owns_instance,
             in_flight: Arc::new(Semaphore::new(self.send.async_in_flight_max)),
-            message: self.message,
+            message,
             send: self.send,
             queue_choice: QueueChoice::new(),
             latency_fault: Mutex::default(),
@@ -217,6 +234,7 @@ impl Producer {
             config: InstanceConfig::default(),
             message: MessageSettings {
                 producer_group: group.into(),
+                namespace: Namespace::default(),
                 message_bytes_max: 4 * 1024 * 1024,
                 compress_body_over: 4096,
                 compression: CompressionType::Zlib,
@@ -301,7 +319,8 @@ impl Producer {
     pub async fn send_to(&self, message: Message, queue: &MessageQueue) -> Result<SendResult, SendError> {
         let prepared = Prepared::message(message, &self.0.message, now_millis())?;
         self.0.route(&prepared).await?;
-        let sent = self.0.attempt(&prepared, queue, self.0.send.timeout).await;
+        let queue = self.0.message.namespace.wrap_queue(queue);
+        let sent = self.0.attempt(&prepared, &queue, self.0.send.timeout).await;
         sent.map_err(|source| SendError::Failed { attempts: 1, source })
     }
 
@@ -329,9 +348,10 @@ impl Producer {
 
     /// The queues that messages of a topic can be sent to.
     pub async fn publish_queues(&self, topic: &str) -> Result<Vec<MessageQueue>, SendError> {
-        let route = self.0.instance.publish_route(topic).await;
+        let namespace = &self.0.message.namespace;
+        let route = self.0.instance.publish_route(&namespace.wrap(topic)).await;
         let route = route.map_err(|source| SendError::Failed { attempts: 0, source })?;
-        Ok(route.publish.clone())
+        Ok(namespace.strip_queues(&route.publish))
     }
 
     /// Tells the brokers that this producer is gone and closes what was opened for it. Sends under way may fail.
@@ -433,7 +453,8 @@ impl Shared {
             let addr = self.instance.master_addr(&queue.broker_name)?;
             let remoting = self.instance.remoting();
             let response = remoting.invoke(&addr, prepared.request(queue), timeout).await?;
-            Ok(SendResult::read(response, &prepared.msg_id, queue)?)
+            let queue = self.message.namespace.strip_queue(queue);
+            Ok(SendResult::read(response, &prepared.msg_id, &queue)?)
         };
         let result = called.await;
         if let (Some(tracer), Ok(sent)) = (self.instance.tracer(), &result)

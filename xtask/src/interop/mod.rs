@@ -86,6 +86,9 @@ const CASES: &[&str] = &[
     "pop-wrong",
     "pop-assignment",
     "pop-push-retry",
+    "namespaces",
+    "namespaces-rust",
+    "docs-namespaces",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.

@@ -18,6 +18,7 @@ use super::retry::RetryMessage;
 use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{BrokerAddr, Instance};
+use crate::namespace::Namespace;
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const SEND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,10 +30,16 @@ const DEFAULT_TOPIC_QUEUE_NUMS: i32 = 4;
 #[derive(Clone)]
 pub(crate) struct BrokerCalls {
     pub(crate) instance: Instance,
+    /// As the servers know it.
     pub(crate) group: String,
 }
 
 impl BrokerCalls {
+    /// Between the names that the application knows and those in calls.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        self.instance.namespace()
+    }
+
     /// The client ids of the group's members, as the first broker of the topic says that answers (38).
     pub(crate) async fn consumer_ids(&self, topic: &str) -> Result<Vec<String>, ClientError> {
         let route = self.instance.route(topic).await?;
@@ -161,7 +168,7 @@ impl BrokerCalls {
             group: self.group.clone(),
             delay_level,
             origin_msg_id: Some(message.msg_id()),
-            origin_topic: Some(message.topic.clone()),
+            origin_topic: Some(self.namespace().wrap(&message.topic)),
             unit_mode: false,
             max_reconsume_times: Some(max_reconsume_times),
             broker_name: Some(message.broker_name.clone()),

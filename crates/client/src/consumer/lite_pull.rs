@@ -96,6 +96,11 @@ impl LitePullConsumer {
         Messages::new()
     }
 
+    /// The queue as the servers know it.
+    fn wrap(&self, queue: &MessageQueue) -> MessageQueue {
+        self.engine.calls.namespace().wrap_queue(queue)
+    }
+
     /// `false` for messages of a queue that was given up or sought elsewhere meanwhile.
     fn note_polled(&self, batch: &Batch) -> bool {
         let owned = &batch.owned;
@@ -122,7 +127,9 @@ impl LitePullConsumer {
     pub async fn commit_queues(&self, queues: &[MessageQueue]) -> Result<(), ClientError> {
         let polled: BTreeMap<_, _> = {
             let mut polled = self.polled.lock();
-            let taken = queues.iter().filter_map(|queue| polled.offsets.remove_entry(queue));
+            let taken = queues
+                .iter()
+                .filter_map(|queue| polled.offsets.remove_entry(&self.wrap(queue)));
             taken.collect()
         };
         self.commit_offsets(polled).await
@@ -135,6 +142,7 @@ impl LitePullConsumer {
     ) -> Result<(), ClientError> {
         let mut result = Ok(());
         for (queue, offset) in offsets {
+            let queue = self.wrap(&queue);
             if self.engine.queues.lock().get(&queue).is_none() {
                 continue;
             }
@@ -156,12 +164,14 @@ impl LitePullConsumer {
 
     /// What is committed for a queue.
     pub async fn committed(&self, queue: &MessageQueue) -> Result<Option<i64>, ClientError> {
-        self.engine.offsets.read(queue).await
+        self.engine.offsets.read(&self.wrap(queue)).await
     }
 
     /// The queues of a topic that can be read.
     pub async fn fetch_message_queues(&self, topic: &str) -> Result<Vec<MessageQueue>, ClientError> {
-        Ok(self.engine.calls.instance.route(topic).await?.subscribe.clone())
+        let calls = &self.engine.calls;
+        let route = calls.instance.route(&calls.namespace().wrap(topic)).await?;
+        Ok(calls.namespace().strip_queues(&route.subscribe))
     }
 
     /// Takes exactly these queues from now on, whatever others of the group have. Not together with subscriptions.
@@ -171,7 +181,7 @@ impl LitePullConsumer {
                 "queues are shared out by the group, as there is a subscription".to_owned(),
             ));
         }
-        let queues: BTreeSet<MessageQueue> = queues.into_iter().collect();
+        let queues: BTreeSet<_> = queues.into_iter().map(|queue| self.wrap(&queue)).collect();
         let topics: BTreeSet<&str> = queues.iter().map(|queue| queue.topic.as_str()).collect();
         for topic in topics {
             if self.engine.subscription(topic).is_none() {
@@ -188,18 +198,24 @@ impl LitePullConsumer {
         topic: &str,
         selector: impl Into<MessageSelector>,
     ) -> Result<(), ClientError> {
-        self.engine.subscribe(selector.into().subscription(topic)?).await
+        let topic = self.engine.calls.namespace().wrap(topic);
+        self.engine.subscribe(selector.into().subscription(&topic)?).await
     }
 
     /// The queues that are ours now.
     pub fn assignment(&self) -> BTreeSet<MessageQueue> {
-        self.engine.queues.lock().names().into_iter().collect()
+        let names = self.engine.queues.lock().names();
+        self.engine.calls.namespace().strip_queues(&names)
     }
 
     /// Goes on at another offset of a queue that is ours. What was fetched and not polled is dropped.
     pub async fn seek(&self, queue: &MessageQueue, queue_offset: i64) -> Result<(), ClientError> {
         let instance = &self.engine.calls.instance;
-        let (min, max) = (instance.min_offset(queue).await?, instance.max_offset(queue).await?);
+        let wrapped = self.wrap(queue);
+        let (min, max) = (
+            instance.min_offset(&wrapped).await?,
+            instance.max_offset(&wrapped).await?,
+        );
         if !(min..=max).contains(&queue_offset) {
             return Err(ClientError::OffsetOutOfRange {
                 queue: queue.clone(),
@@ -209,22 +225,22 @@ impl LitePullConsumer {
             });
         }
         let mut polled = self.polled.lock();
-        if !self.engine.reposition(queue, queue_offset) {
+        if !self.engine.reposition(&wrapped, queue_offset) {
             return Err(ClientError::QueueLost { queue: queue.clone() });
         }
-        polled.offsets.insert(queue.clone(), queue_offset);
+        polled.offsets.insert(wrapped, queue_offset);
         Ok(())
     }
 
     /// Goes on at the first message that still exists.
     pub async fn seek_to_begin(&self, queue: &MessageQueue) -> Result<(), ClientError> {
-        let begin = self.engine.calls.instance.min_offset(queue).await?;
+        let begin = self.engine.calls.instance.min_offset(&self.wrap(queue)).await?;
         self.seek(queue, begin).await
     }
 
     /// Goes on with what comes from now on.
     pub async fn seek_to_end(&self, queue: &MessageQueue) -> Result<(), ClientError> {
-        let end = self.engine.calls.instance.max_offset(queue).await?;
+        let end = self.engine.calls.instance.max_offset(&self.wrap(queue)).await?;
         self.seek(queue, end).await
     }
 
@@ -245,8 +261,9 @@ impl LitePullConsumer {
         F: Fn(&str, &BTreeSet<MessageQueue>) + Send + 'static,
     {
         let queues = async |engine: &Engine, topic: &str| -> Result<BTreeSet<MessageQueue>, ClientError> {
-            let route = engine.calls.instance.refresh_route(topic).await?;
-            Ok(route.subscribe.iter().cloned().collect())
+            let namespace = engine.calls.namespace();
+            let route = engine.calls.instance.refresh_route(&namespace.wrap(topic)).await?;
+            Ok(namespace.strip_queues(&route.subscribe))
         };
         let mut before = queues(&self.engine, topic).await?;
         let (engine, topic) = (Arc::clone(&self.engine), topic.to_owned());
@@ -278,14 +295,15 @@ impl LitePullConsumer {
 
     fn set_paused(&self, queues: &[MessageQueue], paused: bool) {
         let table = self.engine.queues.lock();
-        for owned in queues.iter().filter_map(|queue| table.get(queue)) {
+        for owned in queues.iter().filter_map(|queue| table.get(&self.wrap(queue))) {
             owned.paused.store(paused, Ordering::Relaxed);
         }
     }
 
     /// The offset of the first message stored at or after a time, in milliseconds since 1970.
     pub async fn offset_for_timestamp(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
-        self.engine.calls.instance.search_offset(queue, timestamp_ms).await
+        let instance = &self.engine.calls.instance;
+        instance.search_offset(&self.wrap(queue), timestamp_ms).await
     }
 
     /// Commits unless automatic commits are off, and leaves the group.

@@ -17,6 +17,7 @@ use super::broker_calls::BrokerCalls;
 use super::pull_request::takes;
 use crate::clock::now_millis;
 use crate::error::ClientError;
+use crate::namespace::Namespace;
 
 /// Beyond the time for which the broker may hold a request.
 const TIMEOUT_SLACK: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ impl BrokerCalls {
     /// The message is consumed.
     pub(crate) async fn ack(&self, message: &MessageExt) -> Result<(), ClientError> {
         let handle = receipt_handle(message)?;
-        let (topic, queue_offset) = real_place(&handle, message, &self.group);
+        let (topic, queue_offset) = real_place(&handle, message, self.namespace(), &self.group);
         let header = AckMessageHeader {
             consumer_group: self.group.clone(),
             topic,
@@ -98,7 +99,7 @@ impl BrokerCalls {
         invisible_time: Duration,
     ) -> Result<String, ClientError> {
         let handle = receipt_handle(message)?;
-        let (topic, queue_offset) = real_place(&handle, message, &self.group);
+        let (topic, queue_offset) = real_place(&handle, message, self.namespace(), &self.group);
         let header = ChangeInvisibleTimeHeader {
             consumer_group: self.group.clone(),
             topic,
@@ -137,11 +138,11 @@ pub(crate) fn invisible_until(message: &MessageExt) -> Option<i64> {
     Some(handle.pop_time.saturating_add(handle.invisible_time))
 }
 
-/// The topic and queue offset at which the broker handed the message out.
-fn real_place(handle: &ReceiptHandle<'_>, message: &MessageExt, group: &str) -> (String, i64) {
+/// The topic, as servers know it, and the queue offset at which the broker handed the message out.
+fn real_place(handle: &ReceiptHandle<'_>, message: &MessageExt, namespace: &Namespace, group: &str) -> (String, i64) {
     let flag = RetryFlag::parse(handle.retry).unwrap_or(RetryFlag::Normal);
     let queue_offset = handle.queue_offset.unwrap_or(message.queue_offset);
-    (flag.real_topic(&message.topic, group), queue_offset)
+    (flag.real_topic(&namespace.wrap(&message.topic), group), queue_offset)
 }
 
 fn read_response(pop: &PopRequest<'_>, response: RemotingCommand) -> Result<Popped, ClientError> {
@@ -304,7 +305,10 @@ mod tests {
             .properties
             .set(property::POP_CK, "2 900 30000 7 2 broker-a 5 9");
         let handle = receipt_handle(&retried).unwrap();
-        assert_eq!(real_place(&handle, &retried, "g"), ("%RETRY%g+t".to_owned(), 9));
+        assert_eq!(
+            real_place(&handle, &retried, &Namespace::default(), "g"),
+            ("%RETRY%g+t".to_owned(), 9)
+        );
         assert!(receipt_handle(&message(0, 1)).is_err());
     }
 }

@@ -76,9 +76,11 @@ impl PullConsumer {
 
     /// The queues of a topic that can be read.
     pub async fn fetch_subscribe_message_queues(&self, topic: &str) -> Result<Vec<MessageQueue>, ClientError> {
-        let route = self.shared.calls.instance.route(topic).await?;
-        self.shared.use_topic(topic);
-        Ok(route.subscribe.clone())
+        let calls = &self.shared.calls;
+        let topic = calls.namespace().wrap(topic);
+        let route = calls.instance.route(&topic).await?;
+        self.shared.use_topic(&topic);
+        Ok(calls.namespace().strip_queues(&route.subscribe))
     }
 
     /// Up to `max_nums` messages from `queue_offset` on that the expression takes (`*`, or tags with `||` between
@@ -114,9 +116,10 @@ impl PullConsumer {
         max_nums: u32,
         suspend: Option<Duration>,
     ) -> Result<PullResult, ClientError> {
+        let calls = &self.shared.calls;
+        let queue = &calls.namespace().wrap_queue(queue);
         let subscription = selector.subscription(&queue.topic)?;
         self.shared.use_topic(&queue.topic);
-        let calls = &self.shared.calls;
         calls
             .pull_once(queue, &subscription, queue_offset, max_nums, suspend)
             .await
@@ -124,36 +127,43 @@ impl PullConsumer {
 
     /// How far the group is: what was set here, else what the broker or the file has.
     pub async fn fetch_consume_offset(&self, queue: &MessageQueue) -> Result<Option<i64>, ClientError> {
-        match self.shared.offsets.get(queue) {
+        let queue = self.shared.calls.namespace().wrap_queue(queue);
+        match self.shared.offsets.get(&queue) {
             Some(offset) => Ok(Some(offset)),
-            None => self.shared.offsets.read(queue).await,
+            None => self.shared.offsets.read(&queue).await,
         }
     }
 
     /// Everything below `queue_offset` is consumed. Saved from time to time, by [`PullConsumer::commit`] and at the end.
     pub fn update_consume_offset(&self, queue: &MessageQueue, queue_offset: i64) {
-        self.shared.offsets.set(queue, queue_offset);
-        self.shared.progressed.lock().insert(queue.clone());
+        let queue = self.shared.calls.namespace().wrap_queue(queue);
+        self.shared.offsets.set(&queue, queue_offset);
+        self.shared.progressed.lock().insert(queue);
     }
 
     /// Saves the offset of a queue now.
     pub async fn commit(&self, queue: &MessageQueue) -> Result<(), ClientError> {
-        self.shared.offsets.persist(queue).await
+        let queue = self.shared.calls.namespace().wrap_queue(queue);
+        self.shared.offsets.persist(&queue).await
     }
 
     /// The offset that the next message of the queue will get.
     pub async fn max_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        self.shared.calls.instance.max_offset(queue).await
+        let calls = &self.shared.calls;
+        calls.instance.max_offset(&calls.namespace().wrap_queue(queue)).await
     }
 
     /// The offset of the first message that is still there.
     pub async fn min_offset(&self, queue: &MessageQueue) -> Result<i64, ClientError> {
-        self.shared.calls.instance.min_offset(queue).await
+        let calls = &self.shared.calls;
+        calls.instance.min_offset(&calls.namespace().wrap_queue(queue)).await
     }
 
     /// The offset of the first message stored at or after a time, in milliseconds since 1970.
     pub async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, ClientError> {
-        self.shared.calls.instance.search_offset(queue, timestamp_ms).await
+        let calls = &self.shared.calls;
+        let queue = calls.namespace().wrap_queue(queue);
+        calls.instance.search_offset(&queue, timestamp_ms).await
     }
 
     /// Lets a message come again later, from the group's retry topic. Level 0 leaves the delay to the broker.

@@ -111,7 +111,7 @@ impl PullRequest<'_> {
 }
 
 impl BrokerCalls {
-    /// A pull of an application that does it by itself: from the master, with its own subscription, nothing committed.
+    /// A pull of an application that does it by itself, with the topics that it knows in the messages: from the master, with its own subscription, nothing committed.
     pub(crate) async fn pull_once(
         &self,
         queue: &MessageQueue,
@@ -132,7 +132,12 @@ impl BrokerCalls {
             is_lite: false,
             broker_id: MASTER_ID,
         };
-        self.pull(&pull).await
+        let mut result = self.pull(&pull).await?;
+        let stripped = result.messages.into_iter();
+        result.messages = stripped
+            .map(|message| self.namespace().strip_message(message))
+            .collect();
+        Ok(result)
     }
 
     /// Pulls once. Messages that the subscription does not take by the text of their tags are left out.

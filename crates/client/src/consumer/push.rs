@@ -108,13 +108,15 @@ impl PushConsumer {
 
     /// Adds a topic, or changes the expression of one.
     pub async fn subscribe(&self, topic: &str, selector: impl Into<MessageSelector>) -> Result<(), ClientError> {
-        topic::validate_topic(topic)?;
-        self.engine.subscribe(selector.into().subscription(topic)?).await
+        let topic = self.engine.calls.namespace().wrap(topic);
+        topic::validate_topic(&topic)?;
+        self.engine.subscribe(selector.into().subscription(&topic)?).await
     }
 
     /// Takes a topic out. Messages of it that are with the listener are not committed.
     pub async fn unsubscribe(&self, topic: &str) {
-        self.engine.unsubscribe(topic).await;
+        let topic = self.engine.calls.namespace().wrap(topic);
+        self.engine.unsubscribe(&topic).await;
     }
 
     /// Stops pulling; what is here already is still consumed.
@@ -293,7 +295,7 @@ impl PushConsumerBuilder {
         }
         let (calls, owns_instance) = self.settings.connect().await?;
         let settings = &self.settings;
-        let subscriptions = with_retry_topic(subscriptions, &settings.group, settings.message_model);
+        let subscriptions = with_retry_topic(subscriptions, &calls.group, settings.message_model);
         let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
         let engine = Engine::new(config, calls, offsets, delivery, subscriptions);
         Ok((engine, owns_instance))

@@ -3,6 +3,8 @@
 use oxmq_protocol::message::{Message, MessageExt};
 use oxmq_protocol::{property, topic};
 
+use crate::namespace::Namespace;
+
 /// Attempts of a concurrent group that sets no limit.
 const MAX_RECONSUME_TIMES: i32 = 16;
 /// The delay of the first retry that a client sends itself; each further one is a level higher.
@@ -26,9 +28,11 @@ pub(crate) struct RetryMessage {
     pub(crate) max_reconsume_times: i32,
 }
 
-/// For when the broker that has the message cannot be asked to do it. `reconsume_times` counts this failure.
+/// For when the broker that has the message cannot be asked to do it. `group` is the name that the servers know;
+/// `reconsume_times` counts this failure.
 pub(crate) fn retry_message(
     group: &str,
+    namespace: &Namespace,
     failed: &MessageExt,
     reconsume_times: i32,
     max_reconsume_times: i32,
@@ -40,7 +44,7 @@ pub(crate) fn retry_message(
     };
     let properties = &mut message.properties;
     properties.set(property::ORIGIN_MESSAGE_ID, origin);
-    properties.set(property::RETRY_TOPIC, message.topic);
+    properties.set(property::RETRY_TOPIC, namespace.wrap(&message.topic));
     let level = FIRST_DELAY_LEVEL.saturating_add(failed.reconsume_times);
     properties.set(property::DELAY_TIME_LEVEL, level.to_string());
     // Of the delivery that failed, not of the message.
@@ -70,7 +74,7 @@ mod tests {
         failed.reconsume_times = 2;
         failed.message.properties.set(property::UNIQUE_CLIENT_MESSAGE_ID, "ID");
         failed.message.properties.set(property::MAX_OFFSET, "9");
-        let retry = retry_message("g", &failed, 3, 16);
+        let retry = retry_message("g", &Namespace::default(), &failed, 3, 16);
         let message = &retry.message;
         assert_eq!(message.topic, "%RETRY%g");
         assert_eq!(message.property(property::RETRY_TOPIC), Some("t"));
@@ -84,8 +88,16 @@ mod tests {
     fn the_first_origin_is_kept() {
         let mut failed = (*message_at(7)).clone();
         failed.message.properties.set(property::ORIGIN_MESSAGE_ID, "FIRST");
-        let retry = retry_message("g", &failed, 1, 16);
+        let retry = retry_message("g", &Namespace::default(), &failed, 1, 16);
         assert_eq!(retry.message.property(property::ORIGIN_MESSAGE_ID), Some("FIRST"));
+    }
+
+    #[test]
+    fn both_topics_are_of_the_namespace() {
+        let shop = Namespace::new(Some("shop"));
+        let retry = retry_message("shop%g", &shop, &message_at(7), 1, 16);
+        assert_eq!(retry.message.topic, "%RETRY%shop%g");
+        assert_eq!(retry.message.property(property::RETRY_TOPIC), Some("shop%t"));
     }
 
     #[test]

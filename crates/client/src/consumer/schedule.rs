@@ -71,15 +71,18 @@ consumer_settings!(PullScheduleServiceBuilder: connection, offsets);
 pub struct PullTaskContext {
     engine: Arc<Engine>,
     owned: Arc<OwnedQueue>,
+    /// As the application knows it.
+    queue: MessageQueue,
 }
 
 impl PullTaskContext {
     pub(crate) fn new(engine: Arc<Engine>, owned: Arc<OwnedQueue>) -> PullTaskContext {
-        PullTaskContext { engine, owned }
+        let queue = engine.calls.namespace().strip_queue(&owned.queue);
+        PullTaskContext { engine, owned, queue }
     }
 
     pub fn message_queue(&self) -> &MessageQueue {
-        &self.owned.queue
+        &self.queue
     }
 
     /// How far the group is in this queue; `None` when it is new.
@@ -180,8 +183,11 @@ impl PullScheduleServiceBuilder {
         if self.tasks.is_empty() {
             return Err(ClientError::Config("a pull schedule needs a task".to_owned()));
         }
+        let namespace = self.settings.namespace();
+        let tasks = std::mem::take(&mut self.tasks).into_iter();
+        let tasks: BTreeMap<_, _> = tasks.map(|(topic, task)| (namespace.wrap(&topic), task)).collect();
         let mut subscriptions = Vec::new();
-        for topic in self.tasks.keys() {
+        for topic in tasks.keys() {
             topic::validate_topic(topic)?;
             subscriptions.push(SubscriptionData::parse(topic, "*", now_millis())?);
         }
@@ -192,7 +198,7 @@ impl PullScheduleServiceBuilder {
         let (calls, owns_instance) = self.settings.connect().await?;
         let settings = &self.settings;
         let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
-        let delivery = Delivery::Scheduled { tasks: self.tasks };
+        let delivery = Delivery::Scheduled { tasks };
         let engine = Engine::new(config, calls, offsets, delivery, subscriptions);
         let service = PullScheduleService { engine, owns_instance };
         service.engine.start(None).await?;

@@ -16,6 +16,7 @@ use super::process_queue::FlowLimits;
 use super::selector::MessageSelector;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
+use crate::namespace::Namespace;
 
 const CONSUME_TIMESTAMP_BEFORE_START: Duration = Duration::from_secs(30 * 60);
 /// Java checks it as well.
@@ -66,9 +67,17 @@ impl Settings {
         }
     }
 
+    pub(crate) fn namespace(&self) -> Namespace {
+        match &self.instance {
+            Some(instance) => instance.namespace().clone(),
+            None => self.instance_config.namespace(),
+        }
+    }
+
     /// The connections to use, and whether they are ours alone and end with the consumer.
     pub(crate) async fn connect(&mut self) -> Result<(BrokerCalls, bool), ClientError> {
-        topic::validate_group(&self.group)?;
+        let group = self.namespace().wrap(&self.group);
+        topic::validate_group(&group)?;
         let (instance, is_owned) = match self.instance.take() {
             Some(instance) => (instance, false),
             None => {
@@ -76,14 +85,16 @@ impl Settings {
                 (Instance::start(config).await?, true)
             }
         };
-        let group = self.group.clone();
         Ok((BrokerCalls { instance, group }, is_owned))
     }
 
+    /// With the topics that the servers know.
     pub(crate) fn subscription_data(&self) -> Result<Vec<SubscriptionData>, ClientError> {
+        let namespace = self.namespace();
         let parse = |(topic, selector): &(String, MessageSelector)| {
-            topic::validate_topic(topic)?;
-            selector.subscription(topic)
+            let topic = namespace.wrap(topic);
+            topic::validate_topic(&topic)?;
+            selector.subscription(&topic)
         };
         self.subscriptions.iter().map(parse).collect()
     }
@@ -155,7 +166,14 @@ macro_rules! consumer_settings {
             self
         }
 
-        /// Everything about connections and identity. Overwrites what [`Self::name_server`] has set.
+        /// Topics and the group are of this namespace ([`InstanceConfig::namespace`](crate::InstanceConfig::namespace)).
+        #[must_use]
+        pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+            self.settings.instance_config.namespace = Some(namespace.into());
+            self
+        }
+
+        /// Everything about connections and identity. Overwrites what was set of it before.
         #[must_use]
         pub fn instance_config(mut self, config: $crate::InstanceConfig) -> Self {
             self.settings.instance_config = config;

@@ -93,19 +93,18 @@ impl SimpleConsumer {
 
     /// Adds a topic, or changes the expression of one.
     pub async fn subscribe(&self, topic: &str, selector: impl Into<MessageSelector>) -> Result<(), ClientError> {
-        topic::validate_topic(topic)?;
-        let subscription = selector.into().subscription(topic)?;
+        let topic = self.shared.calls.namespace().wrap(topic);
+        topic::validate_topic(&topic)?;
+        let subscription = selector.into().subscription(&topic)?;
         self.shared.calls.check_expression(&subscription).await?;
-        self.shared
-            .subscriptions
-            .lock()
-            .insert(topic.to_owned(), Arc::new(subscription));
+        self.shared.subscriptions.lock().insert(topic, Arc::new(subscription));
         self.shared.calls.instance.heartbeat().await;
         Ok(())
     }
 
     pub async fn unsubscribe(&self, topic: &str) {
-        self.shared.subscriptions.lock().remove(topic);
+        let topic = self.shared.calls.namespace().wrap(topic);
+        self.shared.subscriptions.lock().remove(&topic);
         self.shared.calls.instance.heartbeat().await;
     }
 
@@ -181,7 +180,9 @@ impl SimpleConsumer {
                 debug!(message_id = message.msg_id(), %error, "not acknowledged, will be received again");
             }
         }
-        Ok(messages)
+        let namespace = self.shared.calls.namespace();
+        let messages = messages.into_iter().map(|message| namespace.strip_message(message));
+        Ok(messages.collect())
     }
 
     /// Every broker of every subscribed topic; and why a topic has none.

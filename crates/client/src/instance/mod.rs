@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use crate::error::ClientError;
+use crate::namespace::Namespace;
 use crate::trace::{TraceConfig, Tracer};
 use name_servers::NameServers;
 use replies::PendingReplies;
@@ -48,6 +49,13 @@ pub struct InstanceConfig {
     /// `None` makes a name that nobody else has.
     pub instance_name: Option<String>,
     pub unit_name: Option<String>,
+    /// Producers and consumers have topics and groups of this namespace: the servers see `namespace%topic`, the application
+    /// `topic`. For servers that know namespaces only as part of names.
+    pub namespace: Option<String>,
+    /// Told to the servers with every request, while names stay as they are.
+    pub namespace_v2: Option<String>,
+    /// Calls that are no pulls go to the port of brokers that is kept free of pulls: their own less 2. Off by default.
+    pub vip_channel_enabled: bool,
     /// The address to show; `None` takes the one that name servers see.
     pub client_ip: Option<IpAddr>,
     pub poll_name_server_interval: Duration,
@@ -65,6 +73,9 @@ impl Default for InstanceConfig {
             name_server: std::env::var("NAMESRV_ADDR").unwrap_or_default(),
             instance_name: None,
             unit_name: None,
+            namespace: None,
+            namespace_v2: None,
+            vip_channel_enabled: false,
             client_ip: None,
             poll_name_server_interval: Duration::from_secs(30),
             heartbeat_broker_interval: Duration::from_secs(30),
@@ -79,6 +90,21 @@ impl Default for InstanceConfig {
 const DEFAULT_INSTANCE_NAME: &str = "DEFAULT";
 
 impl InstanceConfig {
+    pub(crate) fn namespace(&self) -> Namespace {
+        Namespace::new(self.namespace.as_deref())
+    }
+
+    /// How requests are written and sent.
+    fn remoting(&self) -> ClientConfig {
+        let mut remoting = self.remoting.clone();
+        if let Some(namespace) = self.namespace_v2.as_ref().filter(|name| !name.is_empty()) {
+            let fields = [("nsd", "true"), ("ns", namespace)];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            remoting.common_fields.extend(fields);
+        }
+        remoting
+    }
+
     /// A name for a consumer that was not given one.
     pub(crate) fn for_model(mut self, model: MessageModel) -> InstanceConfig {
         if model == MessageModel::Broadcasting {
@@ -126,6 +152,7 @@ impl WeakInstance {
 
 struct Shared {
     config: InstanceConfig,
+    namespace: Namespace,
     client_id: String,
     remoting: RemotingClient,
     name_servers: NameServers,
@@ -168,14 +195,15 @@ impl Instance {
         let (heartbeat_wish, heartbeat_wishes) = mpsc::channel(1);
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             client_id: client_id(ip, &config),
-            remoting: RemotingClient::new(config.remoting.clone(), Some(Arc::new(Inbound(shared.clone())))),
+            namespace: config.namespace(),
+            remoting: RemotingClient::new(config.remoting(), Some(Arc::new(Inbound(shared.clone())))),
             name_servers,
             routes: Routes::default(),
             pending_replies: PendingReplies::default(),
             tracer: config
                 .trace
                 .as_ref()
-                .map(|trace| Tracer::start(trace, WeakInstance(shared.clone()))),
+                .map(|trace| Tracer::start(trace, config.namespace(), WeakInstance(shared.clone()))),
             members: Mutex::default(),
             broker_versions: Mutex::default(),
             heartbeat_wish,
@@ -204,6 +232,11 @@ impl Instance {
     /// The connections, for calls to brokers.
     pub fn remoting(&self) -> &RemotingClient {
         &self.0.remoting
+    }
+
+    /// Where the names of members belong. The methods of an instance itself take the names of the servers.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.0.namespace
     }
 
     /// What is told of messages, if anything is.

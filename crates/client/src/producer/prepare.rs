@@ -18,6 +18,7 @@ use oxmq_protocol::{RemotingCommand, properties, property, sys_flag};
 
 use super::{MessageError, SendResult, SendStatus};
 use crate::clock::{now_millis, utc_offset_millis};
+use crate::namespace::Namespace;
 use crate::trace::{Event, MessageKind, Record, region_of};
 
 /// Queues of a topic that the send creates.
@@ -30,6 +31,8 @@ const BROKER_PROPERTIES_BYTES: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct MessageSettings {
     pub(crate) producer_group: String,
+    /// Topics of messages are of this one, as long as they are the application's.
+    pub(crate) namespace: Namespace,
     pub(crate) message_bytes_max: usize,
     /// Bodies from here on are compressed.
     pub(crate) compress_body_over: usize,
@@ -53,9 +56,13 @@ impl Prepared {
         settings: &MessageSettings,
         now_ms: i64,
     ) -> Result<Prepared, MessageError> {
+        let is_reply = message.property(property::MESSAGE_TYPE) == Some(property::REPLY_MESSAGE_TYPE);
+        if let Some(namespace) = settings.namespace.name().filter(|_| !is_reply) {
+            message.topic = settings.namespace.wrap(&message.topic);
+            message.properties.set(property::INSTANCE_ID, namespace);
+        }
         check(&message, settings)?;
         let msg_id = give_id(&mut message, now_ms);
-        let is_reply = message.property(property::MESSAGE_TYPE) == Some(property::REPLY_MESSAGE_TYPE);
         let mut header = header(&message.topic, settings, now_ms);
         header.flag = message.flag;
         if message.property(property::TRANSACTION_PREPARED) == Some("true") {
@@ -80,6 +87,9 @@ impl Prepared {
         settings: &MessageSettings,
         now_ms: i64,
     ) -> Result<Prepared, MessageError> {
+        for message in &mut messages {
+            message.topic = settings.namespace.wrap(&message.topic);
+        }
         check_batch(&messages, settings)?;
         let ids: Vec<_> = messages.iter_mut().map(|message| give_id(message, now_ms)).collect();
         let body = batch::encode(&messages);
@@ -90,7 +100,10 @@ impl Prepared {
             });
         }
         let wait = messages[0].wait_store_msg_ok().to_string();
-        let properties: Properties = [(property::WAIT_STORE_MSG_OK, wait)].into_iter().collect();
+        let mut properties: Properties = [(property::WAIT_STORE_MSG_OK, wait)].into_iter().collect();
+        if let Some(namespace) = settings.namespace.name() {
+            properties.set(property::INSTANCE_ID, namespace);
+        }
         let mut header = header(&messages[0].topic, settings, now_ms);
         header.properties = Some(properties.encoded_text());
         header.batch = true;
@@ -251,6 +264,7 @@ mod tests {
     fn settings() -> MessageSettings {
         MessageSettings {
             producer_group: "g".into(),
+            namespace: Namespace::default(),
             message_bytes_max: 10_000,
             compress_body_over: 4096,
             compression: CompressionType::Zlib,
@@ -323,6 +337,30 @@ mod tests {
         assert_eq!(prepared.msg_id.split(',').count(), 2);
         let bodies: Vec<_> = batch::items(&body).map(|item| item.unwrap().body).collect();
         assert_eq!(bodies, [b"a", b"b"]);
+    }
+
+    #[test]
+    fn messages_go_to_the_topic_of_the_namespace() {
+        let settings = MessageSettings {
+            namespace: Namespace::new(Some("shop")),
+            ..settings()
+        };
+        let instance = |header: &SendMessageHeaderV2| {
+            let properties = Properties::decode(header.properties.as_deref().unwrap().as_bytes());
+            properties.get("INSTANCE_ID").map(str::to_owned)
+        };
+        let single = Prepared::message(Message::new("t", "x"), &settings, 5).unwrap();
+        assert_eq!(
+            (single.topic(), instance(&single.header).as_deref()),
+            ("shop%t", Some("shop"))
+        );
+        let batch = Prepared::batch(vec![Message::new("t", "x"), Message::new("shop%t", "y")], &settings, 5).unwrap();
+        assert_eq!(
+            (batch.topic(), instance(&batch.header).as_deref()),
+            ("shop%t", Some("shop"))
+        );
+        let reply = Message::new("c_REPLY_TOPIC", "x").with_property("MSG_TYPE", "reply");
+        assert_eq!(Prepared::message(reply, &settings, 5).unwrap().topic(), "c_REPLY_TOPIC");
     }
 
     #[test]

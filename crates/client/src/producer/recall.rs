@@ -36,11 +36,12 @@ impl Producer {
     pub async fn recall_message(&self, topic: &str, recall_handle: &str) -> Result<String, RecallError> {
         let handle = RecallHandle::decode(recall_handle)?;
         let instance = &self.0.instance;
-        instance.publish_route(topic).await?;
+        let topic = self.0.message.namespace.wrap(topic);
+        instance.publish_route(&topic).await?;
         let addr = instance.master_addr(&handle.broker_name)?;
         let header = RecallMessageHeader {
             producer_group: Some(self.0.message.producer_group.clone()),
-            topic: topic.to_owned(),
+            topic: topic.clone(),
             recall_handle: recall_handle.to_owned(),
         };
         let called =
@@ -53,7 +54,7 @@ impl Producer {
                 timestamp: now_millis(),
                 region: region_of(None),
                 group: self.0.message.producer_group.clone(),
-                topic: topic.to_owned(),
+                topic,
                 msg_id: handle.message_id,
                 event: Event::Recall {
                     success: recalled.is_ok(),

@@ -116,7 +116,8 @@ impl Shared {
         match queue {
             None => self.send_until(prepared, self.retry_rule(), deadline).await,
             Some(queue) => {
-                let sent = self.attempt(prepared, queue, timeout).await;
+                let queue = self.message.namespace.wrap_queue(queue);
+                let sent = self.attempt(prepared, &queue, timeout).await;
                 sent.map_err(|source| SendError::Failed { attempts: 1, source })
             }
         }

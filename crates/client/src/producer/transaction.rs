@@ -255,6 +255,7 @@ impl<L: TransactionListener> Checks<L> {
         let Some(message) = decode_messages(&request.body, true)?.into_iter().next() else {
             return Err(ClientError::Config("the broker asks without a message".to_owned()));
         };
+        let message = shared.message.namespace.strip_message(message);
         let addr = match header.broker_name.as_deref() {
             Some(broker_name) => shared.instance.master_addr(broker_name)?,
             None => message.store_host.to_string(),
@@ -292,7 +293,7 @@ impl Shared {
         let id = sent.offset_msg_id.parse::<OffsetMessageId>();
         let id = id.map_err(|error| ClientError::Config(error.to_string()))?;
         let header = EndTransactionHeader {
-            topic: Some(sent.queue.topic.clone()),
+            topic: Some(self.message.namespace.wrap(&sent.queue.topic)),
             producer_group: self.message.producer_group.clone(),
             tran_state_table_offset: sent.queue_offset,
             commit_log_offset: id.physical_offset,

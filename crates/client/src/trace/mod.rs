@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Instance, WeakInstance};
+use crate::namespace::Namespace;
 use crate::producer::prepare::{MessageSettings, Prepared, next_unique_id};
 use batch::TraceMessage;
 pub(crate) use record::{Consumed, Event, MessageKind, Record};
@@ -52,6 +53,8 @@ impl Default for TraceConfig {
 /// Takes what members of an instance have to tell.
 pub(crate) struct Tracer {
     topic: String,
+    /// Records tell the names that applications know.
+    namespace: Namespace,
     records: mpsc::Sender<Vec<Record>>,
     flushes: mpsc::Sender<oneshot::Sender<()>>,
     dropped: AtomicU64,
@@ -66,7 +69,7 @@ pub(crate) struct Consuming {
 
 impl Tracer {
     /// Starts the task that sends. It ends with the instance.
-    pub(crate) fn start(config: &TraceConfig, instance: WeakInstance) -> Tracer {
+    pub(crate) fn start(config: &TraceConfig, namespace: Namespace, instance: WeakInstance) -> Tracer {
         let (records, arrivals) = mpsc::channel(QUEUE_MAX);
         let (flushes, wishes) = mpsc::channel(1);
         let sender = Sender {
@@ -79,6 +82,7 @@ impl Tracer {
         tokio::spawn(sender.run(arrivals, wishes, batch_num));
         Tracer {
             topic: config.topic.clone(),
+            namespace,
             records,
             flushes,
             dropped: AtomicU64::new(0),
@@ -91,6 +95,10 @@ impl Tracer {
 
     fn append(&self, mut records: Vec<Record>) {
         records.retain(|record| record.topic != self.topic);
+        for record in &mut records {
+            record.topic = self.namespace.strip(&record.topic);
+            record.group = self.namespace.strip(&record.group);
+        }
         if !records.is_empty() && self.records.try_send(records).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::debug!(dropped, "a trace is dropped");
@@ -227,6 +235,7 @@ impl Sender {
         let message = Message::new(self.topic.as_str(), Bytes::from(message.body)).with_keys(keys.join(" "));
         let settings = MessageSettings {
             producer_group: self.group.clone(),
+            namespace: Namespace::default(),
             message_bytes_max: usize::MAX,
             compress_body_over: 4096,
             compression: CompressionType::Zlib,

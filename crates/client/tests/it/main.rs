@@ -5,6 +5,7 @@
 mod examples;
 mod inbound;
 mod lite_pull_consumer;
+mod namespaces;
 mod pop_consumer;
 mod producer;
 mod pull_consumer;

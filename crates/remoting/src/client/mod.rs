@@ -35,6 +35,8 @@ pub struct ClientConfig {
     pub out_bytes_high: usize,
     /// How long a one-way request may wait for a connection and for room.
     pub oneway_timeout: Duration,
+    /// Names and values that every request carries besides its own fields.
+    pub common_fields: Vec<(String, String)>,
 }
 
 impl Default for ClientConfig {
@@ -46,6 +48,7 @@ impl Default for ClientConfig {
             in_flight_max: 65_535,
             out_bytes_high: 16 * 1024 * 1024,
             oneway_timeout: Duration::from_secs(3),
+            common_fields: Vec::new(),
         }
     }
 }
@@ -122,9 +125,10 @@ impl RemotingClient {
     pub async fn invoke(
         &self,
         addr: &str,
-        request: RemotingCommand,
+        mut request: RemotingCommand,
         timeout: Duration,
     ) -> Result<RemotingCommand, CallError> {
+        self.add_common_fields(&mut request);
         let deadline = Instant::now() + timeout;
         let timed_out = || CallError::Timeout {
             addr: addr.to_owned(),
@@ -140,7 +144,8 @@ impl RemotingClient {
     }
 
     /// Hands a request that is not answered to the connection's writer.
-    pub async fn oneway(&self, addr: &str, request: RemotingCommand) -> Result<(), CallError> {
+    pub async fn oneway(&self, addr: &str, mut request: RemotingCommand) -> Result<(), CallError> {
+        self.add_common_fields(&mut request);
         let timeout = self.0.config.oneway_timeout;
         let deadline = Instant::now() + timeout;
         let connection = self.connection(addr, deadline).await?;
@@ -151,6 +156,12 @@ impl RemotingClient {
                 millis: timeout.as_millis() as u64,
             })
         })
+    }
+
+    fn add_common_fields(&self, request: &mut RemotingCommand) {
+        for (name, value) in &self.0.config.common_fields {
+            request.header.ext_fields.set(name, value);
+        }
     }
 
     /// Closes the connection to an address, if there is one; calls that wait on it fail.

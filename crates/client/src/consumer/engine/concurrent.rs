@@ -113,7 +113,13 @@ impl Engine {
         };
         debug!(message_id = message.msg_id(), %error, "not sent back, sending it to the retry topic");
         let times = message.reconsume_times + 1;
-        let retry = retry_message(&self.calls.group, message, times, max_reconsume_times);
+        let retry = retry_message(
+            &self.calls.group,
+            self.calls.namespace(),
+            message,
+            times,
+            max_reconsume_times,
+        );
         let sent = self.calls.send_retry(retry).await;
         if let Err(error) = &sent {
             warn!(message_id = message.msg_id(), %error, "neither consumed nor sent back, trying again here");

@@ -120,7 +120,13 @@ impl Engine {
                 continue;
             }
             let times = message.reconsume_times;
-            let retry = retry_message(&self.calls.group, message, times, max_reconsume_times);
+            let retry = retry_message(
+                &self.calls.group,
+                self.calls.namespace(),
+                message,
+                times,
+                max_reconsume_times,
+            );
             if let Err(error) = self.calls.send_retry(retry).await {
                 warn!(message_id = message.msg_id(), %error, "not moved to the dead letters, trying again");
                 all_gone = false;

@@ -167,13 +167,13 @@ impl Engine {
         }
     }
 
-    /// A message from the group's retry topic shows the topic it was sent to.
+    /// A message from the group's retry topic shows the topic it was sent to, as the application knows it.
     pub(super) fn prepare(&self, mut message: MessageExt) -> Arc<MessageExt> {
         if topic::group_of_retry(&message.topic) == Some(self.calls.group.as_str())
             && let Some(origin) = message.property(property::RETRY_TOPIC).map(str::to_owned)
         {
             message.message.topic = origin;
         }
-        Arc::new(message)
+        Arc::new(self.calls.namespace().strip_message(message))
     }
 }

@@ -88,6 +88,9 @@ public final class Main {
         CASES.put("pop-assignment", newer("PopCases", "assignment"));
         CASES.put("pop-push", newer("PopCases", "push"));
         CASES.put("pop-push-retry", newer("PopCases", "pushRetry"));
+        CASES.put("namespaces", NamespaceCases::names);
+        CASES.put("namespaces-rust", NamespaceCases::withRust);
+        CASES.put("docs-namespaces", (env, facts) -> oxmq.docs.Namespaces.main(new String[] {env.namesrv}));
         CASES.put("broker-restart", RestartCase::run);
     }
 
