@@ -4,7 +4,11 @@
 //! long as its time lasts, by the rules of RocketMQ's own clients; a send to a queue of the caller's choice is tried
 //! there once.
 
+mod accumulator;
+mod auto_batch;
+mod builder;
 mod error;
+mod in_flight;
 pub(crate) mod prepare;
 mod queue_choice;
 mod recall;
@@ -19,22 +23,23 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::body::{MessageQueue, ProducerData};
-use oxmq_protocol::compression::{self, CompressionType};
 use oxmq_protocol::message::Message;
 use oxmq_protocol::{response_code, topic};
 use oxmq_remoting::CallError;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock::now_millis;
 use crate::error::ClientError;
-use crate::instance::{Answer, Instance, InstanceConfig, Member, MemberData, TopicRoute};
+use crate::instance::{Answer, Instance, Member, MemberData, TopicRoute};
 use crate::latency_fault::LatencyFault;
-use crate::namespace::Namespace;
-use crate::trace::TraceConfig;
 
+use auto_batch::AutoBatch;
+pub use builder::ProducerBuilder;
+use builder::SendSettings;
 pub use error::{MessageError, SendError};
+use in_flight::{InFlight, Place};
 use prepare::{MessageSettings, Prepared};
 use queue_choice::QueueChoice;
 pub use recall::RecallError;
@@ -58,207 +63,31 @@ struct Shared {
     send: SendSettings,
     queue_choice: QueueChoice,
     latency_fault: Mutex<LatencyFault>,
-    in_flight: Arc<Semaphore>,
+    in_flight: InFlight,
+    auto_batch: Option<AutoBatch>,
     /// Topics whose brokers know this client, so that replies find it.
     introduced: Mutex<HashSet<String>>,
     /// Of a producer that has a listener for transactions.
     checks: OnceLock<AnswerChecks>,
 }
 
-#[derive(Debug, Clone)]
-struct SendSettings {
-    timeout: Duration,
-    retry_times: u32,
-    retry_times_async: u32,
-    retry_another_broker_when_not_store_ok: bool,
-    latency_fault_enable: bool,
-    async_in_flight_max: usize,
-}
-
-/// What a producer is made from. Only the group must be given; the name server may come from `NAMESRV_ADDR`.
-#[derive(Debug, Clone)]
-pub struct ProducerBuilder {
-    instance: Option<Shareable>,
-    config: InstanceConfig,
-    message: MessageSettings,
-    send: SendSettings,
-}
-
-/// An instance that others use as well.
-#[derive(Clone)]
-struct Shareable(Instance);
-
-impl std::fmt::Debug for Shareable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.client_id())
-    }
-}
-
-impl ProducerBuilder {
-    /// `host:port`, several with `;` between them.
-    #[must_use]
-    pub fn name_server(mut self, addrs: impl Into<String>) -> ProducerBuilder {
-        self.config.name_server = addrs.into();
-        self
-    }
-
-    /// Topics and the group are of this namespace ([`InstanceConfig::namespace`]).
-    #[must_use]
-    pub fn namespace(mut self, namespace: impl Into<String>) -> ProducerBuilder {
-        self.config.namespace = Some(namespace.into());
-        self
-    }
-
-    /// How to reach the servers, in full. Overwrites what was set of it before.
-    #[must_use]
-    pub fn instance_config(mut self, config: InstanceConfig) -> ProducerBuilder {
-        self.config = config;
-        self
-    }
-
-    /// Shares the connections of an instance. It stays up when the producer shuts down.
-    #[must_use]
-    pub fn instance(mut self, instance: Instance) -> ProducerBuilder {
-        self.instance = Some(Shareable(instance));
-        self
-    }
-
-    /// For a send with all its attempts. 3 s by default.
-    #[must_use]
-    pub fn send_msg_timeout(mut self, timeout: Duration) -> ProducerBuilder {
-        self.send.timeout = timeout;
-        self
-    }
-
-    /// Attempts after the first, on other brokers where there are any. 2 by default.
-    #[must_use]
-    pub fn retry_times_when_send_failed(mut self, times: u32) -> ProducerBuilder {
-        self.send.retry_times = times;
-        self
-    }
-
-    /// The same for sends in the background, which are repeated only when the broker does not answer. 2 by default.
-    #[must_use]
-    pub fn retry_times_when_send_async_failed(mut self, times: u32) -> ProducerBuilder {
-        self.send.retry_times_async = times;
-        self
-    }
-
-    /// Also sends to another broker when the first has stored the message but could not flush or replicate it in time.
-    #[must_use]
-    pub fn retry_another_broker_when_not_store_ok(mut self, enable: bool) -> ProducerBuilder {
-        self.send.retry_another_broker_when_not_store_ok = enable;
-        self
-    }
-
-    /// Leaves brokers alone for a while that were slow or failed. Off by default.
-    #[must_use]
-    pub fn send_latency_fault_enable(mut self, enable: bool) -> ProducerBuilder {
-        self.send.latency_fault_enable = enable;
-        self
-    }
-
-    /// Bodies of at least so many bytes are compressed. 4096 by default.
-    #[must_use]
-    pub fn compress_msg_body_over_howmuch(mut self, bytes: usize) -> ProducerBuilder {
-        self.message.compress_body_over = bytes;
-        self
-    }
-
-    /// ZLIB at level 5 by default. LZ4 and ZSTD need consumers of version 5.
-    #[must_use]
-    pub fn compression(mut self, kind: CompressionType, level: u32) -> ProducerBuilder {
-        self.message.compression = kind;
-        self.message.compression_level = level;
-        self
-    }
-
-    /// Longest body, before compression. 4 MiB by default, as the broker's own limit.
-    #[must_use]
-    pub fn max_message_size(mut self, bytes: usize) -> ProducerBuilder {
-        self.message.message_bytes_max = bytes;
-        self
-    }
-
-    /// Sends that may be under way in the background. 10,000 by default.
-    #[must_use]
-    pub fn async_in_flight_max(mut self, count: usize) -> ProducerBuilder {
-        self.send.async_in_flight_max = count;
-        self
-    }
-
-    /// Traces what is sent to `RMQ_SYS_TRACE_TOPIC`. Off by default. The trace of a shared instance is that instance's.
-    #[must_use]
-    pub fn enable_msg_trace(mut self, enable: bool) -> ProducerBuilder {
-        self.config.trace = enable.then(TraceConfig::default);
-        self
-    }
-
-    /// Checks the settings and starts. Routes are asked for by the first send to each topic.
-    pub async fn start(self) -> Result<Producer, ClientError> {
-        let namespace = match &self.instance {
-            Some(Shareable(instance)) => instance.namespace().clone(),
-            None => self.config.namespace(),
-        };
-        let message = MessageSettings {
-            producer_group: namespace.wrap(&self.message.producer_group),
-            namespace,
-            ..self.message
-        };
-        topic::validate_group(&message.producer_group)?;
-        let owns_instance = self.instance.is_none();
-        let instance = match self.instance {
-            Some(Shareable(instance)) => instance,
-            None => Instance::start(self.config).await?,
-        };
-        let shared = Arc::new(Shared {
-            instance,
-            owns_instance,
-            in_flight: Arc::new(Semaphore::new(self.send.async_in_flight_max)),
-            message,
-            send: self.send,
-            queue_choice: QueueChoice::new(),
-            latency_fault: Mutex::default(),
-            introduced: Mutex::default(),
-            checks: OnceLock::new(),
-        });
-        shared.instance.join(&as_member(&shared))?;
-        Ok(Producer(shared))
-    }
+/// A send that has begun.
+enum Begun {
+    Alone(Box<Prepared>, Option<MessageQueue>),
+    /// With others, which somebody else sends.
+    InBatch(oneshot::Receiver<Result<SendResult, SendError>>),
 }
 
 impl Producer {
-    pub fn builder(group: impl Into<String>) -> ProducerBuilder {
-        ProducerBuilder {
-            instance: None,
-            config: InstanceConfig::default(),
-            message: MessageSettings {
-                producer_group: group.into(),
-                namespace: Namespace::default(),
-                message_bytes_max: 4 * 1024 * 1024,
-                compress_body_over: 4096,
-                compression: CompressionType::Zlib,
-                compression_level: compression::DEFAULT_LEVEL,
-            },
-            send: SendSettings {
-                timeout: Duration::from_secs(3),
-                retry_times: 2,
-                retry_times_async: 2,
-                retry_another_broker_when_not_store_ok: false,
-                latency_fault_enable: false,
-                async_in_flight_max: 10_000,
-            },
-        }
-    }
-
+    /// The connections that it uses.
     pub fn instance(&self) -> &Instance {
         &self.0.instance
     }
 
     /// Sends a message and waits until the broker has stored it.
     pub async fn send(&self, message: Message) -> Result<SendResult, SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
-        self.0.send(&prepared, self.0.retry_rule()).await
+        let begun = self.0.begin(message, None)?;
+        self.0.complete(begun, self.0.retry_rule()).await
     }
 
     /// Sends messages of one topic as one request. They are stored together, in one queue, one behind the other.
@@ -267,17 +96,30 @@ impl Producer {
         self.0.send(&prepared, self.0.retry_rule()).await
     }
 
-    /// Starts a send and returns at once. The send goes on whether or not its handle is awaited.
+    /// Starts a send and returns at once. The send goes on whether or not its handle is awaited. Fails when as many are
+    /// under way as may be.
     pub fn send_async(&self, message: Message) -> Result<JoinHandle<Result<SendResult, SendError>>, SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
-        let permit = Arc::clone(&self.0.in_flight).try_acquire_owned();
-        let permit = permit.map_err(|_| SendError::TooManyInFlight {
-            max: self.0.send.async_in_flight_max,
-        })?;
+        let place = self.0.in_flight.try_enter(message.body.len())?;
+        self.spawn_send(message, place)
+    }
+
+    /// Starts a send as [`Producer::send_async`] does, as soon as fewer are under way than may be: whoever calls it in a loop
+    /// goes as fast as the brokers do. Fails when that takes longer than a send may.
+    pub async fn start_send(&self, message: Message) -> Result<JoinHandle<Result<SendResult, SendError>>, SendError> {
+        let place = self.0.in_flight.enter(message.body.len(), self.0.send.timeout).await?;
+        self.spawn_send(message, place)
+    }
+
+    fn spawn_send(
+        &self,
+        message: Message,
+        place: Place,
+    ) -> Result<JoinHandle<Result<SendResult, SendError>>, SendError> {
+        let begun = self.0.begin(message, None)?;
         let shared = Arc::clone(&self.0);
         Ok(tokio::spawn(async move {
-            let _permit = permit;
-            shared.send(&prepared, shared.async_retry_rule()).await
+            let _place = place;
+            shared.complete(begun, shared.async_retry_rule()).await
         }))
     }
 
@@ -309,7 +151,10 @@ impl Producer {
         let mut request = prepared.request(queue);
         request.header.mark_oneway();
         let sent = async {
-            let addr = self.0.instance.master_addr(&queue.broker_name)?;
+            let addr = self
+                .0
+                .instance
+                .fast_addr(self.0.instance.master_addr(&queue.broker_name)?);
             Ok(self.0.instance.remoting().oneway(&addr, request).await?)
         };
         sent.await.map_err(|source| SendError::Failed { attempts: 1, source })
@@ -317,11 +162,8 @@ impl Producer {
 
     /// Sends to one queue. No other is tried when that fails.
     pub async fn send_to(&self, message: Message, queue: &MessageQueue) -> Result<SendResult, SendError> {
-        let prepared = Prepared::message(message, &self.0.message, now_millis())?;
-        self.0.route(&prepared).await?;
-        let queue = self.0.message.namespace.wrap_queue(queue);
-        let sent = self.0.attempt(&prepared, &queue, self.0.send.timeout).await;
-        sent.map_err(|source| SendError::Failed { attempts: 1, source })
+        let begun = self.0.begin(message, Some(queue))?;
+        self.0.complete(begun, self.0.retry_rule()).await
     }
 
     /// Sends to the queue that `select` points at among the writable ones, their count being more than 0. No other is
@@ -354,8 +196,11 @@ impl Producer {
         Ok(namespace.strip_queues(&route.publish))
     }
 
-    /// Tells the brokers that this producer is gone and closes what was opened for it. Sends under way may fail.
+    /// Waits for sends that are under way in the background, at most for the time of a send; then tells the brokers that this
+    /// producer is gone and closes what was opened for it.
     pub async fn shutdown(&self) {
+        self.0.finish_batches().await;
+        self.0.in_flight.wait_idle(self.0.send.timeout).await;
         self.0.instance.leave(&as_member(&self.0)).await;
         if self.0.owns_instance {
             self.0.instance.shutdown().await;
@@ -383,6 +228,41 @@ impl Shared {
             only_when_unanswered: true,
             when_not_store_ok: false,
         }
+    }
+
+    /// Checks a message, and lets it wait for others if they are to be sent together.
+    fn begin(self: &Arc<Self>, mut message: Message, queue: Option<&MessageQueue>) -> Result<Begun, SendError> {
+        let queue = queue.map(|queue| self.message.namespace.wrap_queue(queue));
+        if let Some(auto_batch) = &self.auto_batch {
+            match self.batch(auto_batch, message, queue.as_ref())? {
+                Ok(outcome) => return Ok(Begun::InBatch(outcome)),
+                Err(alone) => message = alone,
+            }
+        }
+        let prepared = Prepared::message(message, &self.message, now_millis())?;
+        Ok(Begun::Alone(Box::new(prepared), queue))
+    }
+
+    async fn complete(&self, begun: Begun, rule: RetryRule) -> Result<SendResult, SendError> {
+        match begun {
+            Begun::Alone(prepared, queue) => self.send_prepared(&prepared, queue.as_ref(), rule).await,
+            Begun::InBatch(receiver) => auto_batch::outcome(receiver).await,
+        }
+    }
+
+    /// To a queue that was chosen, which is tried once, or to any.
+    async fn send_prepared(
+        &self,
+        prepared: &Prepared,
+        queue: Option<&MessageQueue>,
+        rule: RetryRule,
+    ) -> Result<SendResult, SendError> {
+        let Some(queue) = queue else {
+            return self.send(prepared, rule).await;
+        };
+        self.route(prepared).await?;
+        let sent = self.attempt(prepared, queue, self.send.timeout).await;
+        sent.map_err(|source| SendError::Failed { attempts: 1, source })
     }
 
     async fn route(&self, prepared: &Prepared) -> Result<Arc<TopicRoute>, SendError> {
@@ -450,7 +330,7 @@ impl Shared {
     ) -> Result<SendResult, ClientError> {
         let started = Instant::now();
         let called = async {
-            let addr = self.instance.master_addr(&queue.broker_name)?;
+            let addr = self.instance.fast_addr(self.instance.master_addr(&queue.broker_name)?);
             let remoting = self.instance.remoting();
             let response = remoting.invoke(&addr, prepared.request(queue), timeout).await?;
             let queue = self.message.namespace.strip_queue(queue);

@@ -59,7 +59,12 @@ impl BrokerCalls {
             let called = self
                 .instance
                 .remoting()
-                .call::<request::GetConsumerListByGroup>(addr, &header, Bytes::new(), self.api_timeout())
+                .call::<request::GetConsumerListByGroup>(
+                    &self.instance.fast_addr(addr.clone()),
+                    &header,
+                    Bytes::new(),
+                    self.api_timeout(),
+                )
                 .await;
             match called {
                 Ok(reply) => return Ok(json::from_slice::<ConsumerIdList>(&reply.body)?.consumer_id_list),
@@ -78,7 +83,7 @@ impl BrokerCalls {
             set_zero_if_not_found: None,
             broker_name: Some(queue.broker_name.clone()),
         };
-        let broker = self.broker(queue, MASTER_ID).await?.addr;
+        let broker = self.instance.fast_addr(self.broker(queue, MASTER_ID).await?.addr);
         let called = self
             .instance
             .remoting()
@@ -126,7 +131,7 @@ impl BrokerCalls {
         broker_name: &str,
         queues: Vec<MessageQueue>,
     ) -> Result<Vec<MessageQueue>, ClientError> {
-        let master = self.instance.master_addr(broker_name)?;
+        let master = self.instance.fast_addr(self.instance.master_addr(broker_name)?);
         let body = json::to_vec(&self.lock_body(queues));
         let reply = self
             .instance
@@ -173,7 +178,9 @@ impl BrokerCalls {
             max_reconsume_times: Some(max_reconsume_times),
             broker_name: Some(message.broker_name.clone()),
         };
-        let master = self.instance.master_addr(&message.broker_name)?;
+        let master = self
+            .instance
+            .fast_addr(self.instance.master_addr(&message.broker_name)?);
         self.instance
             .remoting()
             .call::<request::ConsumerSendMsgBack>(&master, &header, Bytes::new(), SEND_BACK_TIMEOUT)
@@ -205,7 +212,7 @@ impl BrokerCalls {
                 broker_name: Some(queue.broker_name.clone()),
             };
             let sent = async {
-                let master = self.instance.master_addr(&queue.broker_name)?;
+                let master = self.instance.fast_addr(self.instance.master_addr(&queue.broker_name)?);
                 let body = retry.message.body.clone();
                 let remoting = self.instance.remoting();
                 let called = remoting.call::<request::SendMessageV2>(&master, &header, body, SEND_TIMEOUT);

@@ -62,15 +62,16 @@ impl Instance {
             .await
     }
 
-    /// The master of a queue's broker. Its address is known once the topic's route has named it.
+    /// The master of a queue's broker, for calls that are no pulls. Its address is known once the topic's route has named it.
     pub(crate) async fn master_of(&self, queue: &MessageQueue) -> Result<String, ClientError> {
-        match self.master_addr(&queue.broker_name) {
+        let known = match self.master_addr(&queue.broker_name) {
             Ok(addr) => Ok(addr),
             Err(_) => {
                 self.refresh_route(&queue.topic).await?;
                 self.master_addr(&queue.broker_name)
             }
-        }
+        };
+        known.map(|addr| self.fast_addr(addr))
     }
 
     async fn ask_offset<R: Request<Reply = OffsetReply>>(

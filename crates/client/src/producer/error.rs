@@ -1,5 +1,7 @@
 //! Why a message was not sent.
 
+use std::sync::Arc;
+
 use oxmq_protocol::topic::NameError;
 use thiserror::Error;
 
@@ -14,6 +16,11 @@ pub enum SendError {
     NoQueue { topic: String },
     #[error("{max} messages are on their way already")]
     TooManyInFlight { max: usize },
+    #[error("{max} bytes are on their way already")]
+    TooManyBytesInFlight { max: usize },
+    /// What became of all messages of an automatic batch.
+    #[error("in a batch: {0}")]
+    InBatch(Arc<SendError>),
     /// The last of several attempts, or the only one.
     #[error("{source} (attempt {attempts})")]
     Failed { attempts: u32, source: ClientError },
@@ -24,6 +31,7 @@ impl SendError {
     pub fn response_code(&self) -> Option<i32> {
         match self {
             SendError::Failed { source, .. } => source.response_code(),
+            SendError::InBatch(error) => error.response_code(),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! From a message to the request that carries it: checks, id, compression, header (spec: behaviour.md §6.2).
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -56,13 +56,8 @@ impl Prepared {
         settings: &MessageSettings,
         now_ms: i64,
     ) -> Result<Prepared, MessageError> {
-        let is_reply = message.property(property::MESSAGE_TYPE) == Some(property::REPLY_MESSAGE_TYPE);
-        if let Some(namespace) = settings.namespace.name().filter(|_| !is_reply) {
-            message.topic = settings.namespace.wrap(&message.topic);
-            message.properties.set(property::INSTANCE_ID, namespace);
-        }
-        check(&message, settings)?;
-        let msg_id = give_id(&mut message, now_ms);
+        let is_reply = is_reply(&message);
+        let msg_id = accept(&mut message, settings, now_ms)?;
         let mut header = header(&message.topic, settings, now_ms);
         header.flag = message.flag;
         if message.property(property::TRANSACTION_PREPARED) == Some("true") {
@@ -89,6 +84,8 @@ impl Prepared {
     ) -> Result<Prepared, MessageError> {
         for message in &mut messages {
             message.topic = settings.namespace.wrap(&message.topic);
+            // It is the batch's, which gives it to each message that the broker stores.
+            message.properties.remove(property::INSTANCE_ID);
         }
         check_batch(&messages, settings)?;
         let ids: Vec<_> = messages.iter_mut().map(|message| give_id(message, now_ms)).collect();
@@ -183,6 +180,20 @@ fn header(topic: &str, settings: &MessageSettings, now_ms: i64) -> SendMessageHe
     }
 }
 
+/// Checks a message, gives it an id and the topic of its namespace; returns the id. Twice is as good as once.
+pub(super) fn accept(message: &mut Message, settings: &MessageSettings, now_ms: i64) -> Result<String, MessageError> {
+    if let Some(namespace) = settings.namespace.name().filter(|_| !is_reply(message)) {
+        message.topic = settings.namespace.wrap(&message.topic);
+        message.properties.set(property::INSTANCE_ID, namespace);
+    }
+    check(message, settings)?;
+    Ok(give_id(message, now_ms))
+}
+
+fn is_reply(message: &Message) -> bool {
+    message.property(property::MESSAGE_TYPE) == Some(property::REPLY_MESSAGE_TYPE)
+}
+
 fn check(message: &Message, settings: &MessageSettings) -> Result<(), MessageError> {
     topic::validate_topic(&message.topic)?;
     if topic::is_closed_to_clients(&message.topic) {
@@ -245,14 +256,32 @@ pub(crate) fn next_unique_id(now_ms: i64) -> String {
     unique_ids().next(now_ms)
 }
 
-/// Ids are unique within the process, so all of its producers draw from here. The address only tells processes apart
-/// together with the random number; it need not be one that can be reached.
+/// Ids are unique within the process, so all of its producers draw from here. As with Java's clients they begin with the
+/// address of this host; a host that has none but its own loopback gets one by lot. Processes of one address and number, as
+/// containers may have, are told apart by a random number.
 fn unique_ids() -> &'static UniqueIds {
     static IDS: OnceLock<UniqueIds> = OnceLock::new();
     IDS.get_or_init(|| {
         let random = RandomState::new().hash_one(std::process::id());
-        let ip = IpAddr::V4(Ipv4Addr::from_bits((random >> 32) as u32));
+        let ip = host_ip().unwrap_or_else(|| Ipv4Addr::from_bits((random >> 32) as u32).into());
         UniqueIds::new(ip, std::process::id(), random as u32, utc_offset_millis())
+    })
+}
+
+/// The address from which packets to the rest of the world go. Nothing is sent to find out.
+fn host_ip() -> Option<IpAddr> {
+    let anywhere: [(IpAddr, IpAddr); 2] = [
+        (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
+    ];
+    anywhere.into_iter().find_map(|(any, target)| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((target, 9)).ok()?;
+        let ip = socket.local_addr().ok()?.ip();
+        (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
     })
 }
 
@@ -293,6 +322,16 @@ mod tests {
         );
         let given = Message::new("t", "body").with_property("UNIQ_KEY", "mine");
         assert_eq!(Prepared::message(given, &settings(), 5).unwrap().msg_id, "mine");
+    }
+
+    #[test]
+    fn ids_tell_the_address_of_this_host() {
+        let Some(IpAddr::V4(ip)) = host_ip() else {
+            return;
+        };
+        let digits: String = ip.octets().iter().map(|octet| format!("{octet:02X}")).collect();
+        let id = next_unique_id(now_millis());
+        assert!(id.starts_with(&digits) && id.len() == 32, "{id} of {ip}");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Requests that are sent as messages, and their replies (spec: behaviour.md §8, protocol.md §8.8).
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -72,10 +71,7 @@ impl Shared {
         queue: Option<&MessageQueue>,
         timeout: Duration,
     ) -> Result<MessageExt, RequestError> {
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
-        let _permit = permit.map_err(|_| SendError::TooManyInFlight {
-            max: self.send.async_in_flight_max,
-        })?;
+        let _place = self.in_flight.try_enter(message.body.len())?;
         let correlation_id = random_uuid();
         let mark = &mut message.properties;
         mark.set(property::CORRELATION_ID, correlation_id.as_str());

@@ -46,6 +46,21 @@ impl SendStatus {
 }
 
 impl SendResult {
+    /// What became of each message of a batch of so many. A batch that is stored as one record has one offset id.
+    pub(super) fn split(self, count: usize) -> Vec<SendResult> {
+        let nth = |ids: &str, index: usize| match ids.split(',').nth(index) {
+            Some(id) if ids.split(',').count() == count => id.to_owned(),
+            _ => ids.to_owned(),
+        };
+        let of = |index: usize| SendResult {
+            msg_id: nth(&self.msg_id, index),
+            offset_msg_id: nth(&self.offset_msg_id, index),
+            queue_offset: self.queue_offset + index as i64,
+            ..self.clone()
+        };
+        (0..count).map(of).collect()
+    }
+
     /// Reads the response to a send to the queue's topic and broker.
     pub(super) fn read(response: RemotingCommand, msg_id: &str, queue: &MessageQueue) -> Result<SendResult, CallError> {
         let header = response.header;

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use oxmq_client::{
-    ConsumeFromWhere, ConsumeStatus, InstanceConfig, LitePullConsumer, Message, MessageQueue, Producer, PullConsumer,
-    PullScheduleService, PushConsumer, SendError, SimpleConsumer,
+    ConsumeFromWhere, ConsumeOrderlyStatus, ConsumeStatus, InstanceConfig, LitePullConsumer, Message, MessageQueue,
+    Producer, PullConsumer, PullScheduleService, PushConsumer, SendError, SimpleConsumer,
 };
+use oxmq_protocol::RequestCode;
 
+use crate::scripted::ScriptedServers;
 use crate::servers::{Inbox, Servers, bodies, eventually};
 
 fn in_shop(servers: &Servers) -> InstanceConfig {
@@ -182,20 +184,59 @@ async fn names_are_checked_with_their_namespace() {
 
 #[tokio::test]
 async fn the_second_kind_of_namespace_travels_with_requests() {
-    let servers = Servers::start();
+    let servers = ScriptedServers::start(1, 1);
     let config = InstanceConfig {
-        namespace: None,
+        name_server: servers.name_server.clone(),
         namespace_v2: Some("shop".to_owned()),
-        ..in_shop(&servers)
+        ..InstanceConfig::default()
     };
-    let producer = servers.producer(&["orders"]).await;
-    producer.shutdown().await;
     let producer = Producer::builder("tills")
         .instance_config(config)
         .start()
         .await
         .unwrap();
-    let sent = producer.send(Message::new("orders", "x")).await.unwrap();
-    assert_eq!(sent.queue.topic, "orders");
+    producer.send(Message::new("orders", "x")).await.unwrap();
+    producer.send_oneway(Message::new("orders", "x")).await.unwrap();
+    producer.shutdown().await;
+    let sends = servers.brokers[0].seen(RequestCode::SendMessageV2);
+    assert_eq!(sends.len(), 2);
+    for send in sends {
+        let field = |name| send.header.ext_fields.get(name);
+        assert_eq!(
+            (field("nsd"), field("ns"), field("b")),
+            (Some("true"), Some("shop"), Some("orders"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_port_without_pulls_serves_all_but_pulls() {
+    let servers = Servers::start();
+    servers.producer(&["orders"]).await.shutdown().await;
+    let config = InstanceConfig {
+        vip_channel_enabled: true,
+        ..in_shop(&servers)
+    };
+    let producer = Producer::builder("tills")
+        .instance_config(config.clone())
+        .start()
+        .await
+        .unwrap();
+    eventually(async || producer.send(Message::new("orders", "7")).await.ok()).await;
+    let inbox = Inbox::default();
+    let to = inbox.clone();
+    let consumer = PushConsumer::builder("billing")
+        .instance_config(config)
+        .consume_from_where(ConsumeFromWhere::FirstOffset)
+        .subscribe("orders", "*")
+        .orderly(move |messages| {
+            to.add(messages);
+            async { ConsumeOrderlyStatus::Success }
+        })
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(bodies(&inbox.wait_for_count(1).await), ["7"]);
+    consumer.shutdown().await;
     producer.shutdown().await;
 }
