@@ -114,6 +114,8 @@ fn forget_dead_clients(broker: &Broker) {
             tracing::debug!(peer = %connection.peer_addr(), "a dead client was gone already");
         }
     }
+    let keep_ms = broker.config().subscription_expired_timeout_ms as i64;
+    broker.request_subscriptions.expire(now, keep_ms);
     broker.queue_locks.expire(now);
     let is_online = |group: &str| broker.consumers.group_info(group).is_some();
     broker.consumer_filters.expire(is_online, now);

@@ -46,6 +46,7 @@ use crate::read_threads::ReadQueue;
 use crate::registration::Registration;
 use crate::reply_pushes::ReplyPushes;
 use crate::request_modes::RequestModes;
+use crate::request_subscriptions::RequestSubscriptions;
 use crate::routes::Routes;
 use crate::saver::{self, Saver};
 use crate::schedule::{self, LevelSources, Schedule};
@@ -68,6 +69,8 @@ pub struct Broker {
     pub groups: Groups,
     pub consumer_offsets: ConsumerOffsets,
     pub consumer_filters: ConsumerFilters,
+    /// What consumers without heartbeat subscribe to.
+    pub(crate) request_subscriptions: RequestSubscriptions,
     pub producers: Producers<ConnectionHandle>,
     pub consumers: Consumers<ConnectionHandle>,
     pub queue_locks: QueueLocks,
@@ -254,6 +257,7 @@ impl Broker {
             groups,
             consumer_offsets,
             consumer_filters,
+            request_subscriptions: RequestSubscriptions::default(),
             producers: Producers::default(),
             consumers: Consumers::default(),
             queue_locks: QueueLocks::new(),

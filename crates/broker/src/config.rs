@@ -135,6 +135,8 @@ settings! {
         real_time_notify_consumer_change: bool = "realTimeNotifyConsumerChange" => true, live();
         /// A consumer without heartbeat is forgotten after this time.
         channel_expired_timeout_ms: u64 = "channelExpiredTimeout" => 120_000, unit("ms"), range(1000..=i64::MAX), live();
+        /// A subscription that only pulls or pops have brought along is shown to operators for this time.
+        subscription_expired_timeout_ms: u64 = "subscriptionExpiredTimeout" => 600_000, unit("ms"), range(1000..=i64::MAX), live();
         /// How often consumer offsets are saved.
         flush_consumer_offset_interval_ms: u64 = "flushConsumerOffsetInterval" => 5000, unit("ms"), range(10..=3_600_000);
         /// Commits from one version of the offsets to the next.
@@ -381,7 +383,7 @@ settings! {
         "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
         "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline", "skipWhenCKRePutReachMaxTimes",
         "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
-        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeType", "subscriptionExpiredTimeout", "syncBrokerMemberGroupPeriod",
+        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeType", "syncBrokerMemberGroupPeriod",
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
         "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
         "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",

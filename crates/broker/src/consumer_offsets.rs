@@ -192,17 +192,20 @@ impl ConsumerOffsets {
             .collect()
     }
 
-    /// `topic` at `from` becomes the progress of `to`; without a topic all topics of `from`.
-    pub fn clone_group(&self, from: &str, to: &str, topic: Option<&str>, now: i64) {
-        let topics = match topic {
-            Some(topic) => vec![topic.to_owned()],
-            None => self.topics_of(from),
-        };
-        for topic in topics {
-            for (queue_id, offset) in self.queues(from, &topic) {
-                self.commit(to, &topic, queue_id, offset, now);
-            }
+    /// The offsets of `from` on the topic become those of `to`, in place of what it had there; none change nothing.
+    pub fn clone_group(&self, from: &str, to: &str, topic: &str) {
+        let offsets = self.queues(from, topic);
+        if offsets.is_empty() {
+            return;
         }
+        let queues = offsets
+            .into_iter()
+            .map(|(queue_id, offset)| (queue_id, AtomicI64::new(offset)))
+            .collect();
+        let mut groups = self.committed.write();
+        groups.entry_ref(to).or_default().insert(topic.to_owned(), queues);
+        drop(groups);
+        self.unsaved.mark();
     }
 
     /// What QUERY_CORRECTION_OFFSET answers: per queue the smallest committed offset of all groups but the filtered
@@ -422,9 +425,17 @@ mod tests {
         let offsets = offsets(folder.path());
         offsets.commit("a", "t", 0, 1, 1);
         offsets.commit("a", "u", 3, 9, 1);
-        offsets.clone_group("a", "b", Some("t"), 1);
-        offsets.clone_group("a", "c", None, 1);
-        assert_eq!(offsets.topics_of("b"), ["t"]);
+        offsets.commit("b", "t", 1, 5, 1);
+        offsets.clone_group("a", "b", "t");
+        assert_eq!(
+            (offsets.topics_of("b"), offsets.query("b", "t", 0)),
+            (vec!["t".to_owned()], Some(1))
+        );
+        assert_eq!(offsets.query("b", "t", 1), None, "what the group had there is replaced");
+        offsets.clone_group("none", "b", "t");
+        assert_eq!(offsets.query("b", "t", 0), Some(1));
+        offsets.clone_group("a", "c", "t");
+        offsets.clone_group("a", "c", "u");
         assert_eq!(offsets.query("c", "u", 3), Some(9));
         offsets.remove_topic("u");
         assert_eq!(offsets.query("c", "u", 3), None);
@@ -475,7 +486,7 @@ mod tests {
         Clone {
             from: usize,
             to: usize,
-            topic: Option<usize>,
+            topic: usize,
         },
         RemoveTopic(usize),
         RemoveGroup(usize),
@@ -492,7 +503,7 @@ mod tests {
             1 => (place(), offset()).prop_map(|(place, offset)| Step::CommitPull(place, offset)),
             3 => (place(), offset()).prop_map(|(place, offset)| Step::Reset(place, offset)),
             4 => place().prop_map(Step::Pull),
-            1 => (0..3usize, 0..3usize, proptest::option::of(0..2usize))
+            1 => (0..3usize, 0..3usize, 0..2usize)
                 .prop_map(|(from, to, topic)| Step::Clone { from, to, topic }),
             1 => (0..2usize).prop_map(Step::RemoveTopic),
             1 => (0..3usize).prop_map(Step::RemoveGroup),
@@ -567,11 +578,14 @@ mod tests {
                         prop_assert_eq!(taken, model.reset.remove(&place), "handed out once");
                     }
                     Step::Clone { from, to, topic } => {
-                        live.clone_group(GROUPS[from], GROUPS[to], topic.map(|topic| TOPICS[topic]), 1);
-                        for ((group, of_topic, queue_id), offset) in model.committed.clone() {
-                            if group == from && topic.is_none_or(|topic| topic == of_topic) {
-                                model.committed.insert((to, of_topic, queue_id), offset);
-                            }
+                        live.clone_group(GROUPS[from], GROUPS[to], TOPICS[topic]);
+                        let mut offsets = model.committed.clone();
+                        offsets.retain(|(of, of_topic, _), _| *of == from && *of_topic == topic);
+                        if !offsets.is_empty() {
+                            model.committed.retain(|(of, of_topic, _), _| *of != to || *of_topic != topic);
+                        }
+                        for ((_, _, queue_id), offset) in offsets {
+                            model.committed.insert((to, topic, queue_id), offset);
                         }
                     }
                     Step::RemoveTopic(topic) => {

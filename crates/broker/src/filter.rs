@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use oxmq_filter::Expression;
-use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SubscriptionData};
+use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SUB_ALL, SubscriptionData};
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::topic::RETRY_PREFIX;
 use oxmq_protocol::{properties, property};
@@ -70,7 +70,7 @@ impl Filter {
         Ok(filter.for_topic(broker, group, &subscription.topic))
     }
 
-    /// The filter of a request that brings its expression along.
+    /// The filter of a request that brings its expression along, which is noted.
     pub(crate) fn of_expression(
         broker: &Broker,
         group: &str,
@@ -78,20 +78,24 @@ impl Filter {
         expression_type: Option<&str>,
         expression: Option<&str>,
     ) -> Result<Filter, FilterError> {
-        let subscription = SubscriptionData {
-            expression_type: expression_type.unwrap_or_default().to_owned(),
-            ..SubscriptionData::default()
-        };
-        let text = expression.unwrap_or_default();
-        let filter = if subscription.is_tag_type() {
+        let (kind, text) = (
+            expression_type.unwrap_or(EXPRESSION_TYPE_TAG),
+            expression.unwrap_or_default(),
+        );
+        broker.note_subscription(group, topic, kind, text);
+        let filter = if kind == EXPRESSION_TYPE_TAG {
             let parsed = SubscriptionData::parse(topic, text, 0);
             let parsed = parsed.map_err(|_| FilterError::Unreadable { reason: None })?;
             Filter::of_tags(&parsed)
-        } else {
-            let kind = &subscription.expression_type;
-            if text.is_empty() {
-                return Err(FilterError::Unreadable { reason: None });
+        } else if text.is_empty() {
+            return Err(FilterError::Unreadable { reason: None });
+        } else if kind.is_empty() {
+            // Taken for tags, but not read as such.
+            match text == SUB_ALL {
+                true => Filter::All,
+                false => Filter::Codes(SmallVec::new()),
             }
+        } else {
             let compiled = broker.consumer_filters.compile(kind, text);
             let unreadable = |reason| FilterError::Unreadable { reason: Some(reason) };
             Filter::Sql(compiled.map_err(unreadable)?)

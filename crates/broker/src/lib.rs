@@ -31,6 +31,7 @@ mod registration;
 mod reply;
 mod reply_pushes;
 mod request_modes;
+mod request_subscriptions;
 mod response;
 mod routes;
 mod saver;

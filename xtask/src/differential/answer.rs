@@ -97,7 +97,12 @@ impl Normalizer<'_> {
     fn messages(&self, messages: &[MessageExt], form: BodyForm) -> Value {
         let mut values: Vec<_> = messages.iter().map(|message| self.message(message, form)).collect();
         if form == BodyForm::MessagesInAnyOrder {
-            values.sort_by_key(Value::to_string);
+            values.sort_by_key(|message| {
+                let mut told = message.clone();
+                // Servers differ in it.
+                told["isPrepared"].take();
+                told.to_string()
+            });
         }
         Value::Array(values)
     }
@@ -247,18 +252,37 @@ fn compare(path: &str, java: &Value, oxmq: &Value, found: &mut Vec<Difference>) 
                 compare(&below(name), &member(java), &member(oxmq), found);
             }
         }
-        (Value::Array(java), Value::Array(oxmq)) if java.len() == oxmq.len() => {
+        (Value::Array(java), Value::Array(oxmq)) if java.len() == oxmq.len() && !is_set(java) => {
             for (index, (java, oxmq)) in java.iter().zip(oxmq).enumerate() {
                 compare(&below(&index.to_string()), java, oxmq, found);
             }
         }
         _ if java == oxmq => {}
+        (Value::Array(java), Value::Array(oxmq)) if is_set(java) && is_set(oxmq) => {
+            let missing = |from: &[Value], item: &Value| !from.contains(item);
+            found.extend(java.iter().filter(|item| missing(oxmq, item)).map(|item| Difference {
+                path: below("-"),
+                java: item.clone(),
+                oxmq: Value::Null,
+            }));
+            found.extend(oxmq.iter().filter(|item| missing(java, item)).map(|item| Difference {
+                path: below("+"),
+                java: Value::Null,
+                oxmq: item.clone(),
+            }));
+        }
         _ => found.push(Difference {
             path: path.to_owned(),
             java: java.clone(),
             oxmq: oxmq.clone(),
         }),
     }
+}
+
+/// Names, each once and in order: what is missing can be named.
+fn is_set(items: &[Value]) -> bool {
+    items.is_sorted_by(|one, other| matches!((one.as_str(), other.as_str()), (Some(one), Some(other)) if one < other))
+        && items.iter().all(Value::is_string)
 }
 
 #[cfg(test)]
@@ -294,5 +318,19 @@ mod tests {
         );
         let paths: Vec<_> = found.iter().map(|difference| difference.path.as_str()).collect();
         assert_eq!(paths, ["a.1.b", "c"]);
+        let found = differences(&json!({"a": ["x", "y"]}), &json!({"a": ["y", "z", "zz"]}));
+        let told: Vec<_> = found
+            .iter()
+            .map(|difference| (&*difference.path, &difference.java, &difference.oxmq))
+            .collect();
+        let null = Value::Null;
+        assert_eq!(
+            told,
+            [
+                ("a.-", &json!("x"), &null),
+                ("a.+", &null, &json!("z")),
+                ("a.+", &null, &json!("zz"))
+            ]
+        );
     }
 }

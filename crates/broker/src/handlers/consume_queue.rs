@@ -24,7 +24,7 @@ pub(super) fn query(broker: &Broker, command: &RemotingCommand) -> Handled {
         return Ok(RemotingCommand::response(0, code::SUCCESS, Some(remark)));
     };
     let group = header.consumer_group.as_deref();
-    let subscription = group.and_then(|group| broker.consumers.subscription(group, topic));
+    let subscription = group.and_then(|group| broker.subscription(group, topic));
     let filter_data = match (group, &subscription) {
         (Some(group), None) => Some(format!("{group}@{topic} is not online!")),
         (Some(group), Some(_)) => {

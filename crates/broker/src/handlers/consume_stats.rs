@@ -21,7 +21,7 @@ pub(super) fn of_group(broker: &Broker, command: &RemotingCommand) -> Handled {
         let Some(config) = broker.topics.get(&topic) else {
             continue;
         };
-        if !is_consumed(broker, group, &topic) {
+        if !broker.is_consumed(group, &topic) {
             continue;
         }
         for queue_id in 0..config.read_queue_nums {
@@ -57,7 +57,7 @@ pub(super) fn of_broker(broker: &Broker, command: &RemotingCommand) -> Handled {
         let stats: Vec<ConsumeStats> = topics
             .filter_map(|topic| broker.topics.get(&topic))
             .filter(|config| !header.is_order || config.order)
-            .filter(|config| is_consumed(broker, &group, &config.topic_name))
+            .filter(|config| broker.is_consumed(&group, &config.topic_name))
             .map(|config| of_topic(broker, &group, &config))
             .collect();
         list.total_diff += stats.iter().map(ConsumeStats::total_diff).sum::<i64>();
@@ -78,14 +78,6 @@ fn of_topic(broker: &Broker, group: &str, config: &TopicConfig) -> ConsumeStats 
             })
             .collect(),
     }
-}
-
-/// A topic that the live members of the group no longer subscribe to is left out.
-fn is_consumed(broker: &Broker, group: &str, topic: &str) -> bool {
-    let subscribed = broker.consumers.with_group(group, |group| {
-        group.subscriptions.is_empty() || group.subscriptions.contains_key(topic)
-    });
-    subscribed.unwrap_or(true)
 }
 
 fn offsets(broker: &Broker, group: &str, topic: &str, queue_id: i32) -> OffsetWrapper {

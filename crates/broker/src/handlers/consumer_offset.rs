@@ -124,16 +124,9 @@ pub(super) fn clone_group(broker: &Broker, command: &RemotingCommand) -> Handled
         Some(topic) => vec![topic],
         None => broker.consumer_offsets.topics_of(from),
     };
-    let is_subscribed = |topic: &str| {
-        let subscribed = broker.consumers.with_group(from, |group| {
-            group.subscriptions.is_empty() || group.subscriptions.contains_key(topic)
-        });
-        subscribed.unwrap_or(true)
-    };
     for topic in topics {
-        if broker.topics.contains(&topic) && (header.offline || is_subscribed(&topic)) {
-            let (to, now) = (&header.dest_group, broker.now_ms());
-            broker.consumer_offsets.clone_group(from, to, Some(&topic), now);
+        if broker.topics.contains(&topic) && (header.offline || broker.is_consumed(from, &topic)) {
+            broker.consumer_offsets.clone_group(from, &header.dest_group, &topic);
         }
     }
     Ok(success())

@@ -29,7 +29,7 @@ pub(super) fn topics_of_group(broker: &Broker, command: &RemotingCommand) -> Han
 pub(super) fn of_group(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: TopicGroupHeader = fields(command)?;
     let topic = header.topic.as_deref().unwrap_or_default();
-    let subscription = broker.consumers.subscription(&header.group, topic);
+    let subscription = broker.subscription(&header.group, topic);
     Ok(success_json(&QuerySubscriptionBody {
         group: header.group,
         subscription_data: subscription.map(|subscription| SubscriptionData::clone(&subscription)),

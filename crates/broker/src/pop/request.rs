@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use oxmq_protocol::body::TopicConfig;
-use oxmq_protocol::pop::BATCH_MAX;
+use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SUB_ALL, TopicConfig};
+use oxmq_protocol::pop::{BATCH_MAX, retry_topic_v1, retry_topic_v2};
 use oxmq_protocol::requests::PopMessageHeader;
 use oxmq_protocol::{FieldError, perm, response_code as code};
 use thiserror::Error;
@@ -148,10 +148,17 @@ pub(crate) fn usable_group(broker: &Broker, group: &str) -> Result<(), PopError>
 }
 
 fn filter(broker: &Broker, header: &PopMessageHeader) -> Result<Filter, PopError> {
+    let (group, topic) = (&header.consumer_group, &header.topic);
+    let retry = match broker.config().enable_retry_topic_v2 {
+        true => retry_topic_v2(topic, group),
+        false => retry_topic_v1(topic, group),
+    };
+    broker.note_subscription(group, &retry, EXPRESSION_TYPE_TAG, SUB_ALL);
     let Some(expression) = header.exp.as_deref().filter(|text| !text.is_empty()) else {
+        broker.note_subscription(group, topic, EXPRESSION_TYPE_TAG, SUB_ALL);
         return Ok(Filter::All);
     };
-    let (group, topic, kind) = (&header.consumer_group, &header.topic, header.exp_type.as_deref());
+    let kind = header.exp_type.as_deref();
     Ok(Filter::of_expression(broker, group, topic, kind, Some(expression))?)
 }
 

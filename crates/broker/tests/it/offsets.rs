@@ -226,12 +226,44 @@ fn statistics_show_progress_by_queue() {
 }
 
 #[test]
+fn subscriptions_of_requests_are_shown_beside_those_of_heartbeats() {
+    let node = Node::start();
+    let mut client = node.connect();
+    client.create_topic("orders", 1);
+    client.create_topic("bills", 1);
+    group(&mut client, "g");
+    client.ok::<request::UpdateConsumerOffset>(&commit("g", "orders", Some(0), Some(0)), "");
+    let mut member = node.connect();
+    member.heart_beat(&consumer("c1", "g", &["bills"]));
+    let of_orders = TopicGroupHeader {
+        topic: Some("orders".into()),
+        group: "g".into(),
+    };
+    let stats = GetConsumeStatsHeader {
+        consumer_group: "g".into(),
+        ..GetConsumeStatsHeader::default()
+    };
+    let known = |client: &mut Client| {
+        let subscription: QuerySubscriptionBody =
+            body(&client.ok::<request::QuerySubscriptionByConsumer>(&of_orders, ""));
+        let stats: ConsumeStats = body(&client.ok::<request::GetConsumeStats>(&stats, ""));
+        let expression = subscription.subscription_data.map(|data| data.sub_string);
+        (expression, stats.offset_table.len())
+    };
+    assert_eq!(known(&mut client), (None, 0));
+    client.pull("g", "orders", 0, 0);
+    assert_eq!(known(&mut client), (Some("*".to_owned()), 1));
+}
+
+#[test]
 fn progress_is_cloned_and_corrected() {
     let node = Node::start();
     let mut client = node.connect();
     client.create_topic("orders", 1);
     group(&mut client, "a");
     client.ok::<request::UpdateConsumerOffset>(&commit("a", "orders", Some(0), Some(4)), "");
+    group(&mut client, "b");
+    client.ok::<request::UpdateConsumerOffset>(&commit("b", "orders", Some(1), Some(7)), "");
     let clone = CloneGroupOffsetHeader {
         src_group: "a".into(),
         dest_group: "b".into(),
@@ -240,6 +272,7 @@ fn progress_is_cloned_and_corrected() {
     };
     client.ok::<request::CloneGroupOffset>(&clone, "");
     assert_eq!(query(&mut client, "b", 0, None), Ok(4));
+    query(&mut client, "b", 1, Some(false)).expect_err("what the group had on the topic is replaced");
     let correction = QueryCorrectionOffsetHeader {
         filter_groups: Some("b".into()),
         compare_group: "a".into(),

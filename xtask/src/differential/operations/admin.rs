@@ -108,9 +108,10 @@ pub(super) fn delete_group(generator: &mut Generator) {
 }
 
 pub(super) fn forbid(generator: &mut Generator) {
+    // One topic, as Java lifts the prohibitions of the group's other topics together with the last one lifted.
     let header = GroupForbiddenHeader {
-        group: "@forbidden".into(),
-        topic: generator.any_topic().name.into(),
+        group: generator.random.pick(&["@forbidden", "@g2"]).into(),
+        topic: "@four".into(),
         readable: generator.random.pick(&[None, Some(true), Some(false)]),
     };
     generator.add(Step::new::<request::UpdateAndGetGroupForbidden>(
@@ -125,8 +126,7 @@ pub(super) fn clone_offsets(generator: &mut Generator) {
         dest_group: generator.random.pick(&["@g3", "@g6"]).into(),
         // Without a topic Java copies nothing, where it means to copy everything.
         topic: Some("@four".into()),
-        // Otherwise it depends on subscriptions that only pulls have told of, which we do not keep.
-        offline: true,
+        offline: generator.random.one_in(2),
     };
     generator.add(Step::new::<request::CloneGroupOffset>("clone-offsets", &header));
 }

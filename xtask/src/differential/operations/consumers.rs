@@ -114,13 +114,14 @@ pub(super) fn info(generator: &mut Generator) {
     let group = generator.any_group();
     let topic = generator.any_topic().name;
     let step = |code: i32| Step::of_code("consumer-info", code);
-    let step = match generator.random.below(10) {
+    let step = match generator.random.below(14) {
         0 => step(38).with("consumerGroup", group),
         1 => step(203).with("consumerGroup", group),
         2 => step(204).with("producerGroup", "@producers"),
         3 => step(208).with("consumerGroup", group).with("topic", topic),
         4 => step(208).with("consumerGroup", group),
         5 => step(300).with("topic", topic),
+        9..=12 => step(300).with("topic", "@four"),
         6 => step(343).with("group", group),
         7 => step(345).with("group", group).with("topic", topic),
         8 => step(352).with("group", group),

@@ -127,7 +127,6 @@ const OPERATIONS: &[Operation] = &[
     Operation::read("check-client", 6, consumers::check_client, BodyForm::Text),
     Operation::read("consumer-info", 25, consumers::info, BodyForm::Json).ignoring(&[
         "body.consumeTps",
-        "body.pullOffsetTable",
         // Of all actors.
         "body.groupTopicMap.CID_RMQ_SYS_TRANS",
         "body.offsetTable.RMQ_SYS_TRANS_HALF_TOPIC@CID_RMQ_SYS_TRANS",
@@ -145,7 +144,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::change("group-forbid", 4, admin::forbid),
     Operation::change("clone-offsets", 3, admin::clone_offsets),
     Operation::read("broker-info", 6, admin::broker_info, BodyForm::Text).ignoring(&["body", "fields.version"]),
-    Operation::read("name-server", 10, admin::name_server, BodyForm::Json),
+    Operation::read("name-server", 10, admin::name_server, BodyForm::Json).patient(),
     Operation::change("kv-config", 6, admin::kv_config),
     Operation::read("unknown-code", 4, admin::unknown_code, BodyForm::Text),
     Operation::change("mutated", 60, mutated),
@@ -218,10 +217,12 @@ const GROUPS: [&str; 3] = ["@g1", "@g2", "@g3"];
 /// Of these the pulls that commit: where a reset waits to be handed out, Java lets the pull commit over it, and we do not.
 const COMMITTING_GROUPS: [&str; 2] = ["@g1", "@g2"];
 const RESET_GROUP: &str = "@g3";
+/// Whose pulls we refuse where Java goes on and remembers them.
+const REFUSED_GROUP: &str = "@refused";
 const TAGS: [&str; 4] = ["eu", "us", "vip", "ä"];
 const BORN_MS: i64 = 1_700_000_000_000;
 
-/// A script of about so many operations: set-up, random ones, and at the end a look at every message.
+/// A script of so many operations, set-up and random ones, and at the end a look at every message.
 pub(super) fn script(seed: u64, actor: usize, operations: usize, only: Option<&str>) -> anyhow::Result<Vec<Step>> {
     let weight = |row: &Operation| match only {
         Some(name) if !row.name.starts_with(name) && !matches!(row.name, "send" | "pull") => 0,
@@ -246,7 +247,7 @@ pub(super) fn script(seed: u64, actor: usize, operations: usize, only: Option<&s
         speaks_json: actor.is_multiple_of(2),
     };
     generator.set_up();
-    while generator.script.len() < operations.saturating_sub(generator.drain_steps()) {
+    while generator.script.len() < operations {
         let row = generator.random.weighted(OPERATIONS.iter().map(weight));
         (OPERATIONS[row].make)(&mut generator);
     }
@@ -263,6 +264,7 @@ impl Generator {
         for topic in TOPICS.into_iter().chain([DELAY_TOPIC]) {
             self.add(create_topic("topic-update", &topic));
         }
+        self.add(Step::of_code("group-update", 200).json(&SubscriptionGroupConfig::new(REFUSED_GROUP)));
         for group in GROUPS {
             self.add(Step::of_code("group-update", 200).json(&SubscriptionGroupConfig::new(group)));
             // With one queue there is no choice of where a message that goes back ends up.
@@ -270,11 +272,6 @@ impl Generator {
             topic.fields.insert("topic".into(), format!("%RETRY%{group}"));
             self.add(topic);
         }
-    }
-
-    fn drain_steps(&self) -> usize {
-        let queues: i32 = self.topics.iter().map(Topic::queues).sum();
-        queues as usize + self.delayed / 16 + 10
     }
 
     /// Reads every queue from its start, so that nothing can be lost unnoticed.
@@ -355,6 +352,8 @@ fn create_topic(operation: &str, topic: &Topic) -> Step {
 /// Any other operation with one of its fields gone or filled with something that it should not hold.
 fn mutated(generator: &mut Generator) {
     const VALUES: [&str; 8] = ["", " ", "abc", "-1", "1.5", "99999999999", "true", "@x\u{1}"];
+    /// Nothing comes into being under them.
+    const WRONG_NAMES: [&str; 4] = ["", " ", "@x\u{1}", "@a b"];
     /// What a send cannot do without, and what is no number.
     const SEND_FIELDS: [&str; 8] = ["e", "f", "g", "h", "queueId", "sysFlag", "bornTimestamp", "flag"];
     let names: Vec<_> = TOPICS.iter().map(|topic| topic.name).chain(GROUPS).collect();
@@ -378,6 +377,7 @@ fn mutated(generator: &mut Generator) {
         }
         if let Some(flags) = step.fields.get_mut("sysFlag").filter(|_| !is_send) {
             *flags = "4".to_owned();
+            step.fields.insert("consumerGroup".into(), REFUSED_GROUP.into());
         }
         let mut fields: Vec<_> = step.fields.keys().cloned().collect();
         fields.retain(|field| !is_send || SEND_FIELDS.contains(&&**field));
@@ -386,10 +386,11 @@ fn mutated(generator: &mut Generator) {
             if !is_send && random.one_in(3) {
                 step.fields.remove(name);
             } else {
-                let from = if is_send {
-                    &["abc", "1.5", "99999999999"][..]
-                } else {
-                    &VALUES[..]
+                let is_name = step.fields.get(name).is_some_and(|value| value.starts_with('@'));
+                let from = match (is_send, is_name) {
+                    (true, _) => &["abc", "1.5", "99999999999"][..],
+                    (false, true) => &WRONG_NAMES[..],
+                    (false, false) => &VALUES[..],
                 };
                 step.fields.insert(name.clone(), random.pick(from).to_owned());
             }

@@ -14,6 +14,8 @@ use super::{GROUPS, Generator, Topic, create_topic};
 const TOPIC: Topic = Topic::new("@pop", 1, 1, 6);
 const INVISIBLE_MS: i64 = 600_000;
 const GROUP: &str = "@poppers";
+/// Ahead of time, as a busy machine must not let a request be too late.
+const BORN: &str = "<now:10000>";
 
 /// Some messages, and when both servers have them a pop of a few.
 pub(super) fn pop(generator: &mut Generator) {
@@ -39,8 +41,7 @@ pub(super) fn pop(generator: &mut Generator) {
         header.exp = Some(generator.random.pick(&["eu", "*", "us || eu"]).into());
     }
     let step = Step::new::<request::PopMessage>("pop", &header);
-    // Ahead of time, as a busy machine must not let the pop be too late.
-    generator.add(step.with("bornTime", "<now:5000>"));
+    generator.add(step.with("bornTime", BORN));
 }
 
 /// What has to be refused, or at least done in the same way.
@@ -49,7 +50,7 @@ pub(super) fn pop_bad(generator: &mut Generator) {
         return;
     }
     let mut header = header(generator);
-    let mut born_time = "<now:0>";
+    let mut born_time = BORN;
     match generator.random.below(7) {
         0 => header.topic = "@nowhere".into(),
         1 => header.queue_id = generator.random.pick(&[1, 99, i32::MAX]),
@@ -153,7 +154,7 @@ pub(super) fn look(generator: &mut Generator) {
                 queue_id: 0,
                 ..NotificationHeader::default()
             };
-            Step::new::<request::Notification>("pop-look", &header).with("bornTime", "<now:0>")
+            Step::new::<request::Notification>("pop-look", &header).with("bornTime", BORN)
         }
         1 => {
             let header = PeekMessageHeader {

@@ -5,9 +5,9 @@ use oxmq_protocol::sys_flag::pull::{COMMIT_OFFSET, LITE_PULL, SUBSCRIPTION, SUSP
 
 use super::super::script::{Call, Step};
 use super::sends::text;
-use super::{COMMITTING_GROUPS, Generator, Topic};
+use super::{COMMITTING_GROUPS, Generator, REFUSED_GROUP, Topic};
 
-const EXPRESSIONS: [(&str, &str); 16] = [
+const EXPRESSIONS: [(&str, &str); 14] = [
     ("TAG", "*"),
     ("TAG", "eu"),
     ("TAG", "eu || vip"),
@@ -15,11 +15,15 @@ const EXPRESSIONS: [(&str, &str); 16] = [
     ("TAG", " eu||"),
     ("TAG", "ä"),
     ("", "*"),
+    ("", "eu"),
+    ("", ""),
     ("SQL92", "price > 50"),
     ("SQL92", "price between 10 and 60 and TAGS is not null"),
     ("SQL92", "TAGS in ('eu', 'us') or price is null"),
     ("SQL92", "TAGS startswith 'v'"),
     ("SQL92", "not (price < 3.5)"),
+];
+const WRONG_EXPRESSIONS: [(&str, &str); 4] = [
     ("SQL92", "price >"),
     ("SQL92", "price = 'a' and ("),
     ("SQL92", ""),
@@ -30,13 +34,16 @@ pub(super) fn pull(generator: &mut Generator) {
     let mut header = header(generator);
     header.sys_flag = SUBSCRIPTION;
     let (kind, expression) = match generator.random.below(3) {
+        0 if generator.random.one_in(4) => {
+            header.consumer_group = REFUSED_GROUP.into();
+            generator.random.pick(&WRONG_EXPRESSIONS)
+        }
         0 => generator.random.pick(&EXPRESSIONS),
         _ => EXPRESSIONS[0],
     };
     header.expression_type = Some(kind.into());
     header.subscription = Some(expression.into());
-    // Where we refuse an expression, Java goes on and commits.
-    if generator.random.one_in(3) && kind == "TAG" && COMMITTING_GROUPS.contains(&&*header.consumer_group) {
+    if generator.random.one_in(3) && COMMITTING_GROUPS.contains(&&*header.consumer_group) {
         header.sys_flag |= COMMIT_OFFSET;
     }
     add(generator, "pull", header);
