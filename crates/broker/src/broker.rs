@@ -208,7 +208,7 @@ impl Broker {
         let topics = Arc::new(topics);
         let mappings = file("topicQueueMapping.json");
         let static_topics = StaticTopics::open(mappings).map_err(table("topicQueueMapping.json"))?;
-        let mut store_config = store_config(&config, delays_ms.clone());
+        let mut store_config = store_config(&config)?;
         let kinds = Arc::clone(&topics);
         store_config.queue_kind_of = Arc::new(move |topic| kinds.queue_kind(topic));
         let replayed = ReplayWatch::default();
@@ -508,7 +508,8 @@ fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {
     Ok(server)
 }
 
-fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig {
+/// What the settings say of the store.
+pub fn store_config(config: &BrokerConfig) -> Result<StoreConfig, DelayLevelError> {
     let mut store = StoreConfig::new(&config.store_path_root_dir);
     let folders = config
         .store_path_commit_log
@@ -533,7 +534,7 @@ fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig
     store.index_enabled = config.message_index_enable;
     store.index_slots = config.max_hash_slot_num;
     store.index_entries = config.max_index_num;
-    store.delay_levels_ms = delay_levels_ms;
+    store.delay_levels_ms = delay_level::parse(&config.message_delay_level)?;
     store.message_bytes_max = config.max_message_size;
     store.transfer_bytes_in_memory_max = config.max_transfer_bytes_on_message_in_memory;
     store.transfer_count_in_memory_max = config.max_transfer_count_on_message_in_memory;
@@ -542,7 +543,7 @@ fn store_config(config: &BrokerConfig, delay_levels_ms: Vec<u64>) -> StoreConfig
     store.filter_scan_bytes = config.max_filter_message_size;
     store.access_message_in_memory_max_ratio = config.access_message_in_memory_max_ratio.into();
     store.disk_space_warning_level_ratio = config.disk_space_warning_level_ratio.into();
-    store
+    Ok(store)
 }
 
 /// What the broker adds to the properties of every message.

@@ -48,7 +48,7 @@ pub mod transactions;
 mod waiting;
 mod worker;
 
-pub use broker::{Broker, BrokerHandle, StartError};
+pub use broker::{Broker, BrokerHandle, StartError, store_config};
 pub use config::{BrokerConfig, BrokerRole, FlushDiskType};
 pub use config_file::ConfigFile;
 pub use environment::Environment;

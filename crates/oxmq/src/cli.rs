@@ -9,20 +9,24 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::store_command;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Quickstart,
     Namesrv,
     Broker,
     Shutdown,
+    Store,
 }
 
 /// Every subcommand, with the name of the executable that stands for it where there is one.
-const ROLES: [(Role, &str, Option<&str>); 4] = [
+const ROLES: [(Role, &str, Option<&str>); 5] = [
     (Role::Quickstart, "quickstart", None),
     (Role::Namesrv, "namesrv", Some("mqnamesrv")),
     (Role::Broker, "broker", Some("mqbroker")),
     (Role::Shutdown, "shutdown", Some("mqshutdown")),
+    (Role::Store, "store", None),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
@@ -129,6 +133,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
                 "Accepted for compatibility; name servers do not know each other",
             ))
             .arg(print_config()),
+        Role::Store => store_command::command(name),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),

@@ -11,6 +11,7 @@ mod settings_file;
 mod shutdown;
 mod signals;
 mod standalone;
+mod store_command;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some(cli::Role::Broker) => broker::run(&matches),
         Some(cli::Role::Namesrv) => namesrv::run(&matches),
         Some(cli::Role::Shutdown) => shutdown::run(&matches),
+        Some(cli::Role::Store) => store_command::run(&matches),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", cli::program_name());

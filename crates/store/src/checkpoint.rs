@@ -79,6 +79,11 @@ impl Checkpoint {
         (self.physic_msg_timestamp.min(self.logics_msg_timestamp) - 3_000).max(0)
     }
 
+    /// What a file holds, if it is long enough.
+    pub(crate) fn from_file(file: &[u8]) -> Option<Checkpoint> {
+        Some(Checkpoint::decode(file.first_chunk()?))
+    }
+
     fn decode(bytes: &[u8; USED_BYTES]) -> Checkpoint {
         let long = |at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let int = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));

@@ -29,6 +29,11 @@ impl IndexShape {
         HEADER_BYTES as u64 + u64::from(self.slots) * SLOT_BYTES as u64 + u64::from(self.entries) * ENTRY_BYTES as u64
     }
 
+    /// Number of the newest entry of a slot, as a file holds it.
+    pub(crate) fn slot(&self, file: &[u8], slot: usize) -> i32 {
+        int(file, HEADER_BYTES + slot * SLOT_BYTES)
+    }
+
     fn entry_at(&self, number: i32) -> usize {
         HEADER_BYTES + self.slots as usize * SLOT_BYTES + number as usize * ENTRY_BYTES
     }
@@ -79,6 +84,27 @@ pub(crate) fn key_hash(topic_hash: i32, key: &[u8]) -> i32 {
     match extend_java_string_hash(topic_hash, key) {
         i32::MIN => 0,
         hash => hash.abs(),
+    }
+}
+
+/// An entry as files hold it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IndexEntry {
+    pub(crate) hash: i32,
+    pub(crate) physical_offset: i64,
+    pub(crate) seconds: i32,
+    pub(crate) previous: i32,
+}
+
+impl IndexEntry {
+    pub(crate) fn read(file: &[u8], shape: &IndexShape, number: i32) -> IndexEntry {
+        let at = shape.entry_at(number);
+        IndexEntry {
+            hash: int(file, at),
+            physical_offset: long(file, at + 4),
+            seconds: int(file, at + 12),
+            previous: int(file, at + 16),
+        }
     }
 }
 
@@ -212,7 +238,7 @@ impl IndexFile {
 }
 
 impl IndexHeader {
-    fn decode(bytes: &[u8]) -> IndexHeader {
+    pub(crate) fn decode(bytes: &[u8]) -> IndexHeader {
         IndexHeader {
             begin_timestamp: long(bytes, 0),
             end_timestamp: long(bytes, 8),

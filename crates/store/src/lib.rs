@@ -25,6 +25,7 @@ mod index;
 mod index_file;
 pub mod log_scan;
 mod mapped_file;
+pub mod offline;
 mod queue_files;
 mod queues;
 pub mod read;

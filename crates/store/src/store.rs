@@ -477,7 +477,7 @@ impl Counters {
 }
 
 /// The lock that keeps a second broker, ours or Java, away. Its text is Java's.
-fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
+pub(crate) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
     match disk.lock(path) {
         Ok(lock) => Ok(lock),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::Locked {
@@ -487,7 +487,7 @@ fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Send + Sync>, OpenE
     }
 }
 
-fn refuse_foreign(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+pub(crate) fn refuse_foreign(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
     for (file, feature) in FOREIGN_FILES {
         let path = root.join(file);
         if disk.exists(&path) {

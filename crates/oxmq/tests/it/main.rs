@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+#[cfg(test)]
+mod store;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;

@@ -71,6 +71,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What a file holds, if it is long enough.
+    pub(crate) fn from_file(file: &[u8]) -> Option<Checkpoint> {
+        Some(Checkpoint::decode(file.first_chunk()?))
+    }
+
     /// Writes the file and makes it durable.
     pub(crate) fn save(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let file = match disk.open(path) {

@@ -25,6 +25,7 @@
 
 mod checkpoint;
 mod log;
+pub(crate) mod offline;
 mod unit;
 mod wheel;
 

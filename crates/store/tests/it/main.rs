@@ -11,6 +11,8 @@ mod flips;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod offline;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod real_disk;
