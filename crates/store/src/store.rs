@@ -125,9 +125,10 @@ impl MessageStore {
         let began = Instant::now();
         let root = config.root.clone();
         let at_root = |source| io_error(&root, source);
+        // Before anything is written.
+        refuse_foreign(&*disk, &root)?;
         create_dir_durably(&*disk, &root).map_err(at_root)?;
         let lock = take_lock(&*disk, &root.join("lock"))?;
-        refuse_foreign(&*disk, &root)?;
         let clean = !disk.exists(&root.join("abort"));
         // From here on the directory is in use, and a stop at any point has to be noticed.
         write_abort(&*disk, &root).map_err(at_root)?;

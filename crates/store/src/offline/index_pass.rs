@@ -123,12 +123,12 @@ impl IndexPass {
             let file = &mut self.files[self.file];
             let seconds = (record.store_timestamp() - file.header.begin_timestamp) / 1000;
             if entry.physical_offset == position {
-                match hashes.iter().position(|hash| *hash == entry.hash) {
-                    Some(index) if i64::from(entry.seconds) == seconds.clamp(0, i64::from(i32::MAX)) => {
-                        hashes.swap_remove(index);
-                    }
-                    _ => file.wrong += 1,
+                // Java 5.5.0 enters tags too, as other keys: an entry too many is none that is wrong.
+                if let Some(index) = hashes.iter().position(|hash| *hash == entry.hash) {
+                    hashes.swap_remove(index);
                 }
+                let is_of_then = i64::from(entry.seconds) == seconds.clamp(0, i64::from(i32::MAX));
+                file.wrong += u64::from(!is_of_then);
             } else if entry.physical_offset >= self.log_min {
                 file.wrong += 1;
             }
