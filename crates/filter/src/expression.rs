@@ -153,9 +153,15 @@ impl Slots {
         }
     }
 
+    /// From the last property to the first: of equal names the last one counts, and nothing is read beyond what is wanted.
     fn fill<'a>(&self, properties: &'a [u8]) -> SmallVec<[Option<&'a [u8]>; SLOTS_FEW]> {
         let mut values = SmallVec::from_elem(None, self.names.len());
-        for (name, value) in properties::iter(properties) {
+        let mut missing = self.names.len();
+        let mut entries = properties::iter(properties).rev();
+        while missing > 0 {
+            let Some((name, value)) = entries.next() else {
+                break;
+            };
             let found = if self.names.len() <= SLOTS_FEW {
                 self.names.iter().position(|(wanted, _)| wanted.as_bytes() == name)
             } else {
@@ -164,7 +170,9 @@ impl Slots {
                     .ok()
             };
             if let Some(at) = found {
-                values[self.names[at].1] = Some(value);
+                let slot: &mut Option<&[u8]> = &mut values[self.names[at].1];
+                missing -= usize::from(slot.is_none());
+                slot.get_or_insert(value);
             }
         }
         values

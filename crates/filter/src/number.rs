@@ -1,9 +1,28 @@
 //! Numbers in texts, as Java reads them.
 
+/// So many digits are an `i64`, whichever they are.
+const DIGITS_FEW: usize = 18;
+
 /// `Integer.valueOf`, `Long.valueOf`: a sign and digits, nothing else.
-pub(crate) fn integer<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
-    // Rust reads the same, but for the lone sign, which is an error in both.
-    std::str::from_utf8(text).ok()?.parse().ok()
+pub(crate) fn integer<N: TryFrom<i64>>(text: &[u8]) -> Option<N> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || digits.len() > DIGITS_FEW {
+        // Rust reads the same, but for the lone sign, which is an error in both.
+        let value: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+        return N::try_from(value).ok();
+    }
+    let mut value = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + i64::from(digit - b'0');
+    }
+    N::try_from(if negative { -value } else { value }).ok()
 }
 
 /// `Double.valueOf`: blanks around it, a suffix `d` or `f`, `NaN`, `Infinity`, hexadecimal.
@@ -112,6 +131,8 @@ fn scale(mantissa: u64, exponent: i64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -128,6 +149,20 @@ mod tests {
             assert_eq!(integer::<i32>(text.as_bytes()), None, "{text}");
         }
         assert_eq!(integer::<i64>(b"-9223372036854775808"), Some(i64::MIN));
+    }
+
+    proptest! {
+        #[test]
+        fn integers_are_those_of_rust(text in "[-+]{0,2}[0-9]{0,22}[ a-z]?") {
+            prop_assert_eq!(integer::<i32>(text.as_bytes()), text.parse().ok());
+            prop_assert_eq!(integer::<i64>(text.as_bytes()), text.parse().ok());
+        }
+
+        #[test]
+        fn any_integer_is_read(number: i64, small: i32) {
+            prop_assert_eq!(integer(number.to_string().as_bytes()), Some(number));
+            prop_assert_eq!(integer(small.to_string().as_bytes()), Some(small));
+        }
     }
 
     #[test]

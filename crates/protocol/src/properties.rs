@@ -15,15 +15,14 @@ pub const PROPERTY_SEPARATOR: u8 = 2;
 pub const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
 
 /// The entries of a properties text, in their order, repeated ones included.
-pub fn iter(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub fn iter(text: &[u8]) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
     Entries { rest: text }
 }
 
 /// The value of `name`.
 pub fn find<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
     iter(text)
-        .filter(|(found, _)| *found == name.as_bytes())
-        .last()
+        .rfind(|(found, _)| *found == name.as_bytes())
         .map(|(_, value)| value)
 }
 
@@ -49,16 +48,34 @@ impl<'a> Iterator for Entries<'a> {
             let end = swar::find(self.rest, PROPERTY_SEPARATOR).unwrap_or(self.rest.len());
             let entry = &self.rest[..end];
             self.rest = self.rest.get(end + 1..).unwrap_or_default();
-            let Some(middle) = swar::find(entry, NAME_VALUE_SEPARATOR) else {
-                continue;
-            };
-            let (name, value) = (&entry[..middle], &entry[middle + 1..]);
-            if !name.is_empty() && !value.is_empty() {
-                return Some((name, value));
+            if let Some(entry) = split(entry) {
+                return Some(entry);
             }
         }
         None
     }
+}
+
+impl<'a> DoubleEndedIterator for Entries<'a> {
+    #[inline]
+    fn next_back(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        while !self.rest.is_empty() {
+            let before = swar::rfind(self.rest, PROPERTY_SEPARATOR);
+            let entry = &self.rest[before.map_or(0, |before| before + 1)..];
+            self.rest = &self.rest[..before.unwrap_or(0)];
+            if let Some(entry) = split(entry) {
+                return Some(entry);
+            }
+        }
+        None
+    }
+}
+
+#[inline]
+fn split(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let middle = swar::find(entry, NAME_VALUE_SEPARATOR)?;
+    let (name, value) = (&entry[..middle], &entry[middle + 1..]);
+    (!name.is_empty() && !value.is_empty()).then_some((name, value))
 }
 
 /// Properties in the order they were set.
@@ -200,6 +217,9 @@ mod tests {
         fn any_bytes_are_read(bytes in proptest::collection::vec(prop_oneof![Just(1u8), Just(2u8), any::<u8>()], 0..80)) {
             let map = Properties::decode(&bytes);
             prop_assert!(map.len() <= iter(&bytes).count());
+            let mut backwards: Vec<_> = iter(&bytes).rev().collect();
+            backwards.reverse();
+            prop_assert_eq!(iter(&bytes).collect::<Vec<_>>(), backwards);
         }
     }
 }

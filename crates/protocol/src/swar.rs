@@ -9,6 +9,12 @@ const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(LOW) & !word & HIGH
 }
 
+/// The same, and nothing else.
+#[inline]
+const fn exact_zeros(word: u64) -> u64 {
+    !(((word & !HIGH) + !HIGH) | word) & HIGH
+}
+
 #[inline]
 const fn equal(word: u64, byte: u8) -> u64 {
     zeros(word ^ (LOW * byte as u64))
@@ -29,6 +35,19 @@ pub(crate) fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
         .map(|at| bytes.len() - rest.len() + at)
 }
 
+/// The last `wanted`.
+#[inline]
+pub(crate) fn rfind(bytes: &[u8], wanted: u8) -> Option<usize> {
+    let (rest, words) = bytes.as_rchunks::<8>();
+    for (index, word) in words.iter().enumerate().rev() {
+        let found = exact_zeros(u64::from_le_bytes(*word) ^ (LOW * u64::from(wanted)));
+        if found != 0 {
+            return Some(rest.len() + index * 8 + 7 - found.leading_zeros() as usize / 8);
+        }
+    }
+    rest.iter().rposition(|byte| *byte == wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +57,16 @@ mod tests {
         #[test]
         fn words_find_what_bytes_find(bytes in proptest::collection::vec(any::<u8>(), 0..64), wanted: u8) {
             prop_assert_eq!(find(&bytes, wanted), bytes.iter().position(|byte| *byte == wanted));
+            prop_assert_eq!(rfind(&bytes, wanted), bytes.iter().rposition(|byte| *byte == wanted));
+        }
+
+        #[test]
+        fn bytes_that_differ_in_one_bit_are_told_apart(bytes in proptest::collection::vec(0..4_u8, 0..40), high: bool) {
+            let bytes: Vec<u8> = bytes.iter().map(|byte| byte | u8::from(high) << 7).collect();
+            for wanted in [0, 1, 2, 0x80, 0x81, 0x82] {
+                prop_assert_eq!(find(&bytes, wanted), bytes.iter().position(|byte| *byte == wanted));
+                prop_assert_eq!(rfind(&bytes, wanted), bytes.iter().rposition(|byte| *byte == wanted));
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use std::io;
 
 use bytes::BytesMut;
 
-use crate::commit_log::Cursor;
 use crate::consume_queue::ConsumeQueue;
+use crate::cursor::{Cursor, Look};
 use crate::error::GetError;
 use crate::read::{GetLimits, GetMessages, GetStatus, MessageFilter, Wait};
 use crate::read_path::Copied;
@@ -35,7 +35,7 @@ impl MessageStore {
             return Ok(());
         };
         let written = self.written();
-        let mut cursor = Cursor::Nowhere;
+        let mut cursor = Cursor::default();
         let mut last_physical_offset = written;
         for number in first_unit..first_unit + UNITS_SCANNED_MIN.max(limits.count) as i64 {
             let unit = match self.unit_at(queue, number, wait) {
@@ -54,7 +54,7 @@ impl MessageStore {
                 got.next_begin_offset = unit.end_offset();
                 continue;
             }
-            match self.copy_record(&mut cursor, entry, filter, wait, out) {
+            match self.copy_record(&mut cursor, entry, filter, Look::along(wait), out) {
                 Ok(Copied::Record { store_timestamp }) => {
                     got.status = GetStatus::Found;
                     got.count += unit.count as usize;

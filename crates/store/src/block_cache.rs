@@ -89,6 +89,11 @@ impl BlockCache {
         Ok(block)
     }
 
+    /// The block around this position, if it is in the cache.
+    pub(crate) fn find(&self, segment: &Segment, physical_offset: i64) -> Option<Arc<Block>> {
+        self.cached(physical_offset - (physical_offset - segment.base) % BLOCK_BYTES as i64)
+    }
+
     fn cached(&self, start: i64) -> Option<Arc<Block>> {
         let mut state = self.state.lock();
         state.clock += 1;

@@ -19,15 +19,15 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::append::{AppendBatch, AppendEntry};
-use crate::block_cache::{Block, BlockCache};
+use crate::block_cache::BlockCache;
 use crate::config::{Clock, FlushDiskType, StoreConfig};
 use crate::consume_queue::{ConsumeQueue, Entry, PENDING_BYTES_HIGH};
+use crate::cursor::{Cursor, LogParts, Look};
 use crate::damage;
 use crate::error::{AppendError, StoreFailure};
 use crate::log_scan::{self, Verdict};
-use crate::read::Wait;
 use crate::segments::{Segment, Segments};
-use crate::tail::{Chunks, Piece, Tail};
+use crate::tail::{Chunks, Tail};
 use crate::unit::{QueueKind, Unit};
 
 /// Queues somebody waits for whose visible maximum grew.
@@ -97,15 +97,6 @@ struct Part {
     range: Range<usize>,
     entries: Range<usize>,
     fills_segment: bool,
-}
-
-/// Where a reader found its last bytes: the next ones are usually there too.
-#[derive(Default)]
-pub(crate) enum Cursor {
-    #[default]
-    Nowhere,
-    Tail(Piece),
-    Block(Arc<Block>),
 }
 
 impl CommitLog {
@@ -502,74 +493,26 @@ impl CommitLog {
         self.failure.get_or_init(|| failure).clone()
     }
 
-    /// Appends `len` bytes from this position on to `out`. False when the log does not hold them.
-    pub(crate) fn read(
+    /// `len` bytes from this position on. None when the log does not hold them.
+    pub(crate) fn view<'c>(
         &self,
-        cursor: &mut Cursor,
+        cursor: &'c mut Cursor,
         physical_offset: i64,
         len: usize,
-        wait: Wait,
-        out: &mut BytesMut,
-    ) -> io::Result<bool> {
-        let at_hand = match &*cursor {
-            Cursor::Nowhere => None,
-            Cursor::Tail(piece) => piece.get(physical_offset, len),
-            Cursor::Block(block) => block.get(physical_offset, len).filter(|found| found.len() == len),
-        };
-        if let Some(found) = at_hand {
-            out.extend_from_slice(found);
-            return Ok(true);
-        }
-        let end = physical_offset.saturating_add(len as i64);
-        let readable_end = self.written();
-        if physical_offset < self.segments.min() || end > readable_end {
-            return Ok(false);
-        }
-        if !matches!(cursor, Cursor::Block(_))
-            && let Some(piece) = self.tail.find(physical_offset)
-        {
-            let found = piece.get(physical_offset, len);
-            found.inspect(|found| out.extend_from_slice(found));
-            let is_found = found.is_some();
-            *cursor = Cursor::Tail(piece);
-            return Ok(is_found);
-        }
-        self.read_blocks(cursor, physical_offset, end, readable_end, wait, out)
-    }
-
-    fn read_blocks(
-        &self,
-        cursor: &mut Cursor,
-        physical_offset: i64,
-        end: i64,
-        readable_end: i64,
-        wait: Wait,
-        out: &mut BytesMut,
-    ) -> io::Result<bool> {
-        let before = out.len();
-        let mut position = physical_offset;
-        while position < end {
-            let wanted = (end - position) as usize;
-            if let Cursor::Block(block) = &*cursor
-                && let Some(found) = block.get(position, wanted)
-            {
-                out.extend_from_slice(found);
-                position += found.len() as i64;
-                continue;
-            }
-            let Some(segment) = self.segments.at(position).filter(|segment| segment.end >= end) else {
-                out.truncate(before);
-                return Ok(false);
+        look: Look,
+    ) -> io::Result<Option<&'c [u8]>> {
+        if !cursor.holds(physical_offset, len) {
+            let log = LogParts {
+                segments: &self.segments,
+                tail: &self.tail,
+                blocks: &self.blocks,
+                written: self.written(),
             };
-            match self.blocks.get(&segment, position, end, readable_end, wait) {
-                Ok(block) => *cursor = Cursor::Block(block),
-                Err(error) => {
-                    out.truncate(before);
-                    return Err(error);
-                }
+            if !cursor.seek(&log, physical_offset, len, look)? {
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(cursor.get(physical_offset, len))
     }
 
     /// The record at this position, checked, read without disturbing the caches.
@@ -610,16 +553,14 @@ impl CommitLog {
             return Ok(None);
         };
         let remaining = (segment.end.min(written) - physical_offset) as usize;
-        let mut bytes = BytesMut::new();
         let mut needed = log_scan::HEAD_BYTES.min(remaining);
+        let mut cursor = Cursor::default();
         loop {
-            bytes.clear();
-            let mut cursor = Cursor::Nowhere;
-            if !self.read(&mut cursor, physical_offset, needed, Wait::Never, &mut bytes)? {
+            let Some(bytes) = self.view(&mut cursor, physical_offset, needed, Look::ALONG)? else {
                 return Ok(None);
-            }
-            match log_scan::judge(&bytes, physical_offset, remaining) {
-                Verdict::Record(_) => return Ok(Some(bytes.freeze())),
+            };
+            match log_scan::judge(bytes, physical_offset, remaining) {
+                Verdict::Record(record) => return Ok(Some(Bytes::copy_from_slice(record.as_bytes()))),
                 Verdict::Incomplete(more) if more > needed => needed = more,
                 _ => return Ok(None),
             }

@@ -28,9 +28,9 @@ use hashbrown::HashMap;
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::{properties, property};
 
-use crate::commit_log::Cursor;
 use crate::config_file::create_dir_durably;
 use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
+use crate::cursor::{Cursor, Look};
 use crate::disk::{Disk, DiskFile};
 use crate::error::GetError;
 use crate::read::{GetLimits, GetMessages, GetStatus, MessageFilter, Wait};
@@ -294,7 +294,8 @@ impl MessageStore {
         let (flushed, max_offset) = (self.flushed(), queue.max_offset());
         let mut newest = Newest::default();
         let mut offset = from;
-        let mut cursor = Cursor::Nowhere;
+        let mut cursor = Cursor::default();
+        let look = Look::along(Wait::Allowed);
         let mut record = BytesMut::new();
         let mut entries = [0; QUEUE_ENTRIES_READ * ENTRY_BYTES];
         'read: while offset < max_offset {
@@ -313,7 +314,7 @@ impl MessageStore {
                 }
                 record.clear();
                 let copied = match entry.is_present() && !entry.is_filler() {
-                    true => self.copy_record(&mut cursor, &entry, &mut |_: i64| true, Wait::Allowed, &mut record)?,
+                    true => self.copy_record(&mut cursor, &entry, &mut |_: i64| true, look, &mut record)?,
                     false => Copied::Missing,
                 };
                 if let (Copied::Record { .. }, Ok(record)) = (copied, RecordRef::parse(&record)) {
@@ -343,7 +344,7 @@ impl MessageStore {
         let first = compacted.find(got.next_begin_offset, wait)?;
         let end = (first + SURVIVORS_SCANNED_MIN.max(limits.count as u64)).min(compacted.count);
         let written = self.written();
-        let mut cursor = Cursor::Nowhere;
+        let mut cursor = Cursor::default();
         let mut last_physical_offset = written;
         for index in first..end {
             let survivor = match compacted.at(index, wait) {
@@ -357,7 +358,7 @@ impl MessageStore {
                 return Ok(());
             }
             if filter.accepts_code(entry.tags_code) {
-                match self.copy_record(&mut cursor, entry, filter, wait, out) {
+                match self.copy_record(&mut cursor, entry, filter, Look::along(wait), out) {
                     Ok(Copied::Record { store_timestamp }) => {
                         got.status = GetStatus::Found;
                         got.count += 1;

@@ -17,6 +17,7 @@ mod compaction;
 pub mod config;
 pub mod config_file;
 mod consume_queue;
+mod cursor;
 mod damage;
 pub mod disk;
 mod dispatch;

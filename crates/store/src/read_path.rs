@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use oxmq_protocol::record::{RecordError, RecordRef};
 
-use crate::commit_log::Cursor;
 use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
+use crate::cursor::{Cursor, Look};
 use crate::error::{GetError, ReadError};
 use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 use crate::store::MessageStore;
@@ -15,8 +15,10 @@ use crate::unit::QueueKind;
 
 /// Entries copied from the queue at first, which is enough for a pull that takes everything.
 const ENTRIES_READ: usize = 64;
-/// Entries copied at once after that, for filters that reject most.
-const ENTRIES_READ_LATER: usize = 400;
+/// Entries copied at once after that, for filters that reject most: with the usual settings all that one look may take.
+const ENTRIES_READ_LATER: usize = 800;
+/// A filter that rejects this many entries for each that it accepts leaves records that lie far apart.
+const REJECTED_FOR_ONE_MIN: usize = 8;
 
 /// Bytes of the log that a scan takes at once.
 const SCAN_BYTES: usize = 4 << 20;
@@ -99,10 +101,11 @@ impl MessageStore {
             .saturating_add(scanned_max.max(limits.count) as i64)
             .min(got.max_offset);
         let written = self.written();
-        let mut cursor = Cursor::Nowhere;
+        let mut cursor = Cursor::default();
         let mut first_entries = [0; ENTRIES_READ * ENTRY_BYTES];
         let mut later_entries = Vec::new();
         let mut last_physical_offset = written;
+        let mut rejected = 0;
         'scan: while got.next_begin_offset < scan_end {
             let wanted = (scan_end - got.next_begin_offset) as usize;
             let entries = if got.next_begin_offset == from {
@@ -131,10 +134,12 @@ impl MessageStore {
                     continue;
                 }
                 if !filter.accepts_code(entry.tags_code) {
+                    rejected += 1;
                     got.rejected();
                     continue;
                 }
-                match self.copy_record(&mut cursor, &entry, filter, wait, out) {
+                let scattered = rejected >= REJECTED_FOR_ONE_MIN * (got.count + 1);
+                match self.copy_record(&mut cursor, &entry, filter, Look { wait, scattered }, out) {
                     Ok(Copied::Record { store_timestamp }) => {
                         got.status = GetStatus::Found;
                         got.count += 1;
@@ -203,35 +208,33 @@ impl MessageStore {
         cursor: &mut Cursor,
         entry: &Entry,
         filter: &mut dyn MessageFilter,
-        wait: Wait,
+        look: Look,
         out: &mut BytesMut,
     ) -> io::Result<Copied> {
-        let before = out.len();
-        let size = entry.size as usize;
-        if !self.engine.log.read(cursor, entry.physical_offset, size, wait, out)? {
+        let (physical_offset, size) = (entry.physical_offset, entry.size as usize);
+        let Some(bytes) = self.engine.log.view(cursor, physical_offset, size, look)? else {
             return Ok(Copied::Missing);
-        }
-        let copied = match RecordRef::parse(&out[before..]) {
-            Ok(record) if record.total_size() == size && record.physical_offset() == entry.physical_offset => {
-                // Checked after the filter: what is rejected is not handed out.
+        };
+        let problem = match RecordRef::parse(bytes) {
+            Ok(record) if record.total_size() == size && record.physical_offset() == physical_offset => {
+                // Before the checksum: what is rejected is not handed out.
                 if !filter.accepts_record(&record) {
-                    Ok(Copied::Rejected)
-                } else {
-                    let store_timestamp = record.store_timestamp();
-                    record.verify_crc().map(|()| Copied::Record { store_timestamp })
+                    return Ok(Copied::Rejected);
+                }
+                match record.verify_crc() {
+                    Ok(()) => {
+                        out.extend_from_slice(bytes);
+                        let store_timestamp = record.store_timestamp();
+                        return Ok(Copied::Record { store_timestamp });
+                    }
+                    Err(problem) => problem,
                 }
             }
-            Ok(_) => Err(RecordError::Lengths(size)),
-            Err(error) => Err(error),
+            Ok(_) => RecordError::Lengths(size),
+            Err(problem) => problem,
         };
-        if !matches!(copied, Ok(Copied::Record { .. })) {
-            out.truncate(before);
-        }
-        Ok(copied.unwrap_or_else(|problem| {
-            let physical_offset = entry.physical_offset;
-            tracing::error!(physical_offset, size, %problem, "damaged record is not served");
-            Copied::Missing
-        }))
+        tracing::error!(physical_offset, size, %problem, "damaged record is not served");
+        Ok(Copied::Missing)
     }
 
     /// The record that starts at this physical offset, or `None` if no record does.

@@ -90,6 +90,13 @@ proptest! {
     }
 
     #[test]
+    fn the_last_of_equal_properties_counts(text in condition(), message in prop::collection::vec(prop_oneof![2 => Just(1u8), 2 => Just(2), 8 => b'a'..=b'd', 2 => b'0'..=b'9'], 0..60)) {
+        let mut map = BytesMut::new();
+        properties::Properties::decode(&message).encode(&mut map);
+        prop_assert_eq!(evaluate(&text, &message), evaluate(&text, &map));
+    }
+
+    #[test]
     fn not_twice_is_nothing(text in condition(), message in message()) {
         prop_assert_eq!(evaluate(&format!("NOT (NOT ({text}))"), &message), evaluate(&format!("({text}) AND TRUE"), &message));
     }

@@ -7,6 +7,8 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod filtered;
+#[cfg(test)]
 mod flips;
 #[cfg(test)]
 mod kinds;
