@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use oxmq_protocol::body::MessageRequestMode;
 use oxmq_protocol::{setting_enum, settings};
+use oxmq_store::timer::CURRENT_MAX;
 
 setting_enum! {
     /// What the acknowledgement of a send promises about the disk.
@@ -278,6 +279,9 @@ settings! {
         append_topic_for_timer_delete_key: bool = "appendTopicForTimerDeleteKey" => false;
         /// Width of a slot of the timer wheel. Messages are delivered to the millisecond whatever it is.
         timer_precision_ms: i64 = "timerPrecisionMs" => 1000, unit("ms"), range(1..=60_000);
+        /// Messages of one slot that are in memory at once, and recalls of it; a fuller slot is read several times. Not a key of
+        /// RocketMQ.
+        timer_current_messages_max: usize = "timerCurrentMessagesMax" => CURRENT_MAX, unit("messages"), range(1..=i32::MAX as i64);
         /// Updates from one version of this progress to the next.
         delay_offset_update_version_step: u64 = "delayOffsetUpdateVersionStep" => 200, unit("updates"), range(1..=i64::MAX);
         /// Refuse messages when the disk is fuller than this.
@@ -454,6 +458,7 @@ fn default_root() -> String {
 #[cfg(test)]
 mod tests {
     use oxmq_protocol::settings::Settings;
+    use oxmq_store::timer::CURRENT_MAX;
 
     use super::*;
 

@@ -1,7 +1,6 @@
 //! Delivering what is due: reads the messages, and appends them to the queues they were sent to, or once more to the
 //! timer topic, many at once.
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
@@ -9,9 +8,10 @@ use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::topic::TIMER_TOPIC;
 use oxmq_protocol::{properties, property};
 use oxmq_store::AppendBatch;
-use oxmq_store::timer::{Due, TimerStore, source_mark};
+use oxmq_store::timer::{Due, source_mark};
 
-use super::{Timers, delete_key};
+use super::Timers;
+use super::cancellations::Cancellations;
 use crate::broker::Broker;
 use crate::put::InternalMessage;
 use crate::waiting::Origin;
@@ -25,10 +25,7 @@ pub(super) struct Delivery {
     batch: AppendBatch,
     record: BytesMut,
     properties: BytesMut,
-    /// What is cancelled in the present slot.
-    cancelled: HashSet<Vec<u8>>,
-    /// The slot, and how many cancellations of it were read.
-    read: (i64, usize),
+    cancellations: Cancellations,
     /// What the batch changes in the metrics, by topic.
     counts: Vec<(Vec<u8>, i64)>,
 }
@@ -41,7 +38,7 @@ impl Delivery {
         if due.is_empty() {
             return Ok(false);
         }
-        self.read_cancellations(broker, &store)?;
+        self.cancellations.read(broker, &mut store, now, &due)?;
         self.batch.clear();
         self.counts.clear();
         let mut done = 0;
@@ -94,11 +91,7 @@ impl Delivery {
             Err(reason) => return Ok(Err(reason)),
         };
         let text = record.properties();
-        let with_topic = broker.config().append_topic_for_timer_delete_key;
-        let is_cancelled = !due.rolls
-            && !self.cancelled.is_empty()
-            && delete_key(origin.topic.as_bytes(), text, with_topic).is_some_and(|key| self.cancelled.contains(&key));
-        if is_cancelled {
+        if !due.rolls && self.cancellations.concern(broker, origin.topic.as_bytes(), text) {
             return Ok(Ok(()));
         }
         let cancels = properties::find(text, property::TIMER_DEL_UNIQKEY).is_some();
@@ -128,27 +121,6 @@ impl Delivery {
             return Ok(Err("it cannot be encoded"));
         }
         Ok(Ok(()))
-    }
-
-    /// Reads the messages that cancel others of the present slot, when there are new ones.
-    fn read_cancellations(&mut self, broker: &Broker, store: &TimerStore) -> Result<(), String> {
-        let (slot, found) = store.cancels();
-        if self.read == (slot, found.len()) {
-            return Ok(());
-        }
-        self.cancelled.clear();
-        for (physical_offset, size) in found {
-            self.record.clear();
-            let is_there = broker.store.copy_record_at(*physical_offset, *size, &mut self.record);
-            if is_there.map_err(|error| error.to_string())?
-                && let Ok(record) = RecordRef::parse(&self.record)
-                && let Some(key) = properties::find(record.properties(), property::TIMER_DEL_UNIQKEY)
-            {
-                self.cancelled.insert(key.to_vec());
-            }
-        }
-        self.read = (slot, found.len());
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 //! A message is due at the millisecond that was asked for: `TIMER_DELIVER_MS`, or the time of storing plus
 //! `TIMER_DELAY_SEC` or `TIMER_DELAY_MS`. Java delivers it at the end of that time's slot.
 
+mod cancellations;
 mod congestion;
 mod deliver;
 mod metrics;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::topic::TIMER_TOPIC;
-use oxmq_protocol::{hash, properties, property};
+use oxmq_protocol::{hash, properties};
 use oxmq_store::disk::Disk;
 use oxmq_store::timer::{TimerConfig, TimerMessage, TimerStart, TimerStore, WHEEL_SLOTS, WIRE_BYTES};
 use oxmq_store::{GetLimits, GetStatus, MessageStore, Wait};
@@ -129,6 +130,7 @@ impl Timers {
             precision_ms: config.timer_precision_ms,
             roll_window_slots: config.timer_roll_window_slot,
             wheel_slots: WHEEL_SLOTS,
+            current_max: config.timer_current_messages_max,
         };
         let timers = TimerStore::open(Arc::clone(disk), timer_config, &start)?;
         Ok(Timers {
@@ -396,13 +398,4 @@ fn message_of<'a>(record: &RecordRef<'a>, precision_ms: i64) -> Result<(TimerMes
         cancels: asked.cancels,
     };
     Ok((message, topic))
-}
-
-/// What names a message that may be cancelled.
-fn delete_key(topic: &[u8], properties_text: &[u8], with_topic: bool) -> Option<Vec<u8>> {
-    let key = properties::find(properties_text, property::UNIQUE_CLIENT_MESSAGE_ID)?;
-    Some(match with_topic {
-        true => [topic, b"+", key].concat(),
-        false => key.to_vec(),
-    })
 }

@@ -158,6 +158,34 @@ fn what_is_recalled_does_not_come() {
 }
 
 #[test]
+fn more_messages_and_recalls_than_memory_is_to_hold_are_dealt_with_in_parts() {
+    let clock = VirtualClock::new();
+    let node = Node::start_in(clock.environment(), |config| {
+        config.recall_message_enable = true;
+        config.timer_current_messages_max = 3;
+    });
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    // All in one slot, due in another order than they are sent in.
+    let slot = clock.now() + 10_000;
+    let names: Vec<String> = (0..30).map(|number| format!("{number:02}")).collect();
+    let mut recalled = Vec::new();
+    for (number, name) in names.iter().enumerate().rev() {
+        let sent = client.send_for(slot + 10 + (number as i64 * 7) % 30, name);
+        recalled.extend(sent.recall_handle.filter(|_| number % 3 == 0));
+    }
+    for handle in &recalled {
+        assert_eq!(client.recall(handle), 0);
+    }
+    node.pass(&clock, 11_000);
+    settle(&node, &clock, &mut client, "first");
+    let mut found = client.bodies();
+    found.sort();
+    let kept = (0..30).filter(|number| number % 3 != 0);
+    assert_eq!(found, kept.map(|number| names[number].clone()).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_time_that_has_passed_is_now_and_an_absurd_one_is_refused() {
     let clock = VirtualClock::new();
     let node = start(&clock);

@@ -1,7 +1,7 @@
 //! Messages that wait for a time of their own: which are due, and how far they were delivered (spec: storage.md §16).
 //!
 //! Owns `timerwheel`, `timerlog/` and `config/timercheck`, all in Java's format. Holds positions of messages, not
-//! messages: memory is bounded by the slots of the wheel and by [`CURRENT_UNITS_MAX`], whatever the number of messages.
+//! messages: memory is bounded by the slots of the wheel and by [`CURRENT_MAX`], whatever the number of messages.
 //! Reads no clock and delivers nothing itself; one thread drives it:
 //!
 //! ```text
@@ -24,26 +24,30 @@
 //! names a unit that is not durable, and a unit never a record that is not.
 
 mod checkpoint;
+mod current;
 mod log;
 pub(crate) mod offline;
 mod unit;
 mod wheel;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use checkpoint::WIRE_BYTES;
 use checkpoint::{Checkpoint, Ours};
+pub use current::Cancels;
+use current::Current;
 use log::{TimerLog, Unsynced};
 use unit::Unit;
 use wheel::{Slot, Wheel};
 
 use crate::disk::Disk;
 
-/// Units of the present slot that are in memory at once: some 25 MB. A fuller slot is read several times.
-pub const CURRENT_UNITS_MAX: usize = 262_144;
+/// Units of the present slot that are in memory at once, and cancellations of it: some 30 MB. A fuller slot is read several
+/// times.
+pub const CURRENT_MAX: usize = 262_144;
 /// Seven days of seconds.
 pub const WHEEL_SLOTS: i64 = 7 * 86_400;
 /// A slot is read so long before its first message can be due.
@@ -76,6 +80,8 @@ pub struct TimerConfig {
     pub roll_window_slots: i64,
     /// Slots of one turn of the wheel: [`WHEEL_SLOTS`], as the size of its file depends on it.
     pub wheel_slots: i64,
+    /// [`CURRENT_MAX`]
+    pub current_max: usize,
 }
 
 /// What the commit log knows at the start.
@@ -137,17 +143,6 @@ pub struct TimerStore {
     delivered: Delivered,
     waiting: i64,
     saved: Checkpoint,
-}
-
-/// The slot that is being delivered.
-#[derive(Debug)]
-struct Current {
-    slot: i64,
-    /// By time due and position. All that is behind the progress, or the first of it.
-    units: BTreeMap<(i64, i64), Unit>,
-    is_cut: bool,
-    /// Where the messages are that cancel others of the slot.
-    cancels: Vec<(i64, i32)>,
 }
 
 /// Sources of records that were delivered before a crash and behind the progress.
@@ -435,12 +430,7 @@ impl TimerStore {
     }
 
     fn read_slot(&mut self, slot: i64) -> io::Result<Current> {
-        let mut current = Current {
-            slot,
-            units: BTreeMap::new(),
-            is_cut: false,
-            cancels: Vec::new(),
-        };
+        let mut current = Current::new(slot, self.config.current_max);
         let mut position = self.wheel.last_of(slot);
         while position >= 0 {
             let Some(unit) = self.log.read(position)? else {
@@ -462,10 +452,27 @@ impl TimerStore {
         Ok(current)
     }
 
-    /// Where the messages are that cancel others of the present slot. Grows as long as the slot is the same.
-    pub fn cancels(&self) -> (i64, &[(i64, i32)]) {
-        let current = self.current.as_ref();
-        current.map_or((-1, &[]), |current| (current.slot, &current.cancels))
+    /// What cancels messages of the present slot, if there is one.
+    pub fn cancels(&self) -> Option<Cancels<'_>> {
+        self.current.as_ref().map(Current::cancels)
+    }
+
+    /// Tells physical offset and size of everything that cancels messages of the present slot. Reads the whole slot.
+    pub fn each_cancel(&mut self, tell: &mut dyn FnMut(i64, i32)) -> io::Result<()> {
+        let Some(slot) = self.current.as_ref().map(|current| current.slot) else {
+            return Ok(());
+        };
+        let mut position = self.wheel.last_of(slot);
+        while position >= 0 {
+            let Some(unit) = self.log.read(position)? else {
+                return Ok(());
+            };
+            if unit.cancels() && self.slot_of(unit.slot_ms) == slot {
+                tell(unit.physical_offset, unit.size);
+            }
+            position = unit.previous;
+        }
+        Ok(())
     }
 
     /// The first `count` of what was due is delivered, or needs no delivery.
@@ -610,24 +617,6 @@ impl TimerStore {
             }
         }
         Ok(())
-    }
-}
-
-impl Current {
-    fn add(&mut self, position: i64, unit: Unit, precision_ms: i64) {
-        if unit.cancels() {
-            self.cancels.push((unit.physical_offset, unit.size));
-            return;
-        }
-        let key = (unit.due_ms(precision_ms), position);
-        if self.is_cut && self.units.last_key_value().is_none_or(|(last, _)| key > *last) {
-            return;
-        }
-        self.units.insert(key, unit);
-        if self.units.len() > CURRENT_UNITS_MAX {
-            self.units.pop_last();
-            self.is_cut = true;
-        }
     }
 }
 

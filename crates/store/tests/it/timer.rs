@@ -80,6 +80,7 @@ impl Machine {
             precision_ms: PRECISION_MS,
             roll_window_slots: 9,
             wheel_slots: 128,
+            current_max: 3,
         };
         let start = TimerStart {
             now: self.now,
@@ -150,9 +151,14 @@ impl Machine {
             self.enter_all()?;
             let mut timers = self.timers.take().unwrap();
             let due = timers.due(self.now, deliveries.min(4))?;
-            let cancelled: HashSet<usize> = timers
+            let mut cancels = timers.cancels().map_or(Vec::new(), |cancels| cancels.known.to_vec());
+            if timers
                 .cancels()
-                .1
+                .is_some_and(|cancels| cancels.known.len() < cancels.count)
+            {
+                timers.each_cancel(&mut |offset, size| cancels.push((offset, size)))?;
+            }
+            let cancelled: HashSet<usize> = cancels
                 .iter()
                 .filter_map(|(offset, _)| match self.record(*offset) {
                     Record::Cancel { id } => Some(id),
