@@ -56,7 +56,7 @@ pub(crate) struct Engine {
 pub(crate) struct Dispatching {
     pub(crate) file: CheckpointFile,
     pub(crate) last: Checkpoint,
-    /// The entries of all records before this are in the queues' files.
+    /// The entries of all records before this are in the queues' files, which name no later ones.
     pub(crate) written_out: Mark,
 }
 
@@ -217,31 +217,48 @@ impl Engine {
     /// False when something has to be repeated.
     pub(crate) fn dispatch_step(&self, checkpoint: bool) -> bool {
         let mut dispatching = self.dispatching.lock();
-        let (dirty, mark) = self.log.take_dirty();
-        let mut complete = true;
-        for queue in dirty {
-            queue.clear_dirty();
-            if queue.is_deleted() {
-                continue;
+        let durable = self.log.flushed_mark();
+        if durable.offset > dispatching.written_out.offset {
+            let complete = self.write_out_before(durable.offset);
+            self.queues_stuck.store(!complete, Ordering::Relaxed);
+            if !complete {
+                return false;
             }
-            if let Err(error) = write_out(&self.queues, &queue) {
-                if complete {
-                    tracing::error!(topic = %queue.topic(), queue_id = queue.queue_id(), %error, "consume queue write failed");
-                }
-                self.log.add_dirty(&queue);
-                complete = false;
-            }
+            dispatching.written_out = durable;
         }
-        self.queues_stuck.store(!complete, Ordering::Relaxed);
-        if !complete {
-            return false;
-        }
-        dispatching.written_out = mark;
         if checkpoint && let Err(error) = self.checkpoint(&mut dispatching) {
             tracing::error!(%error, "checkpoint failed");
             return false;
         }
         true
+    }
+
+    /// Writes the entries of records before this physical offset. Entries of later records stay in memory: a power cut
+    /// must not leave entries without records, which every start would have to look for in every queue.
+    fn write_out_before(&self, physical_offset: i64) -> bool {
+        let mut left = Vec::new();
+        let mut complete = true;
+        for queue in self.log.take_dirty() {
+            queue.clear_dirty();
+            if queue.is_deleted() {
+                continue;
+            }
+            match write_out(&self.queues, &queue, physical_offset) {
+                Ok(false) => {}
+                Ok(true) => left.push(queue),
+                Err(error) => {
+                    if complete {
+                        tracing::error!(topic = %queue.topic(), queue_id = queue.queue_id(), %error, "consume queue write failed");
+                    }
+                    left.push(queue);
+                    complete = false;
+                }
+            }
+        }
+        if !left.is_empty() {
+            self.log.add_dirty(left);
+        }
+        complete
     }
 
     fn checkpoint(&self, dispatching: &mut Dispatching) -> io::Result<()> {
@@ -250,11 +267,7 @@ impl Engine {
         }
         self.queues.sync()?;
         let flushed = self.log.flushed_mark();
-        let safe = if flushed.offset < dispatching.written_out.offset {
-            flushed
-        } else {
-            dispatching.written_out
-        };
+        let safe = dispatching.written_out;
         let mut index = self.index.durable();
         if let Some(previous) = dispatching.last.position.filter(|_| index.position > flushed.offset) {
             // The index is ahead of the flush: a power cut could leave it pointing beyond the log.

@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use crate::append::{AppendBatch, AppendEntry};
 use crate::block_cache::BlockCache;
 use crate::config::{Clock, FlushDiskType, StoreConfig};
-use crate::consume_queue::{ConsumeQueue, Entry, PENDING_BYTES_HIGH};
+use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::cursor::{Cursor, LogParts, Look};
 use crate::damage;
 use crate::error::{AppendError, StoreFailure};
@@ -86,7 +86,6 @@ struct Unconfirmed {
 pub(crate) struct Appended {
     pub(crate) arrivals: Arrivals,
     pub(crate) prepare_next: bool,
-    pub(crate) dispatch_soon: bool,
 }
 
 /// Records of a batch that go into one file, and whether that file ends with them.
@@ -164,16 +163,15 @@ impl CommitLog {
         self.writer.lock().closed = true;
     }
 
-    /// The queues with pending entries, and the position up to which all entries are in memory or in files.
-    pub(crate) fn take_dirty(&self) -> (Vec<Arc<ConsumeQueue>>, Mark) {
-        let mut writer = self.writer.lock();
-        (std::mem::take(&mut writer.dirty), writer.mark)
+    /// The queues with pending entries.
+    pub(crate) fn take_dirty(&self) -> Vec<Arc<ConsumeQueue>> {
+        std::mem::take(&mut self.writer.lock().dirty)
     }
 
-    pub(crate) fn add_dirty(&self, queue: &Arc<ConsumeQueue>) {
-        if queue.mark_dirty() {
-            self.writer.lock().dirty.push(Arc::clone(queue));
-        }
+    /// Queues that have pending entries still.
+    pub(crate) fn add_dirty(&self, mut queues: Vec<Arc<ConsumeQueue>>) {
+        queues.retain(|queue| queue.mark_dirty());
+        self.writer.lock().dirty.append(&mut queues);
     }
 
     pub(crate) fn append(&self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
@@ -247,7 +245,8 @@ impl CommitLog {
             }
             writer.segment = Some(part.segment);
         }
-        let mut appended = self.enter_queues(writer, batch);
+        self.enter_queues(writer, batch);
+        let mut appended = Appended::default();
         self.written.store(end_offset, Ordering::Release);
         if self.flush_disk_type == FlushDiskType::Async {
             appended.arrivals = publish(batch);
@@ -350,8 +349,7 @@ impl CommitLog {
     }
 
     /// Hands the entries to their queues' memory.
-    fn enter_queues(&self, writer: &mut Writer, batch: &AppendBatch) -> Appended {
-        let mut appended = Appended::default();
+    fn enter_queues(&self, writer: &mut Writer, batch: &AppendBatch) {
         let entry_of = |entry: &AppendEntry| Entry {
             physical_offset: entry.physical_offset,
             size: entry.len as i32,
@@ -359,15 +357,15 @@ impl CommitLog {
         };
         if batch.has_extra {
             for (entry, queue, queue_offset, count) in places(batch) {
-                let pending = queue.push_unit(&Unit {
+                queue.push_unit(&Unit {
                     entry: entry_of(entry),
                     store_timestamp: batch.store_timestamp,
                     queue_offset,
                     count,
                 });
-                self.entered(writer, &mut appended, batch, queue, pending, queue_offset + count);
+                self.entered(writer, batch, queue, queue_offset + count);
             }
-            return appended;
+            return;
         }
         for run in batch.entries.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
             let queue = &run[0].queue;
@@ -375,32 +373,22 @@ impl CommitLog {
             let Some(last) = in_queue.clone().next_back() else {
                 continue;
             };
-            let pending = match queue.kind() {
+            match queue.kind() {
                 QueueKind::Simple => queue.push(in_queue.map(entry_of)),
-                QueueKind::Batch => in_queue.fold(0, |_, entry| {
+                QueueKind::Batch => in_queue.for_each(|entry| {
                     queue.push_unit(&Unit {
                         entry: entry_of(entry),
                         store_timestamp: batch.store_timestamp,
                         queue_offset: entry.queue_offset,
                         count: 1,
-                    })
+                    });
                 }),
-            };
-            self.entered(writer, &mut appended, batch, queue, pending, last.queue_offset + 1);
+            }
+            self.entered(writer, batch, queue, last.queue_offset + 1);
         }
-        appended
     }
 
-    fn entered(
-        &self,
-        writer: &mut Writer,
-        appended: &mut Appended,
-        batch: &AppendBatch,
-        queue: &Arc<ConsumeQueue>,
-        pending_bytes: usize,
-        max_offset: i64,
-    ) {
-        appended.dispatch_soon |= pending_bytes >= PENDING_BYTES_HIGH;
+    fn entered(&self, writer: &mut Writer, batch: &AppendBatch, queue: &Arc<ConsumeQueue>, max_offset: i64) {
         if queue.mark_dirty() {
             writer.dirty.push(Arc::clone(queue));
         }

@@ -4,7 +4,7 @@
 //! 0  physicalOffset i64     8  size i32     12  tagsCode i64
 //! ```
 //!
-//! New entries stay in memory until the dispatch thread has written them to the queue's files:
+//! New entries stay in memory until their records are durable and the dispatch thread has written them to the queue's files:
 //!
 //! ```text
 //! min ≤ first pending ≤ next,   min ≤ max (visible) ≤ next
@@ -27,9 +27,6 @@ pub(crate) const ENTRY_BYTES: usize = 20;
 
 /// Size field of entries that stand for no record (spec: storage.md §6.1, first file not starting at 0).
 const FILLER_SIZE: i32 = i32::MAX;
-
-/// Pending bytes at which the dispatch thread is woken before its time.
-pub(crate) const PENDING_BYTES_HIGH: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -168,14 +165,13 @@ impl ConsumeQueue {
         self.wait_mask.load(Ordering::SeqCst) != 0
     }
 
-    /// Adds entries behind the last ones of a simple queue. Returns the pending bytes.
-    pub(crate) fn push(&self, entries: impl Iterator<Item = Entry>) -> usize {
+    /// Adds entries behind the last ones of a simple queue.
+    pub(crate) fn push(&self, entries: impl Iterator<Item = Entry>) {
         debug_assert_eq!(self.kind, QueueKind::Simple);
         let mut pending = self.pending.lock();
         for entry in entries {
             pending.entries.extend_from_slice(&entry.encode());
         }
-        pending.entries.len()
     }
 
     /// Adds a unit behind the last ones of a queue of either kind. Returns the pending bytes.
@@ -244,10 +240,19 @@ impl ConsumeQueue {
         self.min_unit.load(Ordering::Acquire)..pending.first_unit + count as i64
     }
 
-    /// The pending units and the number of the first.
-    pub(crate) fn pending(&self) -> (i64, Vec<u8>) {
+    /// The pending units whose records end before this physical offset, the number of the first, and whether there are more.
+    pub(crate) fn pending_before(&self, physical_offset: i64) -> (i64, Vec<u8>, bool) {
         let pending = self.pending.lock();
-        (pending.first_unit, pending.entries.clone())
+        let units = pending.entries.chunks_exact(self.kind.unit_bytes());
+        let all = units.len();
+        let is_before = |unit: &[u8]| {
+            let entry = Entry::decode(unit.first_chunk().expect("a unit begins with an entry"));
+            entry.is_filler() || entry.end() <= physical_offset
+        };
+        // Most often all are, and otherwise only the last ones are not.
+        let later = units.rev().take_while(|unit| !is_before(unit)).count();
+        let bytes = (all - later) * self.kind.unit_bytes();
+        (pending.first_unit, pending.entries[..bytes].to_vec(), later > 0)
     }
 
     /// Copies pending units from this one on. When it is in the files, says how many are from there on.

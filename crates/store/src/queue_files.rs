@@ -3,6 +3,7 @@
 //! Only the dispatch thread (or recovery, before it exists) writes; anybody reads. A bounded number of files is
 //! kept open, whatever the number of queues.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,11 +40,19 @@ pub(crate) struct QueueFiles {
 /// A file of a queue: the queue's serial and the byte position where the file starts.
 type FileKey = (u64, u64);
 
+/// Files that are kept open. The one to give way is the first, from the oldest on, that was not used since it was passed
+/// over last.
 #[derive(Debug)]
 struct OpenFiles {
-    files: HashMap<FileKey, (Arc<dyn DiskFile>, u64)>,
+    files: HashMap<FileKey, OpenFile>,
+    by_age: VecDeque<FileKey>,
     files_max: usize,
-    clock: u64,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: Arc<dyn DiskFile>,
+    is_used: bool,
 }
 
 #[derive(Debug, Default)]
@@ -70,8 +79,8 @@ impl QueueFiles {
             file_bytes,
             open: Mutex::new(OpenFiles {
                 files: HashMap::new(),
+                by_age: VecDeque::new(),
                 files_max: open_files_max.max(1),
-                clock: 0,
             }),
             unsynced: Mutex::default(),
         }
@@ -236,9 +245,10 @@ impl QueueFiles {
                 file.set_len(end - last)?;
                 file.set_len(self.file_bytes)?;
             }
-            file.sync_data()?;
         }
-        self.disk.sync_dir(dir)
+        // Recovery makes all of it durable at once.
+        self.unsynced.lock().forget_single();
+        Ok(())
     }
 
     /// Units from this one on, as many as fit the buffer and lie in one file. 0 if the file does not exist.
@@ -299,7 +309,15 @@ impl QueueFiles {
     fn create(&self, queue: &ConsumeQueue, base: u64, filler_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let dir = self.dir(queue.topic(), queue.queue_id());
         if !self.disk.exists(&dir) {
-            create_dir_durably(&*self.disk, &dir)?;
+            if !self.disk.exists(&self.root) {
+                create_dir_durably(&*self.disk, &self.root)?;
+            }
+            self.disk.create_dir_all(&dir)?;
+            let new_names = dir
+                .ancestors()
+                .skip(1)
+                .take_while(|above| above.starts_with(&self.root));
+            self.unsynced.lock().add_dirs(new_names.map(Path::to_path_buf));
         }
         let file = self.disk.create(&dir.join(offset_name(base as i64)))?;
         file.set_len(self.file_bytes)?;
@@ -310,7 +328,7 @@ impl QueueFiles {
                 .repeat((filler_bytes / self.unit_bytes()) as usize);
             file.write_all_at(&[IoSlice::new(&fillers)], 0)?;
         }
-        self.unsynced.lock().dirs.insert(dir);
+        self.unsynced.lock().add_dirs([dir]);
         self.open.lock().insert((queue.serial, base), Arc::clone(&file));
         Ok(file)
     }
@@ -322,9 +340,7 @@ impl QueueFiles {
         }
         unsynced.files.insert(key, file);
         if unsynced.files.len() > UNSYNCED_FILES_MAX {
-            unsynced.files.clear();
-            unsynced.dirs.clear();
-            unsynced.everything = true;
+            unsynced.forget_single();
         }
     }
 
@@ -356,7 +372,7 @@ impl QueueFiles {
 
     /// Removes the files of a queue.
     pub(crate) fn remove(&self, queue: &ConsumeQueue) -> io::Result<()> {
-        self.open.lock().files.retain(|key, _| key.0 != queue.serial);
+        self.open.lock().close_all_of(queue.serial);
         self.unsynced.lock().files.retain(|key, _| key.0 != queue.serial);
         let dir = self.dir(queue.topic(), queue.queue_id());
         for entry in self.disk.list(&dir)? {
@@ -377,6 +393,21 @@ struct Probe<'a> {
     files: &'a QueueFiles,
     dir: &'a Path,
     open: Option<(u64, Arc<dyn DiskFile>)>,
+}
+
+impl Unsynced {
+    /// From now on everything counts as unsynced.
+    fn forget_single(&mut self) {
+        self.files.clear();
+        self.dirs.clear();
+        self.everything = true;
+    }
+
+    fn add_dirs(&mut self, dirs: impl IntoIterator<Item = PathBuf>) {
+        if !self.everything {
+            self.dirs.extend(dirs);
+        }
+    }
 }
 
 impl<'a> Probe<'a> {
@@ -435,22 +466,34 @@ impl<'a> Probe<'a> {
 
 impl OpenFiles {
     fn get(&mut self, key: FileKey) -> Option<Arc<dyn DiskFile>> {
-        self.clock += 1;
-        let (file, used) = self.files.get_mut(&key)?;
-        *used = self.clock;
-        Some(Arc::clone(file))
+        let open = self.files.get_mut(&key)?;
+        open.is_used = true;
+        Some(Arc::clone(&open.file))
     }
 
     fn insert(&mut self, key: FileKey, file: Arc<dyn DiskFile>) {
-        if self.files.len() >= self.files_max {
-            let oldest = self
-                .files
-                .iter()
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(key, _)| *key);
-            oldest.and_then(|key| self.files.remove(&key));
+        while self.files.len() >= self.files_max
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            match self.files.get_mut(&oldest) {
+                Some(open) if open.is_used => {
+                    open.is_used = false;
+                    self.by_age.push_back(oldest);
+                }
+                Some(_) => {
+                    self.files.remove(&oldest);
+                }
+                None => {}
+            }
         }
-        self.clock += 1;
-        self.files.insert(key, (file, self.clock));
+        let open = OpenFile { file, is_used: false };
+        if self.files.insert(key, open).is_none() {
+            self.by_age.push_back(key);
+        }
+    }
+
+    fn close_all_of(&mut self, serial: u64) {
+        self.files.retain(|key, _| key.0 != serial);
+        self.by_age.retain(|key| key.0 != serial);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Queues {
     light: AtomicUsize,
     /// Start of the commit log: entries of older records do not count.
     log_min: AtomicI64,
+    /// Of queues that are not loaded yet: entries of later records do not count.
+    trusted_before: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Queues {
             topics: RwLock::new(topics),
             serials: AtomicU64::new(0),
             log_min: AtomicI64::new(log_min),
+            trusted_before: AtomicI64::new(i64::MAX),
         })
     }
 
@@ -150,6 +153,31 @@ impl Queues {
         queue
     }
 
+    /// Queues that nobody asks for keep their files as they are: what these say of records before this position is true.
+    pub(crate) fn trust_before(&self, physical_offset: i64) {
+        self.trusted_before.store(physical_offset, Ordering::Relaxed);
+    }
+
+    /// For the replay: what the files say of records that are not trusted is removed.
+    pub(crate) fn get_or_create_cut(&self, topic: &str, queue_id: i32) -> io::Result<Arc<ConsumeQueue>> {
+        let listed = {
+            let topics = self.topics.read();
+            let name = topics.get_key_value(topic);
+            name.and_then(|(name, slots)| match slots.get(&queue_id)? {
+                Slot::InFiles(kind) => Some((Arc::clone(name), *kind)),
+                Slot::Loaded(_) => None,
+            })
+        };
+        let Some((name, kind)) = listed else {
+            return Ok(self.get_or_create(topic, queue_id));
+        };
+        let (log_min, before) = (
+            self.log_min.load(Ordering::Relaxed),
+            self.trusted_before.load(Ordering::Relaxed),
+        );
+        self.load_cut(&name, queue_id, kind, log_min, &mut |unit| unit.entry.end() <= before)
+    }
+
     /// Loads a queue at recovery: entries that `belongs` refuses are cut off.
     pub(crate) fn load_cut(
         &self,
@@ -168,7 +196,7 @@ impl Queues {
         Ok(queue)
     }
 
-    /// After a clean stop the files hold exactly the entries of the log. The lock is held while they are looked at: two
+    /// The files hold exactly the entries of the log, or of its part that is trusted. The lock is held while they are looked at: two
     /// objects for one queue would assign the same offsets twice.
     fn load_listed(&self, topic: &str, queue_id: i32, kind: QueueKind) -> Arc<ConsumeQueue> {
         let mut topics = self.topics.write();
@@ -180,7 +208,10 @@ impl Queues {
             return Arc::clone(queue);
         }
         let log_min = self.log_min.load(Ordering::Relaxed);
-        let extent = self.files(kind).load(topic, queue_id, false, log_min, &mut |_| true);
+        let before = self.trusted_before.load(Ordering::Relaxed);
+        let extent = self
+            .files(kind)
+            .load(topic, queue_id, false, log_min, &mut |unit| unit.entry.end() <= before);
         let extent = extent.unwrap_or_else(|error| {
             tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
             Extent::default()

@@ -22,6 +22,7 @@ use crate::dispatch::{self, Place};
 use crate::log_scan;
 use crate::queues::Queues;
 use crate::segments::{Segment, Segments};
+use crate::store::LastStop;
 use crate::unit::{QueueKind, Unit};
 
 /// Entries that stand for records the log lost in the middle of a queue; more are not believed.
@@ -45,7 +46,7 @@ pub(crate) struct Recovery<'a> {
     pub(crate) segments: &'a Segments,
     pub(crate) queues: &'a Queues,
     pub(crate) checkpoint: &'a Checkpoint,
-    pub(crate) clean: bool,
+    pub(crate) last_stop: LastStop,
     pub(crate) delay_levels_ms: &'a [u64],
     pub(crate) multi_dispatch: bool,
     pub(crate) observer: Option<&'a ReplayObserver>,
@@ -54,7 +55,8 @@ pub(crate) struct Recovery<'a> {
 impl Recovery<'_> {
     pub(crate) fn run(&self) -> io::Result<Recovered> {
         let proved = self.proved_position()?;
-        if let Some(end) = proved.filter(|_| self.clean)
+        let clean = self.last_stop == LastStop::Clean;
+        if let Some(end) = proved.filter(|_| clean)
             && !self.has_record_at(end.offset)?
         {
             return Ok(Recovered {
@@ -65,7 +67,7 @@ impl Recovery<'_> {
                 proved: true,
             });
         }
-        let java = if self.clean {
+        let java = if clean {
             self.normal_start()?
         } else {
             self.abnormal_start()?
@@ -78,11 +80,16 @@ impl Recovery<'_> {
                 store_timestamp: 0,
             },
         };
-        self.cut_queues(start.offset)?;
+        self.sync_log(start.offset, i64::MAX)?;
+        if self.last_stop == LastStop::Ours && start.last_record >= 0 {
+            self.queues.trust_before(start.offset);
+        } else {
+            self.cut_queues(start.offset)?;
+        }
         let (end, records) = self.replay(start)?;
         self.end_log_at(start.offset, end.offset)?;
         for queue in self.queues.loaded() {
-            write_out(self.queues, &queue)?;
+            write_out(self.queues, &queue, i64::MAX)?;
         }
         self.queues.sync()?;
         Ok(Recovered {
@@ -311,7 +318,7 @@ impl Recovery<'_> {
     }
 
     fn enter_at(&self, record: &RecordRef<'_>, place: &Place<'_>) -> io::Result<()> {
-        let queue = self.queues.get_or_create(place.topic, place.queue_id);
+        let queue = self.queues.get_or_create_cut(place.topic, place.queue_id)?;
         let (next, queue_offset) = (queue.next_offset(), place.queue_offset);
         if queue_offset < next {
             return Ok(());
@@ -352,7 +359,7 @@ impl Recovery<'_> {
         queue.set_next_offset(unit.end_offset());
         queue.publish(unit.end_offset());
         if pending >= WRITE_OUT_BYTES {
-            write_out(self.queues, &queue)?;
+            write_out(self.queues, &queue, i64::MAX)?;
         }
         Ok(())
     }
@@ -364,22 +371,25 @@ impl Recovery<'_> {
             last.file
                 .zero_range((end - last.base) as u64, (last.end - end) as u64)?;
         }
-        for segment in self.segments.within(start, end.max(start + 1)) {
+        self.sync_log(start, end.max(start + 1))
+    }
+
+    fn sync_log(&self, start: i64, end: i64) -> io::Result<()> {
+        for segment in self.segments.within(start, end) {
             segment.file.sync_data()?;
         }
         Ok(())
     }
 }
 
-/// Writes the pending entries of a queue to its files.
-pub(crate) fn write_out(queues: &Queues, queue: &Arc<ConsumeQueue>) -> io::Result<()> {
-    let (first_unit, entries) = queue.pending();
-    if entries.is_empty() {
-        return Ok(());
+/// Writes the pending entries of records before this physical offset to the queue's files. True when others are left.
+pub(crate) fn write_out(queues: &Queues, queue: &Arc<ConsumeQueue>, before: i64) -> io::Result<bool> {
+    let (first_unit, entries, are_left) = queue.pending_before(before);
+    if !entries.is_empty() {
+        queues.files(queue.kind()).write(queue, first_unit, &entries)?;
+        queue.written_out(entries.len());
     }
-    queues.files(queue.kind()).write(queue, first_unit, &entries)?;
-    queue.written_out(entries.len());
-    Ok(())
+    Ok(are_left)
 }
 
 /// Physical offset and store timestamp of the record a file begins with.

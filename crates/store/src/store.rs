@@ -94,6 +94,35 @@ pub(crate) struct Counters {
 /// Upper ends, in milliseconds, of all classes of append times but the last.
 const APPEND_TIME_CLASSES_MS: [u64; 12] = [1, 10, 50, 100, 200, 500, 1_000, 2_000, 3_000, 4_000, 5_000, 10_000];
 
+/// In the abort file, behind the process id that Java writes as well.
+const OURS: &str = " oxmq";
+
+/// How the store was left, as its `abort` file says: there is one while a broker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastStop {
+    Clean,
+    /// One of ours was killed.
+    Ours,
+    /// Another broker was.
+    Foreign,
+}
+
+impl LastStop {
+    fn of(disk: &dyn Disk, root: &Path) -> io::Result<LastStop> {
+        let file = match disk.open(&root.join("abort")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LastStop::Clean),
+            Err(error) => return Err(error),
+        };
+        let mut text = [0; 32];
+        let read = file.read_at(&mut text, 0)?;
+        match text[..read].ends_with(OURS.as_bytes()) {
+            true => Ok(LastStop::Ours),
+            false => Ok(LastStop::Foreign),
+        }
+    }
+}
+
 /// What a broker with `storeType=defaultRocksDB` leaves, and what it is called.
 const FOREIGN_FILES: [(&str, &str); 5] = [
     (
@@ -129,9 +158,12 @@ impl MessageStore {
         refuse_foreign(&*disk, &root)?;
         create_dir_durably(&*disk, &root).map_err(at_root)?;
         let lock = take_lock(&*disk, &root.join("lock"))?;
-        let clean = !disk.exists(&root.join("abort"));
-        // From here on the directory is in use, and a stop at any point has to be noticed.
-        write_abort(&*disk, &root).map_err(at_root)?;
+        let last_stop = LastStop::of(&*disk, &root).map_err(at_root)?;
+        let clean = last_stop == LastStop::Clean;
+        if clean {
+            // From here on the directory is in use, and a stop at any point has to be noticed.
+            write_abort(&*disk, &root).map_err(at_root)?;
+        }
 
         let (file, checkpoint) = CheckpointFile::open(&*disk, &root.join("checkpoint")).map_err(at_root)?;
         let segments = Segments::load(Arc::clone(&disk), &config, clean)?;
@@ -149,7 +181,7 @@ impl MessageStore {
             segments: &segments,
             queues: &queues,
             checkpoint: &checkpoint,
-            clean,
+            last_stop,
             delay_levels_ms: &config.delay_levels_ms,
             multi_dispatch: config.multi_dispatch,
             observer: config.replay_observer.as_ref(),
@@ -201,6 +233,10 @@ impl MessageStore {
         engine.measure_disks();
         if !recovered.untouched {
             engine.dispatch_step(true);
+        }
+        if last_stop == LastStop::Foreign {
+            // Not before: until the queues agree with the log, the next start must not take them for ours.
+            write_abort(&*engine.disk, &root).map_err(at_root)?;
         }
         let threads = if background_threads {
             engine.start_threads().map_err(at_root)?
@@ -293,9 +329,6 @@ impl MessageStore {
         }
         if appended.prepare_next {
             engine.wake_allocate.notify();
-        }
-        if appended.dispatch_soon {
-            engine.wake_dispatch.notify();
         }
         self.counters.appended(batch.entries.len() as u64, bytes, began);
         Ok(())
@@ -500,7 +533,9 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, root: &Path) -> Result<(), OpenErr
 
 fn write_abort(disk: &dyn Disk, root: &Path) -> io::Result<()> {
     let file = disk.create(&root.join("abort"))?;
-    file.write_all_at(&[IoSlice::new(std::process::id().to_string().as_bytes())], 0)?;
+    let text = format!("{}{OURS}", std::process::id());
+    file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
+    file.sync_data()?;
     disk.sync_dir(root)
 }
 
