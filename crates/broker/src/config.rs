@@ -458,7 +458,6 @@ fn default_root() -> String {
 #[cfg(test)]
 mod tests {
     use oxmq_protocol::settings::Settings;
-    use oxmq_store::timer::CURRENT_MAX;
 
     use super::*;
 
