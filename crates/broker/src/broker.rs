@@ -47,6 +47,7 @@ use crate::registration::Registration;
 use crate::reply_pushes::ReplyPushes;
 use crate::request_modes::RequestModes;
 use crate::request_subscriptions::RequestSubscriptions;
+use crate::retention;
 use crate::routes::Routes;
 use crate::saver::{self, Saver};
 use crate::schedule::{self, LevelSources, Schedule};
@@ -156,6 +157,7 @@ impl Broker {
         let mailboxes = Arc::new(Mailboxes::new(server_config.workers));
         let broker = Arc::new(Broker::open(config, environment, Arc::clone(&mailboxes))?);
         broker.registration.follow(&broker.topics);
+        mailboxes.attach(&broker);
 
         let (read_queue, mut threads) = ReadQueue::start(&broker, &mailboxes).map_err(StartError::Thread)?;
         threads.push(saver::spawn(&broker).map_err(StartError::Thread)?);
@@ -295,6 +297,7 @@ impl Broker {
 
     /// Replaces the settings. Those that are not live take effect at the next start.
     pub fn set_config(&self, config: BrokerConfig) {
+        self.store.set_retention(retention::settings(&config));
         self.config.store(Arc::new(config));
     }
 
@@ -542,7 +545,7 @@ pub fn store_config(config: &BrokerConfig) -> Result<StoreConfig, DelayLevelErro
     store.transfer_count_on_disk_max = config.max_transfer_count_on_message_in_disk;
     store.filter_scan_bytes = config.max_filter_message_size;
     store.access_message_in_memory_max_ratio = config.access_message_in_memory_max_ratio.into();
-    store.disk_space_warning_level_ratio = config.disk_space_warning_level_ratio.into();
+    store.retention = retention::settings(config);
     Ok(store)
 }
 

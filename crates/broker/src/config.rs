@@ -116,8 +116,6 @@ settings! {
         transaction_op_msg_max_size: usize = "transactionOpMsgMaxSize" => 4096, unit("bytes"), range(32..=1_000_000), live();
         /// How often the counts of half messages are saved.
         transaction_metric_flush_interval_ms: u64 = "transactionMetricFlushInterval" => 10_000, unit("ms"), range(10..=3_600_000);
-        /// Half messages older than this are given up.
-        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(1..=100_000), live();
 
         // Pulling and consumers.
         /// Hold a pull that finds nothing as long as the consumer asked for.
@@ -284,8 +282,32 @@ settings! {
         timer_current_messages_max: usize = "timerCurrentMessagesMax" => CURRENT_MAX, unit("messages"), range(1..=i32::MAX as i64);
         /// Updates from one version of this progress to the next.
         delay_offset_update_version_step: u64 = "delayOffsetUpdateVersionStep" => 200, unit("updates"), range(1..=i64::MAX);
-        /// Refuse messages when the disk is fuller than this.
-        disk_space_warning_level_ratio: u32 = "diskSpaceWarningLevelRatio" => 90, unit("%"), range(1..=100);
+
+        // Retention and full disks.
+        /// Hours of the day, local time, in which old files are deleted; several are separated by `;`.
+        delete_when: String = "deleteWhen" => "04".into(), live(), important();
+        /// Files of the commit log that were written last so long ago are old. Half messages older than this are given up.
+        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(1..=100_000), live(), important();
+        /// A disk fuller than this: old files are deleted at any hour. Taken as 10 to 95.
+        disk_max_used_space_ratio: u32 = "diskMaxUsedSpaceRatio" => 75, unit("%"), range(0..=100), live(), important();
+        /// A disk fuller than this: the oldest files are deleted, old or not. Taken as 30 to 85.
+        disk_space_clean_forcibly_ratio: u32 = "diskSpaceCleanForciblyRatio" => 85, unit("%"), range(0..=100), live();
+        /// A disk fuller than this: messages are refused. Taken as 35 to 90.
+        disk_space_warning_level_ratio: u32 = "diskSpaceWarningLevelRatio" => 90, unit("%"), range(0..=100), live();
+        /// Whether files that are not old may be deleted for want of space.
+        clean_file_forcibly_enable: bool = "cleanFileForciblyEnable" => true, live();
+        /// How often files are looked at that may be deleted.
+        clean_resource_interval_ms: u64 = "cleanResourceInterval" => 10_000, unit("ms"), range(10..=3_600_000), live();
+        /// Commit log files deleted each time at most.
+        delete_file_batch_max: usize = "deleteFileBatchMax" => 10, unit("files"), range(1..=1_000_000), live();
+        /// Pause after a deleted file of the commit log.
+        delete_commit_log_files_interval_ms: u64 = "deleteCommitLogFilesInterval" => 100, unit("ms"), range(0..=60_000), live();
+        /// Pause after a deleted file of a consume queue.
+        delete_consume_queue_files_interval_ms: u64 = "deleteConsumeQueueFilesInterval" => 100, unit("ms"), range(0..=60_000), live();
+        /// A file that could not be deleted is tried again after this time.
+        redelete_hanged_file_interval_ms: u64 = "redeleteHangedFileInterval" => 120_000, unit("ms"), range(1..=86_400_000), live();
+        /// A deleted file that is still being read after this time is reported. RocketMQ takes it from its readers.
+        destroy_maped_file_interval_forcibly_ms: u64 = "destroyMapedFileIntervalForcibly" => 120_000, unit("ms"), range(1..=86_400_000), live();
 
         // Network.
         /// A connection that is silent this long is closed.
@@ -310,7 +332,7 @@ settings! {
         "bottomMostCompressionTypeForConsumeQueueStore", "broadcastOffsetExpireMaxSecond",
         "broadcastOffsetExpireSecond", "brokerElectionPriority", "brokerFastFailureEnable", "brokerHeartbeatInterval",
         "brokerNotActiveTimeoutMillis", "cgColdReadThreshold", "channelNotActiveInterval", "checkCRCOnRecover",
-        "checkSyncStateSetPeriod", "cleanFileForciblyEnable", "cleanOfflineBrokerInterval", "cleanResourceInterval",
+        "checkSyncStateSetPeriod", "cleanOfflineBrokerInterval",
         "cleanRocksDBDirtyCQIntervalMin", "cleanSwapedMapInterval",
         "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads", "clientChannelMaxIdleTimeSeconds",
         "clientCloseSocketIfTimeout", "clientManageThreadPoolNums", "clientManagerThreadPoolQueueCapacity",
@@ -326,10 +348,9 @@ settings! {
         "consumerManagerThreadPoolQueueCapacity", "controllerAddr", "controllerHeartBeatTimeoutMills",
         "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
         "dLegerSelfId", "dataReadAheadEnable", "debugLockEnable",
-        "deleteCommitLogFilesInterval", "deleteConsumeQueueFilesInterval",
-        "deleteFileBatchMax", "deleteWhen", "destroyMapedFileIntervalForcibly", "disableCallbackExecutor",
+        "disableCallbackExecutor",
         "disableConsumeIfConsumerReadSlowly", "disableNettyWorkerGroup", "disappearTimeAfterStart", "diskFallRecorded",
-        "diskMaxUsedSpaceRatio", "diskSpaceCleanForciblyRatio", "dispatchCqCacheNum", "dispatchCqThreads",
+        "dispatchCqCacheNum", "dispatchCqThreads",
         "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput",
         "enableAutoInSyncReplicas", "enableBatchPush", "enableBroadcastOffsetStore",
         "enableBuildConsumeQueueConcurrently", "enableCalcFilterBitMap", "enableCleanExpiredOffset",
@@ -376,7 +397,7 @@ settings! {
         "putMessageTimeout", "putMsgIndexHightWater", "putThreadPoolQueueCapacity", "queryMessageThreadPoolNums",
         "queryThreadPoolQueueCapacity", "readOnlyCommitLogStorePaths", "readUnCommitted",
         "realTimePersistRocksDBConfig", "recheckReputOffsetFromCq", "recoverConcurrently",
-        "recoverThreadPoolNums", "redeleteHangedFileInterval", "replicasPerDiskPartition",
+        "recoverThreadPoolNums", "replicasPerDiskPartition",
         "reviveAckWaitMs",
         "reviveMaxSlow", "reviveScanTime", "rocketmqHome", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
         "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "sampleCountThreshold", "sampleSteps",
@@ -468,7 +489,7 @@ mod tests {
         let mut config = BrokerConfig::default();
         let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        let idle = [(4, "deleteWhen"), (6, "aclEnable")];
+        let idle = [(6, "aclEnable")];
         let idle = idle
             .map(|(line, key)| format!("broker.conf:{line}: {key} is a RocketMQ setting that has no effect here yet"));
         assert_eq!(warnings, idle);

@@ -182,6 +182,16 @@ impl ConsumerOffsets {
         topics.map_or_else(Vec::new, |topics| topics.keys().cloned().collect())
     }
 
+    /// Every group with its topics.
+    pub fn all(&self) -> Vec<(String, String, QueueOffsets)> {
+        let committed = self.committed.read();
+        let entries = committed.iter().flat_map(|(group, topics)| {
+            let topics = topics.iter();
+            topics.map(move |(topic, queues)| (group.clone(), topic.clone(), plain(queues)))
+        });
+        entries.collect()
+    }
+
     /// Groups that have an offset on the topic.
     pub fn groups_of(&self, topic: &str) -> Vec<String> {
         let groups = self.committed.read();

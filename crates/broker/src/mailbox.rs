@@ -3,15 +3,17 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 
 use oxmq_remoting::WorkerWaker;
-use oxmq_store::{ConsumeQueue, StoreFailure, StoreListener};
+use oxmq_store::{ConsumeQueue, Expiry, StoreFailure, StoreListener};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::broker::Broker;
 use crate::read_threads::Done;
+use crate::retention;
 
 /// Bits of a wait mask below the services'.
 pub(crate) const WORKERS_MAX: usize = 62;
@@ -38,6 +40,8 @@ pub(crate) struct Mailboxes {
     boxes: Box<[Mailbox]>,
     services: [OnceLock<Thread>; 2],
     flushed: watch::Sender<i64>,
+    /// Set once the broker is whole.
+    broker: OnceLock<Weak<Broker>>,
 }
 
 #[derive(Default)]
@@ -55,7 +59,13 @@ impl Mailboxes {
             boxes: (0..workers).map(|_| Mailbox::default()).collect(),
             services: Default::default(),
             flushed: watch::Sender::new(0),
+            broker: OnceLock::new(),
         }
+    }
+
+    /// From here on the broker hears of files that expire.
+    pub(crate) fn attach(&self, broker: &Arc<Broker>) {
+        self.broker.get_or_init(|| Arc::downgrade(broker));
     }
 
     /// The box of a worker, on its thread, from its start on.
@@ -173,6 +183,12 @@ impl StoreListener for Mailboxes {
             if mailbox.waits_for_flush.swap(false, Ordering::SeqCst) {
                 mailbox.wake();
             }
+        }
+    }
+
+    fn expiring(&self, expiry: &Expiry) {
+        if let Some(broker) = self.broker.get().and_then(Weak::upgrade) {
+            retention::report(&broker, expiry);
         }
     }
 

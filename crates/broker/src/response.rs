@@ -182,7 +182,14 @@ impl From<&EndError> for Refusal {
 impl From<&AppendError> for Refusal {
     fn from(error: &AppendError) -> Refusal {
         match error {
-            AppendError::ShutDown | AppendError::DiskFull | AppendError::Failed(_) => Refusal::new(
+            AppendError::DiskFull(space) => Refusal::new(
+                code::SERVICE_NOT_AVAILABLE,
+                format!(
+                    "service not available now. It may be caused by one of the following reasons: the broker's disk is \
+                     full [{space}], messages are put to the slave, message store has been shut down, etc."
+                ),
+            ),
+            AppendError::ShutDown | AppendError::Failed(_) => Refusal::new(
                 code::SERVICE_NOT_AVAILABLE,
                 format!(
                     "service not available now. It may be caused by one of the following reasons: the broker's disk is \

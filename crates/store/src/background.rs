@@ -2,7 +2,7 @@
 //! every thread repeats one step of [`Engine`], and a simulation calls the steps itself.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -16,14 +16,13 @@ use crate::disk::Disk;
 use crate::index::Index;
 use crate::queues::Queues;
 use crate::recovery::write_out;
+use crate::retention::Retention;
 use crate::store::StoreListener;
-use crate::unit::QueueKind;
 
 /// Pause of the index thread while records keep coming.
 const INDEX_PAUSE: Duration = Duration::from_millis(10);
 /// Forcing the index to disk costs a scattered write of its slots.
 const INDEX_SYNC_INTERVAL: Duration = Duration::from_secs(10);
-const DISK_USAGE_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failed step, which is then repeated.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
@@ -48,9 +47,7 @@ pub(crate) struct Engine {
     /// Appends are refused: the partition is nearly full, or consume queues cannot be written.
     pub(crate) disk_full: AtomicBool,
     pub(crate) queues_stuck: AtomicBool,
-    /// Used share of the two partitions, as the bits of a float.
-    pub(crate) log_disk_ratio: AtomicU64,
-    pub(crate) queue_disk_ratio: AtomicU64,
+    pub(crate) retention: Retention,
 }
 
 pub(crate) struct Dispatching {
@@ -76,6 +73,11 @@ impl Wake {
         }
     }
 
+    /// The calling thread is the one to wake.
+    pub(crate) fn register(&self) {
+        self.thread.get_or_init(thread::current);
+    }
+
     fn unpark(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
@@ -83,7 +85,7 @@ impl Wake {
     }
 
     /// Sleeps until notified or for this long, unless there is work already.
-    fn sleep(&self, at_most: Duration, has_work: impl FnOnce() -> bool) {
+    pub(crate) fn sleep(&self, at_most: Duration, has_work: impl FnOnce() -> bool) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if !has_work() {
@@ -100,6 +102,7 @@ impl Engine {
             self.spawn("store-allocate", Engine::run_allocate)?,
             self.spawn("store-dispatch", Engine::run_dispatch)?,
             self.spawn("store-index", Engine::run_index)?,
+            self.spawn("store-clean", Engine::run_clean)?,
         ])
     }
 
@@ -115,12 +118,13 @@ impl Engine {
             &self.wake_allocate,
             &self.wake_dispatch,
             &self.wake_index,
+            &self.retention.wake,
         ] {
             wake.unpark();
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
@@ -148,7 +152,7 @@ impl Engine {
     }
 
     fn run_flush(&self) {
-        self.wake_flush.thread.get_or_init(thread::current);
+        self.wake_flush.register();
         let mut last_flush = Instant::now();
         while !self.is_stopping() {
             let behind = self.log.written() - self.log.flushed();
@@ -195,7 +199,7 @@ impl Engine {
     }
 
     fn run_allocate(&self) {
-        self.wake_allocate.thread.get_or_init(thread::current);
+        self.wake_allocate.register();
         while !self.is_stopping() {
             let done = self.allocate_step();
             let pause = if done { IDLE_PAUSE } else { RETRY_PAUSE };
@@ -292,11 +296,10 @@ impl Engine {
     }
 
     fn run_dispatch(&self) {
-        self.wake_dispatch.thread.get_or_init(thread::current);
+        self.wake_dispatch.register();
         let interval = Duration::from_millis(self.config.dispatch_interval_ms.max(1));
         let checkpoint_interval = Duration::from_millis(self.config.checkpoint_interval_ms);
         let mut last_checkpoint = Instant::now();
-        let mut last_usage = Instant::now();
         while !self.is_stopping() {
             self.wake_dispatch.sleep(interval, || self.is_stopping());
             let due = last_checkpoint.elapsed() >= checkpoint_interval;
@@ -306,37 +309,7 @@ impl Engine {
             if due {
                 last_checkpoint = Instant::now();
             }
-            if last_usage.elapsed() >= DISK_USAGE_INTERVAL {
-                self.measure_disks();
-                last_usage = Instant::now();
-            }
         }
-    }
-
-    /// Notes how full the partitions are, and refuses appends above the warning level (spec: storage.md §12.1).
-    pub(crate) fn measure_disks(&self) {
-        let least_used = self
-            .config
-            .commit_log_dirs
-            .iter()
-            .filter_map(|dir| self.ratio(dir))
-            .reduce(f64::min);
-        let queue_ratio = self.ratio(self.queues.files(QueueKind::Simple).root());
-        self.log_disk_ratio
-            .store(least_used.unwrap_or(-1.0).to_bits(), Ordering::Relaxed);
-        self.queue_disk_ratio
-            .store(queue_ratio.unwrap_or(-1.0).to_bits(), Ordering::Relaxed);
-        let worst = least_used.unwrap_or(0.0).max(queue_ratio.unwrap_or(0.0));
-        let full = worst * 100.0 > self.config.disk_space_warning_level_ratio as f64;
-        if self.disk_full.swap(full, Ordering::Relaxed) != full {
-            tracing::warn!(used_ratio = worst, full, "disk space crossed the warning level");
-        }
-    }
-
-    fn ratio(&self, dir: &std::path::Path) -> Option<f64> {
-        let usage = self.disk.usage(dir).ok()?;
-        let total = usage.used_bytes + usage.available_bytes;
-        (total > 0).then(|| usage.used_bytes as f64 / total as f64)
     }
 
     /// Takes in what was confirmed since the last step. False when it has to be repeated after a pause.
@@ -354,7 +327,7 @@ impl Engine {
     }
 
     fn run_index(&self) {
-        self.wake_index.thread.get_or_init(thread::current);
+        self.wake_index.register();
         if !self.index.is_enabled() {
             return;
         }

@@ -26,6 +26,7 @@ use crate::cursor::{Cursor, LogParts, Look};
 use crate::damage;
 use crate::error::{AppendError, StoreFailure};
 use crate::log_scan::{self, Verdict};
+use crate::retention::SpaceFigures;
 use crate::segments::{Segment, Segments};
 use crate::tail::{Chunks, Tail};
 use crate::unit::{QueueKind, Unit};
@@ -172,6 +173,16 @@ impl CommitLog {
     pub(crate) fn add_dirty(&self, mut queues: Vec<Arc<ConsumeQueue>>) {
         queues.retain(|queue| queue.mark_dirty());
         self.writer.lock().dirty.append(&mut queues);
+    }
+
+    /// Lets the numbering of a queue begin anew if it still ends at `end_offset`.
+    pub(crate) fn renumber(&self, queue: &ConsumeQueue, end_offset: i64) -> bool {
+        let _no_append = self.writer.lock();
+        let is_unchanged = queue.next_offset() == end_offset && queue.max_offset() == end_offset;
+        if is_unchanged {
+            queue.start_at(0);
+        }
+        is_unchanged
     }
 
     pub(crate) fn append(&self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
@@ -343,7 +354,7 @@ impl CommitLog {
         }
         self.give_up(parts);
         if is_no_space(&error) {
-            return AppendError::DiskFull;
+            return AppendError::DiskFull(SpaceFigures::default());
         }
         self.fail("write", physical_offset, error).into()
     }
@@ -705,7 +716,7 @@ fn is_no_space(error: &io::Error) -> bool {
 
 fn cannot_create(error: io::Error) -> AppendError {
     if is_no_space(&error) {
-        return AppendError::DiskFull;
+        return AppendError::DiskFull(SpaceFigures::default());
     }
     AppendError::CreateFile(Arc::new(error))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::retention::RetentionSettings;
 use crate::unit::QueueKind;
 use oxmq_protocol::record::RecordRef;
 
@@ -80,8 +81,8 @@ pub struct StoreConfig {
     pub filter_scan_bytes: usize,
     /// `accessMessageInMemoryMaxRatio`, percent of the physical memory.
     pub access_message_in_memory_max_ratio: u64,
-    /// `diskSpaceWarningLevelRatio`, percent: above it appends are refused.
-    pub disk_space_warning_level_ratio: u64,
+    /// What the store begins with; [`crate::MessageStore::set_retention`] replaces it.
+    pub retention: RetentionSettings,
     pub clock: Clock,
     /// With one, the recovery position stays where it is after the start until
     /// [`crate::MessageStore::release_recovery_position`]: what was shown to the observer is shown again by the next start
@@ -123,7 +124,7 @@ impl StoreConfig {
             transfer_count_on_disk_max: 8,
             filter_scan_bytes: 16_000,
             access_message_in_memory_max_ratio: 40,
-            disk_space_warning_level_ratio: 90,
+            retention: RetentionSettings::default(),
             clock: Arc::new(system_time_ms),
             replay_observer: None,
             background_threads: true,

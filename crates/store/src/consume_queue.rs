@@ -87,6 +87,8 @@ pub struct ConsumeQueue {
     min_offset: AtomicI64,
     /// First unit whose record still exists. A simple queue has the same number in `min_offset`.
     min_unit: AtomicI64,
+    /// No record of an entry here lies before this physical offset, as far as is known.
+    expires_at: AtomicI64,
     /// Queue offset of the next record. Changed only under the commit log's lock.
     next_offset: AtomicI64,
     pending: Mutex<Pending>,
@@ -117,6 +119,7 @@ impl ConsumeQueue {
             max_offset: AtomicI64::new(files.end_offset),
             min_offset: AtomicI64::new(files.min_offset),
             min_unit: AtomicI64::new(files.min_unit),
+            expires_at: AtomicI64::new(0),
             next_offset: AtomicI64::new(files.end_offset),
             pending: Mutex::new(Pending {
                 first_unit: files.end_unit,
@@ -195,6 +198,29 @@ impl ConsumeQueue {
         self.min_offset.store(queue_offset, Ordering::Release);
         self.next_offset.store(queue_offset, Ordering::Relaxed);
         self.max_offset.store(queue_offset, Ordering::SeqCst);
+    }
+
+    /// The units before this one, and the queue offsets before that one, have lost their records.
+    pub(crate) fn advance_min(&self, unit: i64, queue_offset: i64) {
+        self.min_unit.fetch_max(unit, Ordering::AcqRel);
+        self.min_offset.fetch_max(queue_offset, Ordering::AcqRel);
+    }
+
+    /// The files are gone. A queue of batches, whose units say where they are, begins its next file at the first unit.
+    pub(crate) fn forget_files(&self) {
+        if self.kind == QueueKind::Batch {
+            self.pending.lock().first_unit = 0;
+            self.min_unit.store(0, Ordering::Release);
+        }
+    }
+
+    /// Whether an entry may have lost its record to a log that begins here.
+    pub(crate) fn may_have_expired(&self, log_min: i64) -> bool {
+        log_min > self.expires_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_expires_at(&self, physical_offset: i64) {
+        self.expires_at.store(physical_offset, Ordering::Relaxed);
     }
 
     /// What a read from this queue offset goes through, if it is not the queue itself.

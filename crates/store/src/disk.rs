@@ -61,6 +61,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes everything on the file system below `dir` durable.
     fn sync_all_below(&self, dir: &Path) -> io::Result<()>;
+    /// When a file was written last, in milliseconds since the epoch.
+    fn modified_ms(&self, path: &Path) -> io::Result<i64>;
     fn usage(&self, path: &Path) -> io::Result<DiskUsage>;
     /// Takes the exclusive lock on byte 0 of the file, `WouldBlock` if somebody has it. Released by dropping.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;

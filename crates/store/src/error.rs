@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::retention::SpaceFigures;
+
 /// A write or flush of the commit log failed. The store refuses appends from then on: what the kernel kept of the
 /// data is unknown, and a second flush could report success for pages it dropped.
 #[derive(Debug, Clone, Error)]
@@ -32,8 +34,9 @@ pub enum OpenError {
 pub enum AppendError {
     #[error("the store is shut down")]
     ShutDown,
-    #[error("no space left on the disk")]
-    DiskFull,
+    /// With how full the disk was when that was measured last.
+    #[error("no space left on the disk [{0}]")]
+    DiskFull(SpaceFigures),
     #[error("records of {bytes} bytes do not fit into one file of {file_bytes}")]
     TooLarge { bytes: u64, file_bytes: u64 },
     #[error("next commit log file: {0}")]

@@ -215,6 +215,25 @@ impl Index {
         })
     }
 
+    /// Removes the first files while all they name lies before `log_min`; the newest stays. Returns how many.
+    pub(crate) fn remove_expired(&self, log_min: i64) -> io::Result<usize> {
+        let mut removed = 0;
+        loop {
+            let oldest = {
+                let files = self.files.read();
+                let is_expired = |file: &&Arc<IndexFile>| file.header().end_physical_offset < log_min;
+                files.first().filter(|_| files.len() > 1).filter(is_expired).cloned()
+            };
+            let Some(oldest) = oldest else { return Ok(removed) };
+            match self.disk.remove_file(&oldest.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.files.write().remove(0);
+            removed += 1;
+        }
+    }
+
     fn open(&self, name: i64, path: PathBuf) -> io::Result<Arc<IndexFile>> {
         let map = self.disk.map(&path)?;
         Ok(Arc::new(IndexFile::new(name, path, self.shape, map)))

@@ -15,6 +15,7 @@ use crate::config_file::create_dir_durably;
 use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::disk::{Disk, DiskFile};
 use crate::read::Wait;
+use crate::retention::first_kept;
 use crate::segments::{offset_name, parse_offset_name};
 use crate::unit::{BATCH_UNIT_BYTES, Extent, QueueKind, Unit};
 
@@ -23,9 +24,6 @@ const UNSYNCED_FILES_MAX: usize = 64;
 
 /// So many damaged units in a row are not taken for the end of a queue.
 const DAMAGED_UNITS_MAX: i64 = 8;
-
-/// So many fillers in a row are looked behind.
-const FILLERS_PASSED: i64 = 64;
 
 #[derive(Debug)]
 pub(crate) struct QueueFiles {
@@ -158,20 +156,10 @@ impl QueueFiles {
             }
         }
         let end_unit = low;
-        let (mut low, mut high) = (first_unit, end_unit);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if probe.is_gone(middle, end_unit, log_min)? {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        // The majority of three may be as much too low.
-        while low < end_unit && probe.unit(low)?.is_before(log_min) {
-            low += 1;
-        }
-        let min_unit = low;
+        let kept = first_kept(first_unit..end_unit, log_min, &mut |number, count| {
+            probe.units(number, count)
+        })?;
+        let min_unit = kept.map_or(end_unit, |(number, _)| number);
         let end_offset = match end_unit {
             end if end > first_unit => probe.unit(end - 1)?.end_offset(),
             // Only simple queues start at another unit than 0 without having one.
@@ -370,6 +358,30 @@ impl QueueFiles {
         Ok(())
     }
 
+    /// Number of files of a queue.
+    pub(crate) fn count(&self, topic: &str, queue_id: i32) -> io::Result<usize> {
+        Ok(self.file_bases(&self.dir(topic, queue_id), false)?.len())
+    }
+
+    /// Removes the first file of a queue if all its units lie before `min_unit` and it is not the last. With `sync_first`
+    /// another removal is made durable before: a file that came back in front of a gap would hide what follows it.
+    pub(crate) fn remove_first(&self, queue: &ConsumeQueue, min_unit: i64, sync_first: bool) -> io::Result<bool> {
+        let dir = self.dir(queue.topic(), queue.queue_id());
+        let bases = self.file_bases(&dir, false)?;
+        let [first, _, ..] = bases[..] else { return Ok(false) };
+        if first + self.file_bytes > min_unit as u64 * self.unit_bytes() {
+            return Ok(false);
+        }
+        if sync_first {
+            self.disk.sync_dir(&dir)?;
+        }
+        let key = (queue.serial, first);
+        self.open.lock().files.remove(&key);
+        self.unsynced.lock().files.remove(&key);
+        self.disk.remove_file(&dir.join(offset_name(first as i64)))?;
+        Ok(true)
+    }
+
     /// Removes the files of a queue.
     pub(crate) fn remove(&self, queue: &ConsumeQueue) -> io::Result<()> {
         self.open.lock().close_all_of(queue.serial);
@@ -378,6 +390,7 @@ impl QueueFiles {
         for entry in self.disk.list(&dir)? {
             self.disk.remove_file(&dir.join(entry.name))?;
         }
+        self.disk.sync_dir(&dir)?;
         self.disk.remove_dir(&dir)
     }
 
@@ -415,17 +428,22 @@ impl<'a> Probe<'a> {
         Probe { files, dir, open: None }
     }
 
-    fn unit(&mut self, number: i64) -> io::Result<Unit> {
+    fn file_at(&mut self, number: i64) -> io::Result<(u64, Arc<dyn DiskFile>)> {
         let position = number as u64 * self.files.unit_bytes();
         let base = position - position % self.files.file_bytes;
         let file = match self.open.take() {
             Some((open, file)) if open == base => file,
             _ => self.files.disk.open(&self.dir.join(offset_name(base as i64)))?,
         };
+        self.open = Some((base, Arc::clone(&file)));
+        Ok((position - base, file))
+    }
+
+    fn unit(&mut self, number: i64) -> io::Result<Unit> {
+        let (at, file) = self.file_at(number)?;
         let mut bytes = [0; BATCH_UNIT_BYTES];
         let bytes = &mut bytes[..self.files.kind.unit_bytes()];
-        file.read_at(bytes, position - base)?;
-        self.open = Some((base, file));
+        file.read_at(bytes, at)?;
         Ok(self.files.kind.decode(number, bytes))
     }
 
@@ -445,22 +463,17 @@ impl<'a> Probe<'a> {
         Ok(only_fillers && number < end)
     }
 
-    /// Whether the records of this unit and those around it are gone: what most of three units say, so that one damaged
-    /// unit does not hide the messages before it. Fillers, which are also left where records were damaged, say nothing.
-    fn is_gone(&mut self, number: i64, end: i64, log_min: i64) -> io::Result<bool> {
-        let (mut votes, mut gone) = (0, 0);
-        for number in number..end.min(number + FILLERS_PASSED) {
-            let unit = self.unit(number)?;
-            if unit.entry.is_filler() || !unit.is_present() {
-                continue;
-            }
-            votes += 1;
-            gone += i32::from(unit.is_before(log_min));
-            if votes == 3 {
-                break;
-            }
-        }
-        Ok(votes == 0 || gone * 2 > votes)
+    /// At least one unit, at most `count`.
+    fn units(&mut self, number: i64, count: usize) -> io::Result<Vec<Unit>> {
+        let (at, file) = self.file_at(number)?;
+        let unit_bytes = self.files.kind.unit_bytes();
+        let count = count.min(((self.files.file_bytes - at) / unit_bytes as u64) as usize);
+        let mut bytes = vec![0; count * unit_bytes];
+        file.read_at(&mut bytes, at)?;
+        let units = bytes.chunks_exact(unit_bytes).zip(number..);
+        Ok(units
+            .map(|(bytes, number)| self.files.kind.decode(number, bytes))
+            .collect())
     }
 }
 

@@ -11,7 +11,14 @@ use parking_lot::RwLock;
 use crate::config::QueueKindOf;
 use crate::consume_queue::ConsumeQueue;
 use crate::queue_files::QueueFiles;
+use crate::read::Wait;
 use crate::unit::{Extent, QueueKind, Unit};
+
+/// A queue whose files may have to follow the log.
+pub(crate) enum Untrimmed {
+    Loaded(Arc<ConsumeQueue>),
+    InFiles(i32, QueueKind),
+}
 
 pub(crate) struct Queues {
     simple_files: QueueFiles,
@@ -29,7 +36,11 @@ pub(crate) struct Queues {
 
 #[derive(Debug)]
 enum Slot {
-    InFiles(QueueKind),
+    InFiles {
+        kind: QueueKind,
+        /// There is only one, which stays.
+        has_single_file: bool,
+    },
     Loaded(Arc<ConsumeQueue>),
 }
 
@@ -44,7 +55,7 @@ impl Queues {
                     tracing::warn!(topic, ?kind, "consume queues of another kind are ignored");
                     continue;
                 }
-                let slots = queue_ids.into_iter().map(|queue_id| (queue_id, Slot::InFiles(kind)));
+                let slots = queue_ids.into_iter().map(|queue_id| (queue_id, Slot::in_files(kind)));
                 topics.insert(Arc::from(topic), slots.collect());
             }
         }
@@ -98,9 +109,51 @@ impl Queues {
         slots
             .filter_map(|slot| match slot {
                 Slot::Loaded(queue) => Some(Arc::clone(queue)),
-                Slot::InFiles(_) => None,
+                Slot::InFiles { .. } => None,
             })
             .collect()
+    }
+
+    /// The queues of a topic that have to be looked at when the log begins at `log_min`.
+    pub(crate) fn untrimmed(&self, topic: &str, log_min: i64) -> Vec<Untrimmed> {
+        let topics = self.topics.read();
+        let slots = topics.get(topic).into_iter().flatten();
+        slots
+            .filter_map(|(queue_id, slot)| match slot {
+                Slot::Loaded(queue) => queue
+                    .may_have_expired(log_min)
+                    .then(|| Untrimmed::Loaded(Arc::clone(queue))),
+                Slot::InFiles {
+                    has_single_file: true, ..
+                } => None,
+                Slot::InFiles { kind, .. } => Some(Untrimmed::InFiles(*queue_id, *kind)),
+            })
+            .collect()
+    }
+
+    /// The queue, as long as nobody uses it, has nothing that could be removed.
+    pub(crate) fn note_single_file(&self, topic: &str, queue_id: i32) {
+        let mut topics = self.topics.write();
+        if let Some(Slot::InFiles { has_single_file, .. }) =
+            topics.get_mut(topic).and_then(|slots| slots.get_mut(&queue_id))
+        {
+            *has_single_file = true;
+        }
+    }
+
+    pub(crate) fn set_log_min(&self, log_min: i64) {
+        self.log_min.store(log_min, Ordering::Relaxed);
+    }
+
+    /// Units from this one on, from memory or from one file. Returns bytes.
+    pub(crate) fn read(&self, queue: &ConsumeQueue, unit: i64, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
+        match queue.read_pending(unit, buffer) {
+            Ok(read) => Ok(read),
+            Err(in_files) => {
+                let len = buffer.len().min(in_files.saturating_mul(queue.kind().unit_bytes()));
+                self.files(queue.kind()).read(queue, unit, &mut buffer[..len], wait)
+            }
+        }
     }
 
     pub(crate) fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
@@ -118,7 +171,7 @@ impl Queues {
     pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
         let kind = match self.topics.read().get(topic)?.get(&queue_id)? {
             Slot::Loaded(queue) => return Some(Arc::clone(queue)),
-            Slot::InFiles(kind) => *kind,
+            Slot::InFiles { kind, .. } => *kind,
         };
         Some(self.load_listed(topic, queue_id, kind))
     }
@@ -241,9 +294,16 @@ impl Queues {
 }
 
 impl Slot {
+    fn in_files(kind: QueueKind) -> Slot {
+        Slot::InFiles {
+            kind,
+            has_single_file: false,
+        }
+    }
+
     fn kind(&self) -> QueueKind {
         match self {
-            Slot::InFiles(kind) => *kind,
+            Slot::InFiles { kind, .. } => *kind,
             Slot::Loaded(queue) => queue.kind(),
         }
     }

@@ -192,14 +192,7 @@ impl MessageStore {
         buffer: &mut [u8],
         wait: Wait,
     ) -> io::Result<usize> {
-        match queue.read_pending(unit, buffer) {
-            Ok(read) => Ok(read),
-            Err(in_files) => {
-                let len = buffer.len().min(in_files.saturating_mul(queue.kind().unit_bytes()));
-                let files = self.engine.queues.files(queue.kind());
-                files.read(queue, unit, &mut buffer[..len], wait)
-            }
-        }
+        self.engine.queues.read(queue, unit, buffer, wait)
     }
 
     /// Appends the entry's record to `out` if the filter accepts it.

@@ -34,6 +34,8 @@ pub(crate) struct Segments {
     /// The file after the last one, created before it is needed. Held while one is being created, so that an append that
     /// needs it waits for that one instead of creating another.
     prepared: Mutex<Option<Arc<Segment>>>,
+    /// Which folders take no new files, in the order of `dirs`.
+    full_folders: Mutex<Vec<bool>>,
 }
 
 /// A file name of 20 digits (spec: storage.md §2.1).
@@ -99,6 +101,7 @@ impl Segments {
             },
             list: RwLock::new(list),
             prepared: Mutex::new(None),
+            full_folders: Mutex::default(),
         })
     }
 
@@ -122,6 +125,36 @@ impl Segments {
     /// Start of the oldest file.
     pub(crate) fn min(&self) -> i64 {
         self.list.read().first().map_or(0, |first| first.base)
+    }
+
+    /// The oldest file, unless it is also the last.
+    pub(crate) fn oldest_of_several(&self) -> Option<Arc<Segment>> {
+        let list = self.list.read();
+        list.first().filter(|_| list.len() > 1).cloned()
+    }
+
+    /// Forgets the oldest file, whose name is gone. Who has it open goes on reading.
+    pub(crate) fn drop_first(&self, base: i64) {
+        let mut list = self.list.write();
+        if list.len() > 1 && list[0].base == base {
+            list.remove(0);
+        }
+    }
+
+    pub(crate) fn set_full_folders(&self, full_folders: Vec<bool>) {
+        *self.full_folders.lock() = full_folders;
+    }
+
+    /// Where the file that starts at `base` goes (spec: storage.md §2.3).
+    fn folder_of(&self, base: i64) -> &PathBuf {
+        let full_folders = self.full_folders.lock();
+        let is_open = |index: usize| !full_folders.get(index).copied().unwrap_or(false);
+        let open: Vec<usize> = (0..self.dirs.len()).filter(|index| is_open(*index)).collect();
+        let number = (base / self.file_bytes) as usize;
+        match open.len() {
+            0 => &self.dirs[number % self.dirs.len()],
+            count => &self.dirs[open[number % count]],
+        }
     }
 
     /// The file that holds this position.
@@ -208,8 +241,7 @@ impl Segments {
 
     /// A new file, full size and durable in name and length before anything is written to it.
     fn create(&self, base: i64) -> io::Result<Arc<Segment>> {
-        let number = (base / self.file_bytes) as usize;
-        let dir = &self.dirs[number % self.dirs.len()];
+        let dir = self.folder_of(base);
         let path = dir.join(offset_name(base));
         let file = self.disk.create(&path)?;
         let ready = file

@@ -18,11 +18,12 @@ use crate::config::{FlushDiskType, StoreConfig};
 use crate::config_file::create_dir_durably;
 use crate::consume_queue::ConsumeQueue;
 use crate::disk::Disk;
-use crate::error::{AppendError, OpenError, StoreFailure};
+use crate::error::{AppendError, OpenError, ReadError, StoreFailure};
 use crate::index::Index;
 use crate::queue_files::QueueFiles;
 use crate::queues::Queues;
 use crate::recovery::Recovery;
+use crate::retention::{CleanReport, Expiry, Retention, RetentionSettings, SpaceFigures};
 use crate::segments::{Segments, io_error};
 use crate::unit::QueueKind;
 
@@ -34,6 +35,8 @@ pub trait StoreListener: Send + Sync {
     fn flushed(&self, flushed: i64);
     /// The commit log failed; appends are refused from now on.
     fn failed(&self, why: &StoreFailure);
+    /// A commit log file is going to be deleted. Called on the thread that cleans, which may wait for the disk.
+    fn expiring(&self, _expiry: &Expiry) {}
 }
 
 /// What the last start found and did.
@@ -62,9 +65,7 @@ pub struct Figures {
     pub get_missed: u64,
     /// Appends by duration, with Java's `putMessageDistributeTime` classes.
     pub append_times: [u64; 13],
-    /// Used share of the partition, 0 to 1.
-    pub commit_log_disk_ratio: f64,
-    pub consume_queue_disk_ratio: f64,
+    pub space: SpaceFigures,
 }
 
 pub struct MessageStore {
@@ -206,6 +207,7 @@ impl MessageStore {
         let memory_bytes = physical_memory_bytes() / 100 * config.access_message_in_memory_max_ratio as i64;
         let background_threads = config.background_threads;
         let position_held = config.replay_observer.is_some();
+        let retention = Retention::new(config.retention.clone());
         let engine = Arc::new(Engine {
             config,
             disk,
@@ -227,8 +229,7 @@ impl MessageStore {
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             queues_stuck: AtomicBool::new(false),
-            log_disk_ratio: AtomicU64::new(0),
-            queue_disk_ratio: AtomicU64::new(0),
+            retention,
         });
         engine.measure_disks();
         if !recovered.untouched {
@@ -312,15 +313,18 @@ impl MessageStore {
         let engine = &*self.engine;
         if engine.disk_full.load(Ordering::Relaxed) || engine.queues_stuck.load(Ordering::Relaxed) {
             self.counters.append_failures.fetch_add(1, Ordering::Relaxed);
-            return Err(AppendError::DiskFull);
+            return Err(AppendError::DiskFull(engine.space()));
         }
         let began = Instant::now();
         let bytes = batch.records.len() as u64;
-        let appended = engine.log.append(batch).inspect_err(|error| {
+        let appended = engine.log.append(batch).map_err(|error| {
             self.counters.append_failures.fetch_add(1, Ordering::Relaxed);
-            if let AppendError::Failed(failure) = error {
-                engine.listener.failed(failure);
+            match error {
+                AppendError::DiskFull(_) => return AppendError::DiskFull(engine.space()),
+                AppendError::Failed(ref failure) => engine.listener.failed(failure),
+                _ => {}
             }
+            error
         })?;
         engine.announce(&appended.arrivals);
         match engine.config.flush_disk_type {
@@ -370,7 +374,7 @@ impl MessageStore {
             return Err(failure.clone().into());
         }
         if self.engine.disk_full.load(Ordering::Relaxed) || self.engine.queues_stuck.load(Ordering::Relaxed) {
-            return Err(AppendError::DiskFull);
+            return Err(AppendError::DiskFull(self.engine.space()));
         }
         Ok(())
     }
@@ -385,7 +389,7 @@ impl MessageStore {
 
     pub fn figures(&self) -> Figures {
         let counters = &self.counters;
-        let ratio = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
+        let engine = &self.engine;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Figures {
             start_timestamp: counters.start_timestamp,
@@ -397,8 +401,7 @@ impl MessageStore {
             get_found: count(&counters.get_found),
             get_missed: count(&counters.get_missed),
             append_times: std::array::from_fn(|class| count(&counters.append_times[class])),
-            commit_log_disk_ratio: ratio(&self.engine.log_disk_ratio),
-            consume_queue_disk_ratio: ratio(&self.engine.queue_disk_ratio),
+            space: engine.space(),
         }
     }
 
@@ -430,6 +433,37 @@ impl MessageStore {
         }
         self.engine.flush_step();
         self.engine.dispatch_step(true);
+    }
+
+    /// Replaces the settings of retention.
+    pub fn set_retention(&self, settings: RetentionSettings) {
+        self.engine.retention.set_settings(settings);
+    }
+
+    /// Expired files are deleted now and in the next rounds, whatever the hour.
+    pub fn request_deletion(&self) {
+        self.engine.retention.request();
+    }
+
+    /// One round of retention, on the calling thread and without pauses. Only without background threads.
+    pub fn run_retention(&self) -> CleanReport {
+        self.engine.clean_round(&|_| true)
+    }
+
+    /// How full the partitions were when they were measured last.
+    pub fn space(&self) -> SpaceFigures {
+        self.engine.space()
+    }
+
+    /// The queue offset of the first message whose record lies at a physical offset or behind it. Waits for the disk.
+    pub fn first_offset_from(&self, queue: &ConsumeQueue, physical_offset: i64) -> Result<i64, ReadError> {
+        Ok(self.engine.first_offset_from(queue, physical_offset)?)
+    }
+
+    /// Removes the files of queues of which no record exists any more, and lets their numbering begin anew. Queues of
+    /// topics that `keeps` names stay. Returns the queues.
+    pub fn reset_expired_queues(&self, keeps: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, i32)> {
+        self.engine.reset_expired_queues(keeps)
     }
 
     /// What the background threads would do now, on the calling thread, in the order that leaves most to a recovery: the

@@ -128,6 +128,7 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::GetBrokerConsumeStats => offload(command, consume_stats::of_broker),
         Code::QueryConsumeTimeSpan => offload(command, consume_stats::time_span),
         Code::CleanExpiredConsumeQueue => audited(context, command, cleanup::expired_consume_queues),
+        Code::DeleteExpiredCommitLog => audited(context, command, cleanup::expired_commit_log),
         Code::CleanUnusedTopic => audited(context, command, cleanup::unused_topics),
 
         Code::GetConsumerListByGroup => reply(&command, connections::consumer_ids(broker, &command)),

@@ -153,11 +153,11 @@ fn storage(broker: &Broker, table: &mut Table) {
         "remainHowManyDataToFlush",
         human_bytes((store.written() - store.flushed()).max(0) as u64),
     );
-    set(table, "commitLogDiskRatio", ratio(figures.commit_log_disk_ratio));
-    set(table, "consumeQueueDiskRatio", ratio(figures.consume_queue_disk_ratio));
+    set(table, "commitLogDiskRatio", ratio(figures.space.commit_log));
+    set(table, "consumeQueueDiskRatio", ratio(figures.space.consume_queue));
     for dir in &store.config().commit_log_dirs {
         let key = format!("commitLogDiskRatio_{}", dir.display());
-        set(table, &key, ratio(figures.commit_log_disk_ratio));
+        set(table, &key, ratio(figures.space.commit_log));
     }
     let first_dir = store.config().commit_log_dirs.first();
     set(
@@ -191,9 +191,9 @@ fn java_double(value: f64) -> String {
     format!("{value:?}")
 }
 
-/// Java keeps at most two digits of a ratio here.
-fn ratio(value: f64) -> String {
-    java_double((value * 100.0).round() / 100.0)
+/// A share in percent as a part of one, and -1 when it is unknown.
+fn ratio(percent: i32) -> String {
+    java_double(if percent < 0 { -1.0 } else { f64::from(percent) / 100.0 })
 }
 
 fn distribution(figures: &Figures) -> String {
@@ -260,6 +260,6 @@ mod tests {
     fn rates_without_history_are_empty() {
         assert_eq!(triple([Some(11.25), Some(3.0), None]), "11.25 3.0 ");
         assert_eq!(triple([None, None, None]), "  ");
-        assert_eq!(ratio(0.2634), "0.26");
+        assert_eq!([27, 0, -1].map(ratio), ["0.27", "0.0", "-1.0"]);
     }
 }

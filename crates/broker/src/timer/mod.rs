@@ -36,6 +36,7 @@ use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::config_file::ConfigFile;
 use crate::mailbox::Service;
+use crate::retention;
 use crate::waiting::TimerProperties;
 
 /// Messages entered before due ones get their turn.
@@ -132,7 +133,8 @@ impl Timers {
             wheel_slots: WHEEL_SLOTS,
             current_max: config.timer_current_messages_max,
         };
-        let timers = TimerStore::open(Arc::clone(disk), timer_config, &start)?;
+        let mut timers = TimerStore::open(Arc::clone(disk), timer_config, &start)?;
+        timers.keep_within(retention::reserved_ms(config));
         Ok(Timers {
             congestion: Congestion::new(config.timer_congest_num_each_slot, &timers),
             metrics: TimerMetrics::open(metrics)?,
@@ -177,6 +179,17 @@ impl Timers {
             enter_tps: rates.enter_tps,
             deliver_tps: rates.deliver_tps,
         }
+    }
+
+    /// How many messages wait whose records lie between two physical offsets.
+    pub(crate) fn waiting_in(&self, from: i64, to: i64) -> io::Result<i64> {
+        let (mut waiting, mut position) = (0, Some(0));
+        while let Some(next) = position {
+            let (count, later) = self.store.lock().count_waiting(next, from, to)?;
+            waiting += count;
+            position = later;
+        }
+        Ok(waiting)
     }
 
     /// Every message for this time or an earlier one has been delivered; `None` while some that were stored are not even
@@ -354,7 +367,11 @@ fn run_saving(broker: &Broker) {
         if now - cleaned_at >= CLEAN_INTERVAL_MS {
             cleaned_at = now;
             timers.congestion.forget_before(now);
-            let removed = timers.store.lock().remove_expired(broker.store.min_physical_offset());
+            let reserved_ms = retention::reserved_ms(&broker.config());
+            let mut store = timers.store.lock();
+            store.keep_within(reserved_ms);
+            let removed = store.remove_expired(broker.store.min_physical_offset());
+            drop(store);
             if let Err(error) = removed {
                 tracing::warn!(%error, "old files of the timer log cannot be removed");
             }

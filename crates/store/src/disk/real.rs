@@ -76,6 +76,14 @@ impl Disk for RealDisk {
         Ok(rustix::fs::syncfs(File::open(dir)?)?)
     }
 
+    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
+        let modified = fs::metadata(path)?.modified()?;
+        let since = modified
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_err(io::Error::other)?;
+        Ok(since.as_millis() as i64)
+    }
+
     fn usage(&self, path: &Path) -> io::Result<DiskUsage> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(DiskUsage {

@@ -45,6 +45,7 @@ struct State {
     fail_sync: Option<usize>,
     cold: bool,
     capacity_bytes: Option<u64>,
+    now_ms: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,7 @@ struct FileState {
     durable_len: u64,
     /// Space is reserved up to here: writes below need none.
     allocated: u64,
+    modified_ms: i64,
 }
 
 impl SimulatedDisk {
@@ -97,6 +99,11 @@ impl SimulatedDisk {
     /// Bounds the space; `None` lifts the bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity_bytes = bytes;
+    }
+
+    /// What the machine's clock says when files are written.
+    pub fn set_time(&self, now_ms: i64) {
+        self.state.lock().now_ms = now_ms;
     }
 
     /// While cold, nothing can be read without waiting.
@@ -154,6 +161,7 @@ impl SimulatedDisk {
         let disk = SimulatedDisk::with(state.files.clone(), state.names.clone());
         {
             let mut copy = disk.state.lock();
+            copy.now_ms = state.now_ms;
             copy.durable_names = state.durable_names.clone();
             copy.name_changes = state.name_changes.clone();
         }
@@ -212,6 +220,7 @@ impl FileState {
             cached: durable,
             len,
             durable_len: len,
+            modified_ms: self.modified_ms,
             ..FileState::default()
         };
         file.cut(len);
@@ -314,12 +323,21 @@ impl State {
         let Some(capacity) = self.capacity_bytes else {
             return Ok(());
         };
-        let used: u64 = self.files.iter().map(FileState::space).sum();
+        let used = self.used_bytes();
         let more = up_to.saturating_sub(self.files[file].space().max(self.files[file].allocated));
         if used + more > capacity {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Ok(())
+    }
+
+    /// Files without a name have given their space back.
+    fn used_bytes(&self) -> u64 {
+        let named = self.names.values().filter_map(|node| match node {
+            Node::File(id) => Some(self.files[*id].space()),
+            Node::Dir => None,
+        });
+        named.sum()
     }
 
     fn change(&mut self, dir: &Path, removed: Option<&Path>, added: Option<(&Path, Node)>) {
@@ -498,9 +516,14 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
+        let state = self.state.lock();
+        Ok(state.files[state.file(path)?].modified_ms)
+    }
+
     fn usage(&self, _path: &Path) -> io::Result<DiskUsage> {
         let state = self.state.lock();
-        let used_bytes = state.files.iter().map(FileState::space).sum();
+        let used_bytes = state.used_bytes();
         let capacity = state.capacity_bytes.unwrap_or(1 << 40);
         Ok(DiskUsage {
             used_bytes,
@@ -554,6 +577,7 @@ impl DiskFile for SimulatedFile {
         if end > state.files[self.id].allocated {
             state.reserve(self.id, end)?;
         }
+        state.files[self.id].modified_ms = state.now_ms;
         if whole {
             state.files[self.id].write(&bytes, offset);
             return Ok(());

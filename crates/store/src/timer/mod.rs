@@ -50,6 +50,8 @@ use crate::disk::Disk;
 pub const CURRENT_MAX: usize = 262_144;
 /// Seven days of seconds.
 pub const WHEEL_SLOTS: i64 = 7 * 86_400;
+/// Units looked at by one [`TimerStore::count_waiting`]: some milliseconds.
+const UNITS_COUNTED_MAX: usize = 65_536;
 /// A slot is read so long before its first message can be due.
 const LEAD_MS: i64 = 100;
 /// Slots of the turn that stay free (spec: storage.md §16.7).
@@ -137,6 +139,8 @@ pub struct TimerStore {
     config: TimerConfig,
     log: TimerLog,
     wheel: Wheel,
+    /// `timerRollWindowSlot`, or less where records are not kept as long.
+    roll_window_slots: i64,
     progress: Progress,
     queue_offset: i64,
     current: Option<Current>,
@@ -180,6 +184,7 @@ impl TimerStore {
         let log = TimerLog::open(Arc::clone(&disk), config.root.join("timerlog"), config.log_file_bytes)?;
         let mut timers = TimerStore {
             wheel: Wheel::new(config.wheel_slots),
+            roll_window_slots: config.roll_window_slots,
             progress: Progress::default(),
             queue_offset: 0,
             current: None,
@@ -367,16 +372,15 @@ impl TimerStore {
     fn place(&self, now: i64, message: &TimerMessage) -> (i64, Unit) {
         let precision_ms = self.config.precision_ms;
         let write_ms = self.slot_of(now) * precision_ms;
-        let window_ms = self.config.roll_window_slots * precision_ms;
+        let window_ms = self.roll_window_slots * precision_ms;
         let wanted = self.slot_of(message.out_ms);
         let ahead_ms = wanted.saturating_mul(precision_ms).saturating_sub(write_ms);
         let rolls = ahead_ms >= window_ms;
         let (wanted, due_ms) = match ahead_ms - window_ms {
             ..0 => (wanted, message.due_ms),
-            beyond if beyond < self.config.roll_window_slots / 3 * precision_ms => (
-                self.slot_of(write_ms + self.config.roll_window_slots / 2 * precision_ms),
-                0,
-            ),
+            beyond if beyond < self.roll_window_slots / 3 * precision_ms => {
+                (self.slot_of(write_ms + self.roll_window_slots / 2 * precision_ms), 0)
+            }
             _ => (self.slot_of(write_ms + window_ms), 0),
         };
         let oldest = self.slot_of(write_ms - i64::from(i32::MAX)) + 1;
@@ -509,6 +513,33 @@ impl TimerStore {
         if now >= delivered.until_ms && self.queue_offset >= delivered.until_queue_offset {
             delivered.sources = HashSet::new();
         }
+    }
+
+    /// Records of the commit log are kept so long: messages that wait longer go round before their record goes. A third of
+    /// the time is left for a broker that was stopped.
+    pub fn keep_within(&mut self, reserved_ms: i64) {
+        let slots = reserved_ms.max(0) / 3 * 2 / self.config.precision_ms;
+        self.roll_window_slots = self.config.roll_window_slots.min(slots.max(2));
+    }
+
+    /// Counts messages that wait and whose records lie between two physical offsets. One call reads a part of the timer
+    /// log from a position on, and says where to go on.
+    pub fn count_waiting(&mut self, position: i64, from: i64, to: i64) -> io::Result<(i64, Option<i64>)> {
+        self.log.write_out()?;
+        let position = position.max(self.log.min());
+        let (mut count, mut left, mut is_done) = (0, UNITS_COUNTED_MAX, true);
+        let reached = self.log.scan(position, |_, unit| {
+            is_done = unit.physical_offset >= to;
+            if is_done || left == 0 {
+                return false;
+            }
+            left -= 1;
+            let slot = unit.slot_ms.div_euclid(self.config.precision_ms);
+            let is_waiting = slot > self.progress.slot && !unit.cancels();
+            count += i64::from(is_waiting && unit.physical_offset >= from);
+            true
+        })?;
+        Ok((count, (!is_done && left == 0).then_some(reached)))
     }
 
     /// Removes files of the timer log whose messages are gone.

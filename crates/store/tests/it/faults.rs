@@ -22,7 +22,7 @@ fn a_full_disk_refuses_appends_until_there_is_space() {
         }
         assert!(number < 1000);
     };
-    assert!(matches!(refused, AppendError::DiskFull), "{refused}");
+    assert!(matches!(refused, AppendError::DiskFull(_)), "{refused}");
     let queue = store.queue("orders", 0).unwrap();
     assert_eq!(queue.max_offset(), number as i64);
     disk.set_capacity(None);

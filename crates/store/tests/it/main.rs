@@ -22,6 +22,8 @@ mod real_disk;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod scan;
 #[cfg(test)]
 mod support;
