@@ -188,7 +188,6 @@ impl OfflineStore {
         StoreConfig {
             flush_disk_type: FlushDiskType::Async,
             background_threads: false,
-            disk_space_warning_level_ratio: 100,
             ..self.config.clone()
         }
     }
