@@ -217,7 +217,7 @@ impl Queues {
             let topics = self.topics.read();
             let name = topics.get_key_value(topic);
             name.and_then(|(name, slots)| match slots.get(&queue_id)? {
-                Slot::InFiles(kind) => Some((Arc::clone(name), *kind)),
+                Slot::InFiles { kind, .. } => Some((Arc::clone(name), *kind)),
                 Slot::Loaded(_) => None,
             })
         };

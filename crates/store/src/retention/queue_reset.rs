@@ -36,7 +36,7 @@ impl Engine {
     fn reset(&self, queue: &Arc<ConsumeQueue>) -> io::Result<bool> {
         let _no_write_out = self.dispatching.lock();
         let end_offset = queue.next_offset();
-        let is_empty = queue.min_offset() == end_offset && queue.pending().1.is_empty();
+        let is_empty = queue.min_offset() == end_offset && queue.pending_before(i64::MAX).1.is_empty();
         if queue.is_deleted() || queue.compacted().is_some() || !is_empty || end_offset == 0 {
             return Ok(false);
         }
