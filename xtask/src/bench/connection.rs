@@ -147,13 +147,29 @@ impl Poll {
 
 /// Sends one request on a connection of its own and returns the frame that answers it.
 pub(crate) fn call(addr: &str, request: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&addr.parse()?, CALL_TIMEOUT)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
-    stream.write_all(request)?;
-    let mut frame = vec![0; 4];
-    stream.read_exact(&mut frame)?;
-    let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
-    stream.take(length.into()).read_to_end(&mut frame)?;
-    Ok(frame)
+    Caller::connect(addr)?.call(request)
+}
+
+/// A connection with one request at a time.
+pub(crate) struct Caller {
+    stream: TcpStream,
+}
+
+impl Caller {
+    pub(crate) fn connect(addr: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr.parse()?, CALL_TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+        Ok(Self { stream })
+    }
+
+    /// The frame that answers this request.
+    pub(crate) fn call(&mut self, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.stream.write_all(request)?;
+        let mut frame = vec![0; 4];
+        self.stream.read_exact(&mut frame)?;
+        let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
+        (&mut self.stream).take(length.into()).read_to_end(&mut frame)?;
+        Ok(frame)
+    }
 }

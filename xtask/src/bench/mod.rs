@@ -94,7 +94,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
                     .workloads
                     .iter()
                     .copied()
-                    .filter(|workload| workload.setup == setup)
+                    .filter(|workload| workload.setup == setup && setup.exists_on(target))
                     .collect();
                 if !workloads.is_empty() {
                     let context = || format!("round {round}, {}", target.title());
@@ -152,6 +152,7 @@ fn measure(
         if target == Target::Floor && !workload.is_send() {
             continue;
         }
+        meter.profile = None;
         workload
             .prepare(&server.addr, options.scale, &meter)
             .with_context(|| workload.name.to_owned())?;

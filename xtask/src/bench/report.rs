@@ -41,6 +41,7 @@ struct Figures {
     p50_ms: Spread,
     p99_ms: Spread,
     p999_ms: Spread,
+    max_ms: Spread,
     anonymous_mib: Spread,
     mapped_mib: Spread,
     generator_us: Spread,
@@ -73,7 +74,7 @@ impl Report {
     pub(crate) fn add(&mut self, target: Target, workload: &Workload, measure: Measure) -> String {
         let line = Figures::of(std::slice::from_ref(&measure));
         let text = format!(
-            "{:20} {:10} {:>9}/s  {:>6} µs CPU/message  p50 {} p99 {} p99.9 {} ms  anonymous {} MiB, generator {} µs{}",
+            "{:20} {:10} {:>9}/s  {:>6} µs CPU/message  p50 {} p99 {} p99.9 {} max {} ms  anonymous {} MiB, generator {} µs{}",
             workload.name,
             target.title(),
             line.rate.count(),
@@ -81,6 +82,7 @@ impl Report {
             line.p50_ms.decimal(),
             line.p99_ms.decimal(),
             line.p999_ms.decimal(),
+            line.max_ms.decimal(),
             line.anonymous_mib.count(),
             line.generator_us.decimal(),
             line.complaint()
@@ -268,6 +270,7 @@ impl Figures {
             p50_ms: percentile(0.5),
             p99_ms: percentile(0.99),
             p999_ms: percentile(0.999),
+            max_ms: percentile(1.0),
             anonymous_mib: Spread::over(measures, |m| m.usage.memory.anonymous as f64 / MIB),
             mapped_mib: Spread::over(measures, |m| m.usage.memory.mapped as f64 / MIB),
             generator_us: Spread::over(measures, |m| per_message(m.usage.generator_cpu, m)),

@@ -9,6 +9,7 @@ use serde_json::Value;
 const FRAME_BYTES_MAX: usize = 16 << 20;
 /// Bytes of a stored message before its body, with IPv4 hosts (protocol.md §6.1).
 const STORED_BODY_AT: usize = 88;
+const STORE_TIMESTAMP_AT: usize = 56;
 
 /// One frame that came from a server.
 pub(crate) struct Response<'a> {
@@ -78,14 +79,41 @@ impl<'a> Response<'a> {
 
     /// The bodies of the stored messages that a pull brought.
     pub(crate) fn message_bodies(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.messages().map(|message| message.body)
+    }
+
+    /// The stored messages that a pull brought.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = StoredMessage<'a>> + use<'a> {
         let mut rest = self.body;
         std::iter::from_fn(move || {
-            let total = word(rest, 0)?;
-            let body_length = word(rest, STORED_BODY_AT - 4)?;
-            let body = rest.get(STORED_BODY_AT..STORED_BODY_AT + body_length)?;
-            rest = rest.get(total.max(STORED_BODY_AT)..)?;
-            Some(body)
+            let total = word(rest, 0)?.max(STORED_BODY_AT);
+            let body_end = STORED_BODY_AT + word(rest, STORED_BODY_AT - 4)?;
+            let timestamp = rest.get(STORE_TIMESTAMP_AT..STORE_TIMESTAMP_AT + 8)?;
+            let message = StoredMessage {
+                body: rest.get(STORED_BODY_AT..body_end)?,
+                store_timestamp_ms: i64::from_be_bytes(timestamp.try_into().expect("eight bytes")),
+                after_body: rest.get(body_end..total.max(body_end))?,
+            };
+            rest = rest.get(total..)?;
+            Some(message)
         })
+    }
+}
+
+/// A message as brokers store it, with IPv4 hosts.
+pub(crate) struct StoredMessage<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) store_timestamp_ms: i64,
+    /// Topic and properties with their lengths.
+    after_body: &'a [u8],
+}
+
+impl<'a> StoredMessage<'a> {
+    pub(crate) fn property(&self, name: &str) -> Option<&'a str> {
+        let topic_length = usize::from(*self.after_body.first()?);
+        let properties = std::str::from_utf8(self.after_body.get(3 + topic_length..)?).ok()?;
+        let mut entries = properties.split('\u{2}').filter_map(|entry| entry.split_once('\u{1}'));
+        entries.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 }
 
@@ -239,15 +267,22 @@ mod tests {
     fn stored_messages_are_walked_by_their_sizes() {
         let mut body = Vec::new();
         for text in [&b"one"[..], b"three"] {
-            let total = 91 + text.len();
+            let after = b"\x01t\x00\x0aA\x01b\x02TAGS\x01x\x02";
+            let total = 88 + text.len() + after.len();
             body.extend((total as u32).to_be_bytes());
-            body.extend([0; 80]);
+            body.extend([0; 52]);
+            body.extend(1234_i64.to_be_bytes());
+            body.extend([0; 20]);
             body.extend((text.len() as u32).to_be_bytes());
             body.extend(text);
-            body.extend([0; 3]);
+            body.extend(after);
         }
         let bytes = frame(SEND_RESULT, &body);
         let (response, _) = Response::parse(&bytes).unwrap().unwrap();
         assert_eq!(response.message_bodies().collect::<Vec<_>>(), [&b"one"[..], b"three"]);
+        for message in response.messages() {
+            assert_eq!(message.store_timestamp_ms, 1234);
+            assert_eq!((message.property("TAGS"), message.property("B")), (Some("x"), None));
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::features;
 use super::frames::SendTemplate;
 use super::load::{self, Measure, Plan, Pulls, Sends};
 use super::meter::Meter;
+use super::target::Target;
 
 /// Messages of the send workloads.
 pub(crate) const SEND_TOPIC: &str = "bench";
@@ -63,10 +64,12 @@ pub(crate) enum Setup {
     Sync,
     /// Parts of the message model, with the settings that they need.
     Model,
+    /// Sends that come twice are told, which the original does not do.
+    DuplicateWindow,
 }
 
 impl Setup {
-    pub(crate) const ALL: [Setup; 3] = [Setup::Async, Setup::Sync, Setup::Model];
+    pub(crate) const ALL: [Setup; 4] = [Setup::Async, Setup::Sync, Setup::Model, Setup::DuplicateWindow];
 
     /// What stands in the broker's properties, of OxMQ and of the original.
     pub(crate) fn broker_properties(self) -> &'static [(&'static str, &'static str)] {
@@ -74,7 +77,12 @@ impl Setup {
             Setup::Async => &[],
             Setup::Sync => &[("flushDiskType", "SYNC_FLUSH")],
             Setup::Model => &[("enablePropertyFilter", "true")],
+            Setup::DuplicateWindow => &[("duplicateSendWindow", "60000")],
         }
+    }
+
+    pub(crate) fn exists_on(self, target: Target) -> bool {
+        self != Setup::DuplicateWindow || target == Target::Oxmq
     }
 }
 
@@ -122,7 +130,7 @@ const fn feature(name: &'static str, title: &'static str, feature: &'static dyn 
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 18] = [
+pub(crate) const WORKLOADS: [Workload; 19] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
@@ -227,6 +235,17 @@ pub(crate) const WORKLOADS: [Workload; 18] = [
             in_flight: 16,
         },
         setup: Setup::Sync,
+        goal: None,
+    },
+    Workload {
+        name: "duplicate-window-128-4x64",
+        title: "duplicateSendWindow, send 128 B, 4 connections × 64 in flight",
+        kind: Kind::Send {
+            body_bytes: 128,
+            connections: 4,
+            in_flight: 64,
+        },
+        setup: Setup::DuplicateWindow,
         goal: None,
     },
     feature(

@@ -1,5 +1,7 @@
-//! Messages with a delivery time of their own that are due one after the other: the cost of delivering them. A message
-//! is one that was delivered; sending them is not measured.
+//! Messages with a delivery time of their own that are due one after the other: the cost of delivering them, and how
+//! late they are. A message is one that was delivered; sending them is not measured. The window is the time in which
+//! they are due, whatever was asked for. A latency is the time from when a message was due until it was stored in its
+//! topic, as its record tells; the records are read after the window.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::sleep;
@@ -7,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 
-use crate::bench::connection::call;
-use crate::bench::frames::{self, OPAQUE_BASE, QUEUES, positions, write_decimal, write_hex};
+use crate::bench::connection::{Caller, call};
+use crate::bench::frames::{self, OPAQUE_BASE, Pull, QUEUES, Subscription, positions, write_decimal, write_hex};
 use crate::bench::load::{self, Answer, InFlight, Measure, Plan, Traffic};
 use crate::bench::meter::Meter;
 use crate::bench::response::Response;
@@ -23,6 +25,8 @@ const IN_FLIGHT: usize = 64;
 const UNIQUE_KEY_PREFIX: &str = "7F0000010A2B07A4A9B5C6D9";
 /// A time with as many digits as today's.
 const TIME_MARK: &str = "1700000000000";
+/// How long after the last due time the last delivery may come.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// How many messages, and when they are due.
 struct Due {
@@ -47,6 +51,10 @@ impl Due {
             },
         }
     }
+
+    fn due_ms(&self, first_due_ms: i64, serial: u32) -> i64 {
+        first_due_ms + i64::from(serial) * self.span.as_millis() as i64 / i64::from(self.messages)
+    }
 }
 
 /// When the first is due, on the server that was prepared last.
@@ -65,26 +73,73 @@ impl Feature for Timers {
             window: due.lead,
             messages_max: due.messages.into(),
         };
-        load::run(addr, &mut Sends::new(&due, first_due_ms), &plan, meter)?;
+        load::run(addr, &mut Sends::new(due, first_due_ms), &plan, meter)?;
         Ok(())
     }
 
-    fn run(&self, addr: &str, scale: Scale, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
+    fn run(&self, addr: &str, scale: Scale, _plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
         let due = Due::of(scale);
-        let wait_ms = FIRST_DUE_MS.load(Ordering::Relaxed) - now_ms();
+        let first_due_ms = FIRST_DUE_MS.load(Ordering::Relaxed);
+        let wait_ms = first_due_ms - now_ms();
         ensure!(wait_ms > 0, "sending the messages took longer than {:?}", due.lead);
-        sleep(Duration::from_millis(wait_ms as u64) + plan.ramp);
+        sleep(Duration::from_millis(wait_ms as u64));
         let mut measure = Measure::new();
         let mut window = meter.start()?;
-        let before = delivered(addr)?;
-        let ends = Instant::now() + plan.window.min(due.span.saturating_sub(plan.ramp));
+        let ends = Instant::now() + due.span;
         while Instant::now() < ends {
             sleep(Duration::from_millis(200));
             window.tick(Instant::now())?;
         }
-        measure.messages = delivered(addr)? - before;
+        let gives_up = ends + GRACE;
+        while measure.messages < due.messages.into() && Instant::now() < gives_up {
+            sleep(Duration::from_millis(50));
+            measure.messages = delivered(addr)?;
+        }
         measure.usage = window.finish()?;
+        let missing = u64::from(due.messages).saturating_sub(measure.messages);
+        if missing > 0 {
+            measure.error(format!("{missing} messages were not delivered after {GRACE:?}"));
+        }
+        for queue_id in 0..QUEUES {
+            read_delays(addr, queue_id, &due, first_due_ms, &mut measure)?;
+        }
         Ok(measure)
+    }
+}
+
+/// Reads a queue of the topic to its end and notes how late its messages were.
+fn read_delays(addr: &str, queue_id: u32, due: &Due, first_due_ms: i64, measure: &mut Measure) -> anyhow::Result<()> {
+    let mut caller = Caller::connect(addr)?;
+    let mut queue_offset = 0;
+    loop {
+        let mut request = Vec::new();
+        let pull = Pull {
+            topic: TOPIC,
+            group: GROUP,
+            queue_id,
+            queue_offset,
+            suspend_ms: None,
+            commit_offset: None,
+            subscription: Subscription::ALL,
+        };
+        pull.append_to(&mut request, OPAQUE_BASE);
+        let frame = caller.call(&request)?;
+        let (response, _) = Response::parse(&frame)?.context("the answer is cut")?;
+        if response.code != 0 {
+            return Ok(());
+        }
+        queue_offset = response.number("nextBeginOffset")?;
+        for message in response.messages() {
+            let key = message.property("UNIQ_KEY").unwrap_or_default();
+            let serial = key
+                .strip_prefix(UNIQUE_KEY_PREFIX)
+                .context("a message of somebody else")?;
+            let late_ms = message.store_timestamp_ms - due.due_ms(first_due_ms, u32::from_str_radix(serial, 16)?);
+            if late_ms < 0 {
+                measure.error(format!("a message came {} ms early", -late_ms));
+            }
+            measure.delay(Duration::from_millis(late_ms.max(0) as u64));
+        }
     }
 }
 
@@ -108,19 +163,18 @@ struct Sends {
     template: TimerTemplate,
     in_flight: Vec<InFlight>,
     next_serial: u32,
+    due: Due,
     first_due_ms: i64,
-    /// Messages due in one millisecond.
-    per_ms: f64,
 }
 
 impl Sends {
-    fn new(due: &Due, first_due_ms: i64) -> Self {
+    fn new(due: Due, first_due_ms: i64) -> Self {
         Self {
             template: TimerTemplate::new(),
             in_flight: (0..CONNECTIONS).map(|_| InFlight::new(IN_FLIGHT)).collect(),
             next_serial: 0,
+            due,
             first_due_ms,
-            per_ms: f64::from(due.messages) / due.span.as_millis() as f64,
         }
     }
 
@@ -128,7 +182,7 @@ impl Sends {
         let opaque = self.in_flight[connection].issue(slot, now);
         let serial = self.next_serial;
         self.next_serial += 1;
-        let due_ms = self.first_due_ms + (f64::from(serial) / self.per_ms) as i64;
+        let due_ms = self.due.due_ms(self.first_due_ms, serial);
         self.template.append_to(output, opaque, serial, due_ms);
     }
 }
