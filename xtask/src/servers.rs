@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     /// Folder of data, configuration and logs; emptied at start.
     pub(crate) dir: PathBuf,
+    /// The name server of another cluster, instead of one of its own.
+    pub(crate) joins: Option<String>,
     /// Added to `broker.conf`; a later key replaces an earlier one.
     pub(crate) broker_properties: Vec<(String, String)>,
     /// Heap and collector of both JVMs.
@@ -59,6 +61,7 @@ impl Options {
             broker: server,
             port,
             dir: dir.into(),
+            joins: None,
             broker_properties: Vec::new(),
             jvm_flags: ["-Xms512m", "-Xmx1g", "-XX:+UseSerialGC"].map(String::from).to_vec(),
         }
@@ -89,13 +92,16 @@ impl Cluster {
             namesrv: None,
             broker: None,
         };
-        cluster.start_namesrv()?;
+        if cluster.options.joins.is_none() {
+            cluster.start_namesrv()?;
+        }
         cluster.start_broker()?;
         Ok(cluster)
     }
 
     pub(crate) fn namesrv_addr(&self) -> String {
-        format!("127.0.0.1:{}", self.options.port)
+        let own = || format!("127.0.0.1:{}", self.options.port);
+        self.options.joins.clone().unwrap_or_else(own)
     }
 
     pub(crate) fn broker_addr(&self) -> String {

@@ -5,6 +5,7 @@
 
 mod cluster_run;
 mod mqadmin;
+mod pair;
 pub(crate) mod peer;
 mod programs;
 
@@ -65,6 +66,7 @@ const CASES: &[&str] = &[
     "order-topic",
     "topic-attributes",
     "compaction",
+    "static-topic",
     "delay-level",
     "delay-timer",
     "delay-timer-many",
@@ -99,12 +101,14 @@ const SLOW_CASES: &[&str] = &[
     "dead-letter-orderly",
     "reset-offset",
     "queue-counts",
+    "static-topic",
     "docs-consuming",
     "pop-push-retry",
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.
 const MIXED_CASES: [&str; 1] = ["consume-concurrent"];
+const OXMQ_BESIDE_JAVA: &str = "oxmq beside java";
 const MQADMIN: &str = "mqadmin";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
@@ -132,6 +136,8 @@ struct Setup {
     name: &'static str,
     namesrv: Server,
     broker: Server,
+    /// The second broker of cases that need one.
+    partner: Server,
     cases: Vec<&'static str>,
     mqadmin: bool,
 }
@@ -254,6 +260,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         name,
         namesrv: server.clone(),
         broker: server.clone(),
+        partner: server.clone(),
         cases: cases.clone(),
         mqadmin: arguments.mqadmin,
     };
@@ -261,6 +268,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         name,
         namesrv: namesrv.clone(),
         broker: broker.clone(),
+        partner: broker.clone(),
         cases: mixed_cases.clone(),
         mqadmin: false,
     };
@@ -276,6 +284,18 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
             binary: oxmq_binary(arguments.debug)?,
         };
         setups.push(pure("oxmq", &oxmq));
+        setups.push(Setup {
+            name: OXMQ_BESIDE_JAVA,
+            namesrv: oxmq.clone(),
+            broker: oxmq.clone(),
+            partner: java.clone(),
+            cases: cases
+                .iter()
+                .copied()
+                .filter(|case| pair::CASES.contains(case))
+                .collect(),
+            mqadmin: false,
+        });
         setups.push(mixed("oxmq name server, java broker", &oxmq, &java));
         setups.push(mixed("oxmq name server, java 4.9.7 broker", &oxmq, &old_java));
         setups.push(mixed("java name server, oxmq broker", &java, &oxmq));
@@ -318,21 +338,29 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     let options = options
         .broker_property("timerMaxDelaySec", 259_200)
         .broker_property("recallMessageEnable", true);
-    let mut cluster = Cluster::start(options)?;
+    let (pair_cases, cases): (Vec<_>, Vec<_>) = setup.cases.iter().partition(|case| pair::CASES.contains(case));
     let mut outcomes = Outcomes::new();
+    if !pair_cases.is_empty() {
+        let partner = setup.partner.clone();
+        outcomes.extend(pair::run(options.clone(), partner, &arguments.clients, &pair_cases)?);
+    }
+    if cases.is_empty() && !setup.mqadmin {
+        return Ok(outcomes);
+    }
+    let mut cluster = Cluster::start(options)?;
     if setup.mqadmin {
         // First, because its lists show every topic.
         let outcome = mqadmin::run(&cluster, arguments.bless && setup.name == "java")?;
         outcomes.insert((MQADMIN.to_owned(), MQADMIN.to_owned()), outcome);
     }
-    if !setup.cases.is_empty() {
+    if !cases.is_empty() {
         // A 4.x name server loses a topic when two are registered at the same moment (with one data version).
         let side_by_side = !matches!(setup.namesrv, Server::Java(OLD_JAVA_SERVER));
         for clients in arguments
             .clients
             .chunks(if side_by_side { Client::ALL.len() } else { 1 })
         {
-            outcomes.extend(cluster_run::run(&mut cluster, clients, &setup.cases)?);
+            outcomes.extend(cluster_run::run(&mut cluster, clients, &cases)?);
         }
     }
     Ok(outcomes)
@@ -344,10 +372,9 @@ fn compare_facts(results: &mut [(Setup, Outcomes)]) {
     let [(Setup { name: "java", .. }, java)] = before else {
         return;
     };
-    let Some((_, oxmq)) = after.iter_mut().find(|(setup, _)| setup.name == "oxmq") else {
-        return;
-    };
-    for (key, outcome) in oxmq {
+    let compared = |setup: &Setup| ["oxmq", OXMQ_BESIDE_JAVA].contains(&setup.name);
+    let oxmq = after.iter_mut().filter(|(setup, _)| compared(setup));
+    for (key, outcome) in oxmq.flat_map(|(_, outcomes)| outcomes) {
         if let (Some(Outcome::Passed(expected)), Outcome::Passed(actual)) = (java.get(key), &*outcome)
             && expected != actual
         {

@@ -54,9 +54,10 @@ impl Client {
         }
     }
 
-    /// The programs of the documentation use topics of fixed names, and are run once.
+    /// The programs of the documentation use topics of fixed names, and are run once, as what two brokers are started for.
     pub(super) fn takes(&self, case: &str) -> bool {
-        !case.starts_with("docs-") || self.name() == "java-5.5.0"
+        let once = case.starts_with("docs-") || super::pair::CASES.contains(&case);
+        !once || self.name() == "java-5.5.0"
     }
 
     pub(super) fn build(&self) -> anyhow::Result<()> {

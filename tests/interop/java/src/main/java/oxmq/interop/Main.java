@@ -66,6 +66,7 @@ public final class Main {
         CASES.put("order-topic", TopicCases::orderTopic);
         CASES.put("topic-attributes", TopicCases::attributes);
         CASES.put("compaction", TopicCases::compaction);
+        CASES.put("static-topic", StaticTopicCase::run);
         CASES.put("delay-level", DelayCases::level);
         CASES.put("delay-timer", DelayCases::timer);
         CASES.put("delay-timer-many", DelayCases::timerMany);

@@ -1,0 +1,25 @@
+//! Cases that need two brokers: `broker-a` as everywhere, and `broker-b`, which may be of the other kind, at the same name
+//! server.
+
+use super::programs::Client;
+use super::{Outcomes, cluster_run};
+use crate::servers::{Cluster, Options, Server};
+
+pub(super) const CASES: [&str; 1] = ["static-topic"];
+/// From the ports of the first broker to those of the second.
+const PORT_STEP: u16 = 20;
+
+/// `options` are those of the first broker; `partner` is the second.
+pub(super) fn run(options: Options, partner: Server, clients: &[Client], cases: &[&str]) -> anyhow::Result<Outcomes> {
+    let mut second = options.clone();
+    second.broker = partner;
+    second.port += PORT_STEP;
+    second.dir = options.dir.with_extension("b");
+    second = second.broker_property("brokerName", "broker-b");
+    let mut cluster = Cluster::start(options)?;
+    second.joins = Some(cluster.namesrv_addr());
+    let _second = Cluster::start(second)?;
+    let takes = |client: &&Client| cases.iter().any(|case| client.takes(case));
+    let clients: Vec<Client> = clients.iter().filter(takes).copied().collect();
+    cluster_run::run(&mut cluster, &clients, cases)
+}
