@@ -205,6 +205,10 @@ settings! {
         enable_pop_message_threshold: bool = "enablePopMessageThreshold" => false, live();
         /// How many that is.
         pop_inflight_message_threshold: i64 = "popInflightMessageThreshold" => 10_000, unit("messages"), range(1..=i64::MAX), live();
+        /// Wake waiting orderly requests when the time of a batch is over that blocks their queue.
+        enable_notify_after_pop_order_lock_release: bool = "enableNotifyAfterPopOrderLockRelease" => true, live();
+        /// Give up on a message that could not be stored again 17 times, over almost four hours.
+        skip_when_ck_re_put_reach_max_times: bool = "skipWhenCKRePutReachMaxTimes" => false, live();
         /// Deal queues to consumers that ask the broker; otherwise each gets all.
         server_load_balancer_enable: bool = "serverLoadBalancerEnable" => true, live();
         /// How groups consume for which nothing was set.
@@ -357,7 +361,7 @@ settings! {
         "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
         "enableDLegerCommitLog", "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
         "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
-        "enableNetWorkFlowControl", "enableNotifyAfterPopOrderLockRelease",
+        "enableNetWorkFlowControl",
         "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopLog",
         "enablePopMetrics", "enableReconnectForGoAway",
         "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics",
@@ -406,7 +410,7 @@ settings! {
         "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads",
         "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable",
         "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
-        "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline", "skipWhenCKRePutReachMaxTimes",
+        "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline",
         "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
         "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeType", "syncBrokerMemberGroupPeriod",
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",

@@ -8,6 +8,7 @@
 mod acks;
 mod commands;
 mod duplicates;
+mod notifications;
 mod part_pulls;
 mod pops;
 mod pulls;

@@ -23,6 +23,7 @@ pub(crate) mod records;
 pub(crate) mod request;
 pub(crate) mod revive;
 pub(crate) mod revive_thread;
+mod shown;
 pub(crate) mod waiters;
 
 use std::io;

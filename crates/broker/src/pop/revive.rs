@@ -194,6 +194,11 @@ const PUT_OFF_SECONDS: [i64; 17] = [
     10, 20, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200,
 ];
 
+/// Whether a checkpoint was put off as often as there are times for.
+pub(crate) fn was_put_off_often(checkpoint: &PopCheckpoint) -> bool {
+    checkpoint.times_put_off() >= PUT_OFF_SECONDS.len()
+}
+
 /// The checkpoint that takes over for one message of another.
 pub(crate) fn put_off(checkpoint: &PopCheckpoint, queue_offset: i64, now: i64) -> PopCheckpoint {
     let times = checkpoint.times_put_off();
@@ -304,6 +309,12 @@ mod tests {
         assert_eq!((second.invisible_time, second.put_off.as_deref()), (31_000, Some("2")));
         let early = put_off(&second, 12, 0);
         assert_eq!(early.invisible_time, 31_000);
+        assert!(!was_put_off_often(&second));
+        let last = PopCheckpoint {
+            put_off: Some("17".into()),
+            ..second.clone()
+        };
+        assert!(was_put_off_often(&last));
         let absurd = PopCheckpoint {
             put_off: Some("x".into()),
             ..second

@@ -13,7 +13,7 @@ use oxmq_protocol::{properties, property, topic};
 use oxmq_store::{AppendBatch, GetLimits, GetStatus, Wait};
 use parking_lot::{Condvar, Mutex};
 
-use super::revive::{Held, Revive, put_off};
+use super::revive::{Held, Revive, put_off, was_put_off_often};
 use super::{collect, order_file, records};
 use crate::broker::Broker;
 use crate::put::InternalMessage;
@@ -204,6 +204,10 @@ fn revive(broker: &Broker, batch: &mut AppendBatch, held: &Held, revive_queue: i
             error,
             "a message cannot come again yet"
         );
+        if broker.config().skip_when_ck_re_put_reach_max_times && was_put_off_often(checkpoint) {
+            tracing::error!(topic = checkpoint.topic, queue_offset, "a message is given up");
+            continue;
+        }
         let later = put_off(checkpoint, queue_offset, broker.now_ms());
         batch.clear();
         let put = records::stage_checkpoint(broker, batch, &later, revive_queue)

@@ -6,22 +6,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use oxmq_protocol::pop::PopAck;
-use oxmq_protocol::requests::{NotificationHeader, NotificationReply, PopMessageHeader, PopMessageReply};
+use oxmq_protocol::requests::{PopMessageHeader, PopMessageReply};
 use oxmq_protocol::{FieldSet, RemotingCommand, response_code as code};
 use oxmq_remoting::{Connection, ReplyTo};
 use oxmq_store::{AppendBatch, AppendError, ConsumeQueue, Wait as MayBlock};
 
+use super::notifications::WaitingNotification;
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::config::FlushDiskType;
 use crate::pop::waiters::{Key, Timed, Wait, Waiters};
-use crate::pop::{Collected, Handed, Notification, PollingLimits, Pop, PopError, collect, records, retry_topics};
+use crate::pop::{Collected, Handed, PollingLimits, Pop, PopError, collect, records, retry_topics};
 use crate::read_threads::{Done, Work};
 use crate::response::Refusal;
 
 /// A batch is appended when it has grown beyond this, even before the turn ends.
 const STAGED_BYTES_MAX: usize = 256 * 1024;
 /// A wait ends so much early, as in the original: the reply takes time as well.
-const EARLY_MS: i64 = 50;
+pub(super) const EARLY_MS: i64 = 50;
 
 /// What a worker knows of pops.
 pub(super) struct Pops {
@@ -29,7 +30,7 @@ pub(super) struct Pops {
     staged: RefCell<Vec<Staged>>,
     pub(super) acks: RefCell<Vec<OpenAck>>,
     waiting: RefCell<Waiters<WaitingPop>>,
-    notifications: RefCell<Waiters<WaitingNotification>>,
+    pub(super) notifications: RefCell<Waiters<WaitingNotification>>,
     /// Those whose first request should look before the turn ends.
     wanted: RefCell<Vec<Key>>,
 }
@@ -60,12 +61,6 @@ struct WaitingPop {
     connection: Rc<Connection>,
     to: ReplyTo,
     pop: Rc<Pop>,
-}
-
-struct WaitingNotification {
-    connection: Rc<Connection>,
-    to: ReplyTo,
-    notification: Rc<Notification>,
 }
 
 impl Pops {
@@ -319,7 +314,7 @@ impl Worker {
         connection.reply(to, pop_reply(code, "NO_MESSAGE_IN_QUEUE", invisible_time, collected));
     }
 
-    fn limits(&self) -> PollingLimits {
+    pub(super) fn limits(&self) -> PollingLimits {
         let config = self.broker.config();
         PollingLimits {
             total: config.max_pop_polling_size,
@@ -367,22 +362,25 @@ impl Worker {
     }
 
     /// Times by this worker's clock.
-    fn waiting_times(&self, left_ms: i64, blocked_until: Option<i64>) -> Wait {
+    pub(super) fn waiting_times(&self, left_ms: i64, blocked_until: Option<i64>) -> Wait {
         let now_ms = self.now_ms();
         let after = |ms: i64| now_ms + ms.max(1) as u64;
         let deadline_ms = after(left_ms - EARLY_MS);
-        let look_at_ms = blocked_until.map(|until| after(until - self.broker.now_ms()));
+        let is_told = self.broker.config().enable_notify_after_pop_order_lock_release;
+        let look_at_ms = blocked_until
+            .filter(|_| is_told)
+            .map(|until| after(until - self.broker.now_ms()));
         Wait {
             deadline_ms,
             look_at_ms: look_at_ms.filter(|at_ms| *at_ms < deadline_ms),
         }
     }
 
-    fn set_pop_timer(&self, wait: Wait) {
+    pub(super) fn set_pop_timer(&self, wait: Wait) {
         self.set_timer(wait.look_at_ms.unwrap_or(wait.deadline_ms).min(wait.deadline_ms));
     }
 
-    fn add_retry_queues(&self, queues: &mut Vec<Arc<ConsumeQueue>>, topic: &str, group: &str) {
+    pub(super) fn add_retry_queues(&self, queues: &mut Vec<Arc<ConsumeQueue>>, topic: &str, group: &str) {
         for retry in retry_topics(&self.broker, topic, group) {
             for queue_id in 0..retry.read_queue_nums {
                 queues.push(self.broker.store.queue_or_create(&retry.topic_name, queue_id));
@@ -460,77 +458,6 @@ impl Worker {
         for (_, waiting) in self.pops.notifications.borrow_mut().take_all() {
             waiting.answer(false, false);
         }
-    }
-
-    pub(super) fn notification(&self, connection: &Rc<Connection>, to: ReplyTo, command: &RemotingCommand) {
-        if connection.local_addr().port() != self.main_port {
-            return connection.reply_unsupported(to);
-        }
-        let header = NotificationHeader::read(&command.header.ext_fields).map_err(PopError::from);
-        let now = self.broker.now_ms();
-        let checked = header.and_then(|header| Notification::check(&self.broker, header, connection.peer_addr(), now));
-        let notification = match checked {
-            Ok(notification) => Rc::new(notification),
-            Err(error) => return self.refuse_pop(connection, to, &error),
-        };
-        let waiting = WaitingNotification {
-            connection: Rc::clone(connection),
-            to,
-            notification,
-        };
-        match waiting.notification.has_message(&self.broker) {
-            true => waiting.answer(true, false),
-            false => self.wait_to_notify(waiting, false),
-        }
-    }
-
-    fn wait_to_notify(&self, waiting: WaitingNotification, again: bool) {
-        let notification = Rc::clone(&waiting.notification);
-        let left_ms = notification.poll_end() - self.broker.now_ms();
-        if notification.poll_time <= 0 || left_ms < EARLY_MS || self.stopping.get() {
-            return waiting.answer(false, false);
-        }
-        let key = Key::new(
-            &notification.topic.topic_name,
-            &notification.group,
-            notification.queue_id,
-        );
-        let mut notifications = self.pops.notifications.borrow_mut();
-        if notifications.len() >= self.limits().total {
-            return waiting.answer(false, true);
-        }
-        let mut queues = notification.queues(&self.broker);
-        let ends: Vec<_> = queues.iter().map(|queue| queue.max_offset()).collect();
-        self.add_retry_queues(&mut queues, &notification.topic.topic_name, &notification.group);
-        let wait = self.waiting_times(left_ms, notification.blocked_until(&self.broker));
-        let connection = waiting.connection.id();
-        notifications.add(&key, &queues, connection, wait, again, waiting);
-        drop(notifications);
-        self.set_pop_timer(wait);
-        let grown = queues.iter().zip(ends).any(|(queue, end)| queue.max_offset() != end);
-        if grown {
-            self.notify_first(&key);
-        }
-    }
-
-    /// Answers the first notification under a key if there is something for it.
-    fn notify_first(&self, key: &Key) {
-        let first = self.pops.notifications.borrow_mut().take_first(key);
-        let Some((_, waiting)) = first else {
-            return;
-        };
-        match waiting.notification.has_message(&self.broker) {
-            true => waiting.answer(true, false),
-            false => self.wait_to_notify(waiting, true),
-        }
-    }
-}
-
-impl WaitingNotification {
-    fn answer(&self, has_msg: bool, polling_full: bool) {
-        let reply = NotificationReply { has_msg, polling_full };
-        let reply = RemotingCommand::response(self.to.opaque, code::SUCCESS, None).with_fields(&reply);
-        self.connection.reply(self.to, reply);
     }
 }
 
