@@ -1,6 +1,13 @@
 //! Messages that a consumer could not consume: where they go, and as what (spec: behaviour.md §5.7).
 //!
 //! Pure decisions; `handlers/send_back.rs` carries them out.
+//!
+//! - A message that is sent back is stored in its next place before its consumer takes the old one for done. A crash in
+//!   between makes it come twice, never not at all.
+//! - Each attempt has one count more than the one before, and both point at the same first topic and first id.
+//! - A message is a dead letter when it has failed more often than the limit says, or when its consumer asks for that;
+//!   nothing is dropped.
+//! - Left to the broker, no wait is shorter than the one before.
 
 use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
@@ -67,6 +74,9 @@ pub(crate) fn properties_back(record: &RecordRef<'_>, offset_message_id: &str, d
     }
     out
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

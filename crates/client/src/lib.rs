@@ -32,8 +32,9 @@ pub use oxmq_protocol::allocate::{
     AllocateMachineRoomNearby, AllocateStrategy, MachineRoomResolver,
 };
 pub use oxmq_protocol::body::{
-    ClusterInfo, ConsumeFromWhere, ConsumeStats, KvTable, MessageModel, MessageQueue, MessageRequestMode,
-    SubscriptionGroupConfig, TopicConfig, TopicRouteData, TopicStatsTable,
+    ClusterInfo, ConsumeFromWhere, ConsumeStats, CustomizedRetryPolicy, ExponentialRetryPolicy, GroupRetryPolicy,
+    KvTable, MessageModel, MessageQueue, MessageRequestMode, SubscriptionGroupConfig, TopicConfig, TopicRouteData,
+    TopicStatsTable,
 };
 pub use oxmq_protocol::compression::CompressionType;
 pub use oxmq_protocol::message::{Message, MessageExt};

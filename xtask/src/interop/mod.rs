@@ -91,6 +91,13 @@ const CASES: &[&str] = &[
     "namespaces",
     "namespaces-rust",
     "docs-namespaces",
+    "trace",
+    "docs-trace",
+    "docs-retries",
+    "compression-rust",
+    "docs-compression",
+    "duplicates",
+    "docs-duplicates",
     "broker-restart",
 ];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
@@ -109,6 +116,8 @@ const SLOW_CASES: &[&str] = &[
 /// Enough to see that the parts of a mixed cluster understand each other.
 const MIXED_CASES: [&str; 1] = ["consume-concurrent"];
 const OXMQ_BESIDE_JAVA: &str = "oxmq beside java";
+/// For a broker that stores a message once that is sent twice, which the original does not.
+const WINDOW_CASES: [&str; 2] = ["duplicates", "docs-duplicates"];
 const MQADMIN: &str = "mqadmin";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
@@ -140,6 +149,8 @@ struct Setup {
     partner: Server,
     cases: Vec<&'static str>,
     mqadmin: bool,
+    /// `duplicateSendWindow` of the broker, in milliseconds.
+    window: Option<u32>,
 }
 
 struct Arguments {
@@ -254,7 +265,11 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         Some(names) => names.split(',').any(|name| name == *case),
         None => !(arguments.quick && SLOW_CASES.contains(case)),
     };
-    let cases: Vec<&str> = CASES.iter().copied().filter(wanted).collect();
+    let (window_cases, cases) = CASES
+        .iter()
+        .copied()
+        .filter(wanted)
+        .partition::<Vec<&str>, _>(|case| WINDOW_CASES.contains(case));
     let mixed_cases: Vec<&str> = MIXED_CASES.iter().copied().filter(wanted).collect();
     let pure = |name, server: &Server| Setup {
         name,
@@ -263,6 +278,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         partner: server.clone(),
         cases: cases.clone(),
         mqadmin: arguments.mqadmin,
+        window: None,
     };
     let mixed = |name, namesrv: &Server, broker: &Server| Setup {
         name,
@@ -271,6 +287,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         partner: broker.clone(),
         cases: mixed_cases.clone(),
         mqadmin: false,
+        window: None,
     };
     let java = Server::Java(JAVA_SERVER);
     let old_java = Server::Java(OLD_JAVA_SERVER);
@@ -295,6 +312,13 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
                 .filter(|case| pair::CASES.contains(case))
                 .collect(),
             mqadmin: false,
+            window: None,
+        });
+        setups.push(Setup {
+            cases: window_cases,
+            mqadmin: false,
+            window: Some(60_000),
+            ..pure("oxmq, duplicate window", &oxmq)
         });
         setups.push(mixed("oxmq name server, java broker", &oxmq, &java));
         setups.push(mixed("oxmq name server, java 4.9.7 broker", &oxmq, &old_java));
@@ -339,6 +363,10 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         .broker_property("timerMaxDelaySec", 259_200)
         .broker_property("recallMessageEnable", true);
     let (pair_cases, cases): (Vec<_>, Vec<_>) = setup.cases.iter().partition(|case| pair::CASES.contains(case));
+    let options = match setup.window {
+        Some(window) => options.broker_property("duplicateSendWindow", window),
+        None => options,
+    };
     let mut outcomes = Outcomes::new();
     if !pair_cases.is_empty() {
         let partner = setup.partner.clone();

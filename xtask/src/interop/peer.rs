@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use oxmq_client::{
-    CompressionType, ConsumeFromWhere, ConsumeStatus, InstanceConfig, LocalTransactionState, Message, MessageExt,
-    Producer, PushConsumer, TraceConfig, TransactionListener, TransactionProducer, create_reply_message,
+    CompressionType, ConsumeFromWhere, ConsumeStatus, InstanceConfig, LitePullConsumer, LocalTransactionState, Message,
+    MessageExt, Producer, PushConsumer, TraceConfig, TransactionListener, TransactionProducer, create_reply_message,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -26,7 +26,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             ["consume", namesrv, options, topic, group] => {
                 consume(&Settings::parse(namesrv, options)?, topic, group).await
             }
-            _ => bail!("usage: xtask peer ask|answer|send|commit|consume …"),
+            ["poll", namesrv, options, topic, group] => poll(&Settings::parse(namesrv, options)?, topic, group).await,
+            _ => bail!("usage: xtask peer ask|answer|send|commit|consume|poll …"),
         }
     })
 }
@@ -181,6 +182,34 @@ async fn consume(settings: &Settings, topic: &str, group: &str) -> anyhow::Resul
         .await?;
     println!("consuming");
     end_of_input().await?;
+    consumer.shutdown().await;
+    Ok(())
+}
+
+/// The same with a lite pull consumer.
+async fn poll(settings: &Settings, topic: &str, group: &str) -> anyhow::Result<()> {
+    let consumer = LitePullConsumer::builder(group)
+        .instance_config(settings.instance.clone())
+        .consume_from_where(ConsumeFromWhere::FirstOffset)
+        .subscribe(topic, "*")
+        .start()
+        .await?;
+    let ended = end_of_input();
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            ended = &mut ended => {
+                ended?;
+                break;
+            }
+            messages = consumer.poll(Duration::from_secs(1)) => {
+                for message in messages {
+                    println!("got {} {} {}", message.topic, message.reconsume_times, message.body.len());
+                    std::io::stdout().flush()?;
+                }
+            }
+        }
+    }
     consumer.shutdown().await;
     Ok(())
 }

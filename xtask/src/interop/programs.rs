@@ -95,6 +95,7 @@ impl Client {
 
 /// Java sources that clients before 5.0 cannot be built with.
 const NEEDS_VERSION_5: &str = "oxmq/**/Pop*.java";
+const DOCS_NEED_VERSION_5: &str = "oxmq/docs/v5/*.java";
 
 pub(super) fn build_java(version: &str) -> anyhow::Result<()> {
     let (source, built) = (source("java"), built(&format!("java-{version}")));
@@ -105,6 +106,7 @@ pub(super) fn build_java(version: &str) -> anyhow::Result<()> {
     let mut mvn = Command::new("mvn");
     if version.starts_with("4.") {
         mvn.arg(format!("-Dleft.out={NEEDS_VERSION_5}"));
+        mvn.arg(format!("-Dleft.out.docs={DOCS_NEED_VERSION_5}"));
     }
     mvn.args(["-q", "-B", "compile", "dependency:copy-dependencies"])
         .arg(format!("-Drocketmq.version={version}"))

@@ -16,6 +16,7 @@ use super::offset_store::OffsetStore;
 use super::selector::MessageSelector;
 use super::settings::{Settings, consumer_settings};
 use crate::error::ClientError;
+use crate::trace::Consumed;
 
 const AUTO_COMMIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
@@ -90,6 +91,7 @@ impl LitePullConsumer {
         let mut arrivals = self.arrivals.lock().await;
         while let Ok(Some(batch)) = timeout_at(deadline, arrivals.recv()).await {
             if self.note_polled(&batch) {
+                self.trace(&batch.messages);
                 return batch.messages;
             }
         }
@@ -99,6 +101,17 @@ impl LitePullConsumer {
     /// The queue as the servers know it.
     fn wrap(&self, queue: &MessageQueue) -> MessageQueue {
         self.engine.calls.namespace().wrap_queue(queue)
+    }
+
+    /// Messages that were polled count as consumed in traces, as with Java.
+    fn trace(&self, messages: &Messages) {
+        let Some(tracer) = self.engine.calls.instance.tracer() else {
+            return;
+        };
+        let polled = messages.iter().map(|message| &**message);
+        if let Some(consuming) = tracer.before_consuming(&self.engine.calls.group, polled) {
+            tracer.after_consuming(consuming, Consumed::Success);
+        }
     }
 
     /// `false` for messages of a queue that was given up or sought elsewhere meanwhile.

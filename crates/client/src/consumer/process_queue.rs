@@ -289,7 +289,71 @@ mod tests {
         assert_eq!(expired.iter().map(|m| m.queue_offset).collect::<Vec<_>>(), [1]);
     }
 
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Pull(usize),
+        Take(usize),
+        Success,
+        Failure,
+        /// The consumer ends without a word; the next one begins where this one has committed.
+        Crash,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (1..6usize).prop_map(Step::Pull),
+            4 => (1..4usize).prop_map(Step::Take),
+            3 => Just(Step::Success),
+            3 => Just(Step::Failure),
+            1 => Just(Step::Crash),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn an_orderly_listener_never_goes_on_before_a_message_is_settled(
+            steps in proptest::collection::vec(step(), 0..120),
+        ) {
+            let (mut queue, mut pulled, mut committed) = (ProcessQueue::default(), 0, 0);
+            let mut taken = Vec::<i64>::new();
+            let mut attempts = BTreeMap::<i64, i32>::new();
+            for step in steps {
+                match step {
+                    Step::Pull(count) => {
+                        let offsets: Vec<_> = (pulled..pulled + count as i64).collect();
+                        queue.put(&messages(&offsets));
+                        pulled += count as i64;
+                    }
+                    Step::Take(count) if taken.is_empty() => {
+                        // From the first that is not settled on, none left out, each with the attempts it has had.
+                        for (expected, message) in (committed..).zip(queue.take(count)) {
+                            prop_assert_eq!(message.queue_offset, expected);
+                            prop_assert_eq!(message.reconsume_times, attempts.get(&expected).copied().unwrap_or(0));
+                            taken.push(expected);
+                        }
+                    }
+                    Step::Success if !taken.is_empty() => {
+                        let last = taken.drain(..).next_back();
+                        prop_assert_eq!(queue.commit_taken(), last.map(|last| last + 1));
+                        committed = last.map_or(committed, |last| last + 1);
+                    }
+                    Step::Failure if !taken.is_empty() => {
+                        queue.return_taken(|_| true);
+                        for offset in taken.drain(..) {
+                            *attempts.entry(offset).or_default() += 1;
+                        }
+                        prop_assert_eq!(queue.commit_offset(), Some(committed));
+                    }
+                    Step::Crash => {
+                        (queue, pulled) = (ProcessQueue::default(), committed);
+                        taken.clear();
+                        attempts.clear();
+                    }
+                    _ => {}
+                }
+            }
+        }
+
         #[test]
         fn nothing_unfinished_is_ever_below_the_commit_offset(
             arrived in proptest::collection::vec(0..200i64, 1..60),

@@ -164,12 +164,13 @@ impl<L: TransactionListener> TransactionProducer<L> {
         let group = &shared.message.producer_group;
         message.properties.set(property::PRODUCER_GROUP, group.as_str());
         give_id(&mut message, now_millis());
+        let trace = Traced::of(&message);
         let send_result = self.producer.send(message.clone()).await?;
         let (state, remark) = match send_result.status {
             SendStatus::SendOk => self.execute(message, argument).await,
             _ => (LocalTransactionState::RollbackMessage, None),
         };
-        if let Err(error) = shared.end(&send_result, state, remark).await {
+        if let Err(error) = shared.end(&send_result, state, remark, trace).await {
             debug!(group, msg_id = send_result.msg_id, %error, "the broker will ask for the end of a transaction");
         }
         Ok(TransactionSendResult {
@@ -262,6 +263,7 @@ impl<L: TransactionListener> Checks<L> {
         };
         let listener = Arc::clone(&self.listener);
         let key = message.unique_id().map(str::to_owned);
+        let trace = Traced::of(&message);
         let check = || {
             let check = async move { listener.check_local_transaction(&message).await };
             Box::pin(check) as ListenerFuture<LocalTransactionState>
@@ -278,7 +280,25 @@ impl<L: TransactionListener> Checks<L> {
             transaction_id: header.transaction_id,
         };
         let remark = state.is_none().then(|| PANICKED.to_owned());
-        shared.tell_end(&addr, &end, remark).await
+        shared.tell_end(&addr, &end, remark, trace).await
+    }
+}
+
+/// What a trace of the end tells of the message.
+struct Traced {
+    tags: Option<String>,
+    keys: Option<String>,
+    region: Option<String>,
+}
+
+impl Traced {
+    fn of(message: &Message) -> Traced {
+        let property = |name| message.property(name).map(str::to_owned);
+        Traced {
+            tags: property(property::TAGS),
+            keys: property(property::KEYS),
+            region: property(property::MSG_REGION),
+        }
     }
 }
 
@@ -288,6 +308,7 @@ impl Shared {
         sent: &SendResult,
         state: LocalTransactionState,
         remark: Option<String>,
+        trace: Traced,
     ) -> Result<(), ClientError> {
         let addr = self.instance.master_addr(&sent.queue.broker_name)?;
         let id = sent.offset_msg_id.parse::<OffsetMessageId>();
@@ -302,7 +323,7 @@ impl Shared {
             msg_id: sent.msg_id.clone(),
             transaction_id: sent.transaction_id.clone(),
         };
-        self.tell_end(&addr, &header, remark).await
+        self.tell_end(&addr, &header, remark, trace).await
     }
 
     async fn tell_end(
@@ -310,6 +331,7 @@ impl Shared {
         addr: &str,
         header: &EndTransactionHeader,
         remark: Option<String>,
+        trace: Traced,
     ) -> Result<(), ClientError> {
         let mut request = RemotingCommand::request::<request::EndTransaction>(header, Bytes::new());
         request.header.remark = remark;
@@ -318,11 +340,13 @@ impl Shared {
         if let Some(tracer) = self.instance.tracer() {
             tracer.trace(Record {
                 timestamp: now_millis(),
-                region: region_of(None),
+                region: region_of(trace.region.as_deref()),
                 group: header.producer_group.clone(),
                 topic: header.topic.clone().unwrap_or_default(),
                 msg_id: header.msg_id.clone(),
                 event: Event::EndTransaction {
+                    tags: trace.tags,
+                    keys: trace.keys,
                     store_host: addr.to_owned(),
                     transaction_id: header.transaction_id.clone().unwrap_or_default(),
                     state: state_name(header.commit_or_rollback),

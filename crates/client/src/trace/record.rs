@@ -31,6 +31,8 @@ pub(crate) enum Event {
         outcome: Consumed,
     },
     EndTransaction {
+        tags: Option<String>,
+        keys: Option<String>,
         store_host: String,
         transaction_id: String,
         state: &'static str,
@@ -132,6 +134,8 @@ impl Record {
                 ],
             ),
             Event::EndTransaction {
+                tags,
+                keys,
                 store_host,
                 transaction_id,
                 state,
@@ -145,8 +149,8 @@ impl Record {
                     group,
                     topic,
                     id,
-                    &text(&None),
-                    &text(&None),
+                    &text(tags),
+                    &text(keys),
                     store_host,
                     &(MessageKind::TransactionEnd as i32),
                     transaction_id,
@@ -162,8 +166,11 @@ impl Record {
     /// What the record is found by: the message's ids and its keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let keys = match &self.event {
-            Event::Pub { keys, .. } | Event::SubBefore { keys, .. } | Event::SubAfter { keys, .. } => keys.as_deref(),
-            _ => None,
+            Event::Pub { keys, .. }
+            | Event::SubBefore { keys, .. }
+            | Event::SubAfter { keys, .. }
+            | Event::EndTransaction { keys, .. } => keys.as_deref(),
+            Event::Recall { .. } => None,
         };
         let keys = keys.unwrap_or_default().split(' ');
         self.msg_id.split(',').chain(keys).filter(|key| !key.is_empty())
@@ -235,6 +242,8 @@ mod tests {
         };
         check(after, "SubAfter|R|ID|9|false|null|4|17|g");
         let end = Event::EndTransaction {
+            tags: None,
+            keys: Some("k".into()),
             store_host: "h".into(),
             transaction_id: "T".into(),
             state: "COMMIT_MESSAGE",
@@ -242,7 +251,7 @@ mod tests {
         };
         check(
             end,
-            "EndTransaction|17|DefaultRegion|g|t|ID|null|null|h|2|T|COMMIT_MESSAGE|true",
+            "EndTransaction|17|DefaultRegion|g|t|ID|null|k|h|2|T|COMMIT_MESSAGE|true",
         );
         check(Event::Recall { success: true }, "Recall|17|DefaultRegion|g|t|ID|true");
     }

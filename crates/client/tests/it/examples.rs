@@ -14,7 +14,10 @@ const UNTIL_INTERRUPTED: &str = "Ctrl-C";
 
 #[tokio::test]
 async fn examples_run() {
-    let servers = Servers::start_with(|config| config.enable_property_filter = true);
+    let servers = Servers::start_with(|config| {
+        config.enable_property_filter = true;
+        config.duplicate_send_window_ms = 60_000;
+    });
     let producer = servers.producer(&["TopicTest"]).await;
     let running: Vec<_> = examples()
         .into_iter()

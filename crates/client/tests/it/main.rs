@@ -15,6 +15,7 @@ mod request_reply;
 mod schedule_and_queries;
 mod scripted;
 mod servers;
+mod shutdown;
 mod stream;
 mod trace;
 mod transaction;

@@ -92,6 +92,13 @@ public final class Main {
         CASES.put("namespaces", NamespaceCases::names);
         CASES.put("namespaces-rust", NamespaceCases::withRust);
         CASES.put("docs-namespaces", (env, facts) -> oxmq.docs.Namespaces.main(new String[] {env.namesrv}));
+        CASES.put("trace", TraceCases::trace);
+        CASES.put("docs-trace", newer("oxmq.docs.v5.Trace"));
+        CASES.put("docs-retries", (env, facts) -> oxmq.docs.Retries.main(new String[] {env.namesrv}));
+        CASES.put("compression-rust", CompressionCases::withRust);
+        CASES.put("docs-compression", newer("oxmq.docs.v5.Compression"));
+        CASES.put("duplicates", DuplicateCases::twice);
+        CASES.put("docs-duplicates", (env, facts) -> oxmq.docs.Duplicates.main(new String[] {env.namesrv}));
         CASES.put("broker-restart", RestartCase::run);
     }
 
