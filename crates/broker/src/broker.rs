@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use crate::background::Background;
 use crate::clients::{Consumers, Producers};
 use crate::compaction::{self, Compaction};
-use crate::config::{BrokerConfig, BrokerRole, FlushDiskType};
+use crate::config::{BrokerConfig, BrokerRole, ConfigManagerVersion, FlushDiskType, StoreType};
 use crate::config_file::ConfigFile;
 use crate::consumer_filters::ConsumerFilters;
 use crate::consumer_offsets::ConsumerOffsets;
@@ -111,6 +111,8 @@ pub struct Broker {
 pub enum StartError {
     #[error("brokerRole=SLAVE is not supported yet")]
     Slave,
+    #[error("{0} keeps the store in a form that is not read here")]
+    Form(&'static str),
     #[error("messageDelayLevel: {0}")]
     DelayLevels(#[from] DelayLevelError),
     #[error("brokerIP1: {host} has no address")]
@@ -150,6 +152,7 @@ impl Broker {
         if config.broker_role == BrokerRole::Slave {
             return Err(StartError::Slave);
         }
+        refuse_forms(&config)?;
         if config.listen_port == 0 {
             config.listen_port = free_port(&config.bind_address).map_err(StartError::Port)?;
         }
@@ -423,6 +426,17 @@ impl BrokerHandle {
         &self.broker
     }
 
+    /// Ends when the store takes no more messages and `exitOnStoreFailure` asks for the end of the process; otherwise never.
+    pub async fn store_failure(&self) {
+        if self.broker.config().exit_on_store_failure {
+            let mut failed = self.broker.mailboxes.watch_failed();
+            if failed.wait_for(|failed| *failed).await.is_ok() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Stops in order. Blocks until everything is on disk.
     pub fn shutdown(mut self) {
         self.stop();
@@ -492,6 +506,17 @@ fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers
     timers.begin(store, sources, latest)
 }
 
+/// Settings under which a RocketMQ broker keeps what could not be taken over.
+fn refuse_forms(config: &BrokerConfig) -> Result<(), StartError> {
+    let form = match config {
+        config if config.store_type == StoreType::RocksDb => "storeType=defaultRocksDB",
+        config if config.config_manager_version == ConfigManagerVersion::V2 => "configManagerVersion=v2",
+        config if config.enable_dledger_commit_log => "enableDLegerCommitLog=true",
+        _ => return Ok(()),
+    };
+    Err(StartError::Form(form))
+}
+
 fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {
     let address = |port| {
         first_address((config.bind_address.as_str(), port)).ok_or_else(|| StartError::BindAddress {
@@ -546,6 +571,8 @@ pub fn store_config(config: &BrokerConfig) -> Result<StoreConfig, DelayLevelErro
     store.filter_scan_bytes = config.max_filter_message_size;
     store.access_message_in_memory_max_ratio = config.access_message_in_memory_max_ratio.into();
     store.retention = retention::settings(config);
+    store.scrub_bytes_per_second = config.scrub_bytes_per_second;
+    store.scrub_interval_ms = config.scrub_interval_ms;
     Ok(store)
 }
 

@@ -16,6 +16,16 @@ setting_enum! {
     pub enum BrokerRole { AsyncMaster = "ASYNC_MASTER", SyncMaster = "SYNC_MASTER", Slave = "SLAVE" }
 }
 
+setting_enum! {
+    /// Form of the store.
+    pub enum StoreType { Default = "default", RocksDb = "defaultRocksDB" }
+}
+
+setting_enum! {
+    /// Form of the tables.
+    pub enum ConfigManagerVersion { V1 = "v1", V2 = "v2" }
+}
+
 settings! {
     /// Settings of a broker.
     pub struct BrokerConfig {
@@ -219,6 +229,12 @@ settings! {
         // Store.
         /// Part in replication. Slaves do not exist here yet: SLAVE is refused at start.
         broker_role: BrokerRole = "brokerRole" => BrokerRole::AsyncMaster, important();
+        /// Form of the store; defaultRocksDB is refused at start.
+        store_type: StoreType = "storeType" => StoreType::Default, local();
+        /// Form of the tables below config; v2, a RocksDB, is refused at start.
+        config_manager_version: ConfigManagerVersion = "configManagerVersion" => ConfigManagerVersion::V1;
+        /// A commit log replicated by DLedger, which is refused at start.
+        enable_dledger_commit_log: bool = "enableDLegerCommitLog" => false;
         /// Root of all files.
         store_path_root_dir: String = "storePathRootDir" => default_root(), shown("$HOME/store"), important();
         /// Folders of the commit log, separated by commas.
@@ -286,6 +302,13 @@ settings! {
         timer_current_messages_max: usize = "timerCurrentMessagesMax" => CURRENT_MAX, unit("messages"), range(1..=i32::MAX as i64);
         /// Updates from one version of this progress to the next.
         delay_offset_update_version_step: u64 = "delayOffsetUpdateVersionStep" => 200, unit("updates"), range(1..=i64::MAX);
+        /// Bytes of the commit log that are looked at for damage in a second; 0 for never. Not a key of RocketMQ.
+        scrub_bytes_per_second: u64 = "scrubBytesPerSecond" => 4_194_304, unit("bytes/s"), range(0..=1_000_000_000);
+        /// Time from the start of one look at the whole commit log to that of the next. Not a key of RocketMQ.
+        scrub_interval_ms: u64 = "scrubInterval" => 604_800_000, unit("ms"), range(0..=i64::MAX);
+        /// End the process, with status 3, when the commit log cannot be written or flushed any more. Otherwise consumers are
+        /// served further and sends are refused. Not a key of RocketMQ.
+        exit_on_store_failure: bool = "exitOnStoreFailure" => false;
 
         // Retention and full disks.
         /// Hours of the day, local time, in which old files are deleted; several are separated by `;`.
@@ -347,7 +370,7 @@ settings! {
         "commercialSizePerMsg", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
         "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogSwapMapInterval",
         "commitLogSwapMapReserveFileNum", "compactionCqMappedFileSize", "compactionMappedFileSize",
-        "compactionThreadNum", "compatibleWithOldNameSrv", "configManagerVersion",
+        "compactionThreadNum", "compatibleWithOldNameSrv",
         "connectTimeoutMillis", "consumerFallbehindThreshold", "consumerManageThreadPoolNums",
         "consumerManagerThreadPoolQueueCapacity", "controllerAddr", "controllerHeartBeatTimeoutMills",
         "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
@@ -359,7 +382,7 @@ settings! {
         "enableAutoInSyncReplicas", "enableBatchPush", "enableBroadcastOffsetStore",
         "enableBuildConsumeQueueConcurrently", "enableCalcFilterBitMap", "enableCleanExpiredOffset",
         "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
-        "enableDLegerCommitLog", "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
+        "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
         "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
         "enableNetWorkFlowControl",
         "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopLog",
@@ -412,7 +435,7 @@ settings! {
         "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
         "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline",
         "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
-        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "storeType", "syncBrokerMemberGroupPeriod",
+        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMemberGroupPeriod",
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
         "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
         "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",

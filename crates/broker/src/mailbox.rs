@@ -42,6 +42,8 @@ pub(crate) struct Mailboxes {
     flushed: watch::Sender<i64>,
     /// Set once the broker is whole.
     broker: OnceLock<Weak<Broker>>,
+    /// The store takes no more messages.
+    failed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -60,6 +62,7 @@ impl Mailboxes {
             services: Default::default(),
             flushed: watch::Sender::new(0),
             broker: OnceLock::new(),
+            failed: watch::Sender::new(false),
         }
     }
 
@@ -110,6 +113,15 @@ impl Mailboxes {
         let receiver = self.flushed.subscribe();
         self.advance(flushed());
         receiver
+    }
+
+    /// Nothing more will be flushed.
+    pub(crate) fn has_failed(&self) -> bool {
+        *self.failed.borrow()
+    }
+
+    pub(crate) fn watch_failed(&self) -> watch::Receiver<bool> {
+        self.failed.subscribe()
     }
 
     fn advance(&self, flushed: i64) {
@@ -193,6 +205,14 @@ impl StoreListener for Mailboxes {
     }
 
     fn failed(&self, why: &StoreFailure) {
-        tracing::error!(%why, "the store takes no more messages");
+        if !self.failed.send_replace(true) {
+            tracing::error!(
+                %why,
+                "the store takes no more messages, those that are there are served: see to the disk, then start the broker again"
+            );
+        }
+        for mailbox in &self.boxes {
+            mailbox.wake();
+        }
     }
 }

@@ -234,6 +234,9 @@ impl Worker {
     fn look_into_mailbox(&self) {
         let mailbox = self.mailbox();
         self.release_flushed();
+        if self.broker.mailboxes().has_failed() {
+            self.flushes.borrow_mut().expire(u64::MAX);
+        }
         for (ticket, done) in mailbox.take_done() {
             self.came_back(ticket, done);
         }

@@ -13,6 +13,9 @@ use crate::signals::StopSignals;
 /// The status with which RocketMQ ends when the name servers' addresses cannot be read: -3.
 const BAD_NAME_SERVER: u8 = 253;
 
+/// The status with which `exitOnStoreFailure` ends the process.
+const STORE_FAILED: u8 = 3;
+
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let mut config = BrokerConfig::default();
     if let Some(path) = matches.get_one::<PathBuf>("configFile") {
@@ -49,9 +52,12 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     };
     println!("The broker[{name}, {addr}] boot success. serializeType=JSON{known_to}");
     drop(served);
-    signals.wait()?;
+    let store_failed = signals.wait_or(broker.store_failure())?;
     broker.shutdown();
-    Ok(ExitCode::SUCCESS)
+    match store_failed {
+        true => Ok(ExitCode::from(STORE_FAILED)),
+        false => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// `host:port`, or nothing between two `;`.

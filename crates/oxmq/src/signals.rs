@@ -29,13 +29,23 @@ impl StopSignals {
     }
 
     /// Returns at the first signal. From then on the next one ends the process.
-    pub(crate) fn wait(mut self) -> io::Result<()> {
-        self.runtime.block_on(self.caught.next());
+    pub(crate) fn wait(self) -> io::Result<()> {
+        self.wait_or(std::future::pending()).map(|_| ())
+    }
+
+    /// The same, or when something else ends the server, which gives true.
+    pub(crate) fn wait_or(mut self, end: impl Future<Output = ()>) -> io::Result<bool> {
+        let ended = self.runtime.block_on(async {
+            tokio::select! {
+                () = self.caught.next() => false,
+                () = end => true,
+            }
+        });
         thread::Builder::new().name("second-signal".into()).spawn(move || {
             self.runtime.block_on(self.caught.next());
             std::process::exit(INTERRUPTED);
         })?;
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -2,7 +2,7 @@
 //! every thread repeats one step of [`Engine`], and a simulation calls the steps itself.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use crate::index::Index;
 use crate::queues::Queues;
 use crate::recovery::write_out;
 use crate::retention::Retention;
+use crate::scrub::ScrubProgress;
 use crate::store::StoreListener;
 
 /// Pause of the index thread while records keep coming.
@@ -41,6 +42,15 @@ pub(crate) struct Engine {
     pub(crate) wake_allocate: Wake,
     pub(crate) wake_dispatch: Wake,
     pub(crate) wake_index: Wake,
+    /// Where the log ended at the start: what lies before is sealed slowly.
+    pub(crate) opened_at: i64,
+    /// The log before this is sealed.
+    pub(crate) sealed: AtomicI64,
+    pub(crate) scrub: Mutex<ScrubProgress>,
+    pub(crate) scrub_saved_ms: AtomicI64,
+    pub(crate) wake_scrub: Wake,
+    /// Stretches of the log found damaged since the start.
+    pub(crate) damaged: AtomicU64,
     /// The recovery position may not move yet.
     pub(crate) position_held: AtomicBool,
     pub(crate) stopping: AtomicBool,
@@ -61,7 +71,7 @@ pub(crate) struct Dispatching {
 #[derive(Default)]
 pub(crate) struct Wake {
     asleep: AtomicBool,
-    thread: OnceLock<Thread>,
+    pub(crate) thread: OnceLock<Thread>,
 }
 
 impl Wake {
@@ -103,6 +113,7 @@ impl Engine {
             self.spawn("store-dispatch", Engine::run_dispatch)?,
             self.spawn("store-index", Engine::run_index)?,
             self.spawn("store-clean", Engine::run_clean)?,
+            self.spawn("store-scrub", Engine::run_scrub)?,
         ])
     }
 
@@ -119,6 +130,7 @@ impl Engine {
             &self.wake_dispatch,
             &self.wake_index,
             &self.retention.wake,
+            &self.wake_scrub,
         ] {
             wake.unpark();
         }

@@ -45,7 +45,7 @@ impl MessageStore {
                 Err(error) => return Err(error.into()),
             };
             let entry = &unit.entry;
-            let is_in_memory = written - entry.physical_offset <= self.memory_bytes;
+            let is_in_memory = written.saturating_sub(entry.physical_offset) <= self.memory_bytes;
             if self.is_full(got, entry, unit.count as usize, limits, is_in_memory) {
                 break;
             }

@@ -7,10 +7,15 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::checksums::{Checksums, Damaged, GROUP_SPAN_BYTES};
 use crate::read::Wait;
 use crate::segments::Segment;
 
 pub(crate) const BLOCK_BYTES: usize = 128 * 1024;
+const _: () = assert!(
+    BLOCK_BYTES as i64 == GROUP_SPAN_BYTES,
+    "a block is compared with one group of checksums"
+);
 
 #[derive(Debug)]
 pub(crate) struct BlockCache {
@@ -30,6 +35,8 @@ pub(crate) struct Block {
     start: i64,
     bytes: Vec<u8>,
     len: usize,
+    /// Parts that changed since they were written.
+    damaged: Damaged,
 }
 
 impl Block {
@@ -37,7 +44,12 @@ impl Block {
     pub(crate) fn get(&self, physical_offset: i64, len: usize) -> Option<&[u8]> {
         let at = usize::try_from(physical_offset - self.start).ok()?;
         let end = at.checked_add(len)?.min(self.len);
-        self.bytes.get(at..end).filter(|found| !found.is_empty())
+        let found = self.bytes.get(at..end).filter(|found| !found.is_empty())?;
+        (!self.is_damaged(physical_offset, physical_offset + found.len() as i64)).then_some(found)
+    }
+
+    pub(crate) fn is_damaged(&self, from: i64, to: i64) -> bool {
+        self.damaged.iter().any(|part| part.start < to && part.end > from)
     }
 }
 
@@ -57,6 +69,7 @@ impl BlockCache {
         needed_end: i64,
         readable_end: i64,
         wait: Wait,
+        checksums: &Checksums,
     ) -> io::Result<Arc<Block>> {
         let within = physical_offset - segment.base;
         let start = physical_offset - within % BLOCK_BYTES as i64;
@@ -81,7 +94,20 @@ impl BlockCache {
         if len < needed {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let block = Arc::new(Block { start, bytes, len });
+        let damaged = checksums.damaged_in(segment, start, &bytes[..len], wait)?;
+        for part in &damaged {
+            tracing::error!(
+                from = part.start,
+                to = part.end,
+                "bytes of the commit log have changed since they were written: records that hold them are not served"
+            );
+        }
+        let block = Arc::new(Block {
+            start,
+            bytes,
+            len,
+            damaged,
+        });
         let mut state = self.state.lock();
         state.clock += 1;
         let used = state.clock;

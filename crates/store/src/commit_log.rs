@@ -20,12 +20,14 @@ use smallvec::SmallVec;
 
 use crate::append::{AppendBatch, AppendEntry};
 use crate::block_cache::BlockCache;
+use crate::checksums::Checksums;
 use crate::config::{Clock, FlushDiskType, StoreConfig};
 use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::cursor::{Cursor, LogParts, Look};
 use crate::damage;
 use crate::error::{AppendError, StoreFailure};
 use crate::log_scan::{self, Verdict};
+use crate::read::Wait;
 use crate::retention::SpaceFigures;
 use crate::segments::{Segment, Segments};
 use crate::tail::{Chunks, Tail};
@@ -50,6 +52,7 @@ pub(crate) struct CommitLog {
     segments: Segments,
     tail: Tail,
     blocks: BlockCache,
+    checksums: Checksums,
     flush_disk_type: FlushDiskType,
     delay_levels_ms: Vec<u64>,
     clock: Clock,
@@ -101,8 +104,9 @@ struct Part {
 
 impl CommitLog {
     /// A log that goes on at `end`, with everything before it durable.
-    pub(crate) fn new(config: &StoreConfig, segments: Segments, end: Mark) -> CommitLog {
+    pub(crate) fn new(config: &StoreConfig, segments: Segments, checksums: Checksums, end: Mark) -> CommitLog {
         CommitLog {
+            checksums,
             tail: Tail::new(config.tail_bytes),
             blocks: BlockCache::new(config.block_cache_bytes),
             flush_disk_type: config.flush_disk_type,
@@ -125,6 +129,10 @@ impl CommitLog {
             failure: OnceLock::new(),
             append_began_ms: AtomicI64::new(0),
         }
+    }
+
+    pub(crate) fn checksums(&self) -> &Checksums {
+        &self.checksums
     }
 
     pub(crate) fn segments(&self) -> &Segments {
@@ -505,6 +513,7 @@ impl CommitLog {
                 segments: &self.segments,
                 tail: &self.tail,
                 blocks: &self.blocks,
+                checksums: &self.checksums,
                 written: self.written(),
             };
             if !cursor.seek(&log, physical_offset, len, look)? {
@@ -512,6 +521,17 @@ impl CommitLog {
             }
         }
         Ok(cursor.get(physical_offset, len))
+    }
+
+    /// Whether bytes of one file, all of them in memory, are as their checksums say.
+    pub(crate) fn is_sound(&self, physical_offset: i64, len: usize, wait: Wait) -> io::Result<bool> {
+        match self.segments.at(physical_offset) {
+            Some(segment) => {
+                let end = physical_offset + len as i64;
+                self.checksums.is_sound(&segment, physical_offset, end, wait)
+            }
+            None => Ok(true),
+        }
     }
 
     /// The record at this position, checked, read without disturbing the caches.
@@ -531,7 +551,13 @@ impl CommitLog {
         let Some(segment) = self.segments.at(physical_offset) else {
             return Ok(None);
         };
-        read_record(&segment, physical_offset, written)
+        let record = read_record(&segment, physical_offset, written)?;
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let end = physical_offset + RecordRef::parse(&record).map_or(0, |record| record.total_size()) as i64;
+        let is_sound = self.checksums.is_sound(&segment, physical_offset, end, Wait::Allowed)?;
+        Ok(is_sound.then_some(record))
     }
 
     /// The record at this position without waiting for the disk. What the tail holds is shared, not copied.
@@ -586,7 +612,8 @@ impl CommitLog {
         out.resize(before + len, 0);
         let at = (physical_offset - segment.base) as u64;
         let read = segment.file.read_at(&mut out[before..], at);
-        let is_whole = matches!(read, Ok(read) if read == len);
+        let is_whole = matches!(read, Ok(read) if read == len)
+            && self.checksums.is_sound(&segment, physical_offset, end, Wait::Allowed)?;
         if !is_whole {
             out.truncate(before);
         }

@@ -83,6 +83,10 @@ pub struct StoreConfig {
     pub access_message_in_memory_max_ratio: u64,
     /// What the store begins with; [`crate::MessageStore::set_retention`] replaces it.
     pub retention: RetentionSettings,
+    /// OxMQ's own: bytes of the log that are looked at for damage in a second; 0 for never.
+    pub scrub_bytes_per_second: u64,
+    /// OxMQ's own: from the start of one pass over the log to that of the next.
+    pub scrub_interval_ms: u64,
     pub clock: Clock,
     /// With one, the recovery position stays where it is after the start until
     /// [`crate::MessageStore::release_recovery_position`]: what was shown to the observer is shown again by the next start
@@ -125,6 +129,8 @@ impl StoreConfig {
             filter_scan_bytes: 16_000,
             access_message_in_memory_max_ratio: 40,
             retention: RetentionSettings::default(),
+            scrub_bytes_per_second: 4 << 20,
+            scrub_interval_ms: 7 * 86_400_000,
             clock: Arc::new(system_time_ms),
             replay_observer: None,
             background_threads: true,

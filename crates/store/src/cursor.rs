@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::block_cache::{BLOCK_BYTES, Block, BlockCache};
+use crate::checksums::Checksums;
 use crate::read::Wait;
 use crate::segments::{Segment, Segments};
 use crate::tail::{Piece, Tail};
@@ -37,6 +38,7 @@ pub(crate) struct LogParts<'a> {
     pub(crate) segments: &'a Segments,
     pub(crate) tail: &'a Tail,
     pub(crate) blocks: &'a BlockCache,
+    pub(crate) checksums: &'a Checksums,
     pub(crate) written: i64,
 }
 
@@ -102,17 +104,22 @@ impl Cursor {
         }
         let block = match &*self {
             Cursor::Block(block) if block.get(physical_offset, 1).is_some() => Arc::clone(block),
-            _ => log.blocks.get(&segment, physical_offset, end, log.written, look.wait)?,
+            _ => log
+                .blocks
+                .get(&segment, physical_offset, end, log.written, look.wait, log.checksums)?,
         };
+        if block.is_damaged(physical_offset, end) {
+            return Ok(false);
+        }
         if block.get(physical_offset, len).is_some_and(|found| found.len() == len) {
             *self = Cursor::Block(block);
             return Ok(true);
         }
-        self.join(log, &segment, block, physical_offset..end, look.wait)?;
-        Ok(true)
+        self.join(log, &segment, block, physical_offset..end, look.wait)
     }
 
-    /// From a block that is in the cache, or else from the page cache. False when neither has all of it.
+    /// From a block that is in the cache, or else from the page cache, not compared with its checksums. False when neither
+    /// has all of it.
     fn read_alone(
         &mut self,
         log: &LogParts<'_>,
@@ -140,7 +147,7 @@ impl Cursor {
         }
     }
 
-    /// Puts together what lies in several blocks, the first of which is known.
+    /// Puts together what lies in several blocks, the first of which is known. False when it is damaged.
     fn join(
         &mut self,
         log: &LogParts<'_>,
@@ -148,7 +155,7 @@ impl Cursor {
         first: Arc<Block>,
         range: std::ops::Range<i64>,
         wait: Wait,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut bytes = self.take_buffer();
         bytes.clear();
         let mut block = first;
@@ -160,9 +167,14 @@ impl Cursor {
             if position >= range.end {
                 let physical_offset = range.start;
                 *self = Cursor::Copied { physical_offset, bytes };
-                return Ok(());
+                return Ok(true);
             }
-            block = log.blocks.get(segment, position, range.end, log.written, wait)?;
+            block = log
+                .blocks
+                .get(segment, position, range.end, log.written, wait, log.checksums)?;
+            if block.is_damaged(position, range.end) {
+                return Ok(false);
+            }
         }
     }
 

@@ -456,7 +456,8 @@ impl<'a> Probe<'a> {
                 continue;
             }
             only_fillers = false;
-            if unit.is_present() && belongs(&unit) {
+            // What is neither nothing nor a unit is a damaged one.
+            if !unit.is_blank() && belongs(&unit) {
                 return Ok(true);
             }
         }

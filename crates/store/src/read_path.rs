@@ -124,7 +124,7 @@ impl MessageStore {
             }
             for entry in entries[..read].as_chunks::<ENTRY_BYTES>().0 {
                 let entry = Entry::decode(entry);
-                let is_in_memory = written - entry.physical_offset <= self.memory_bytes;
+                let is_in_memory = written.saturating_sub(entry.physical_offset) <= self.memory_bytes;
                 if self.is_full(got, &entry, 1, limits, is_in_memory) {
                     break 'scan;
                 }
@@ -215,6 +215,10 @@ impl MessageStore {
                     return Ok(Copied::Rejected);
                 }
                 match record.verify_crc() {
+                    // Blocks were compared with their checksums, single records were not.
+                    Ok(()) if look.scattered && !self.engine.log.is_sound(physical_offset, size, look.wait)? => {
+                        RecordError::Lengths(size)
+                    }
                     Ok(()) => {
                         out.extend_from_slice(bytes);
                         let store_timestamp = record.store_timestamp();

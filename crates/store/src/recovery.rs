@@ -189,20 +189,11 @@ impl Recovery<'_> {
         let log_min = self.segments.min();
         for (topic, queue_id, kind) in self.queues.ids() {
             let mut failure = None;
-            let mut belongs = |unit: &Unit| {
-                let entry = &unit.entry;
-                if entry.end() > start {
-                    return false;
-                }
-                if entry.physical_offset < log_min {
-                    return true;
-                }
-                match self.is_unit_of(&topic, queue_id, unit) {
-                    Ok(is_entry) => is_entry,
-                    Err(error) => {
-                        failure = Some(error);
-                        false
-                    }
+            let mut belongs = |unit: &Unit| match self.belongs(&topic, queue_id, unit, start) {
+                Ok(belongs) => belongs,
+                Err(error) => {
+                    failure = Some(error);
+                    false
                 }
             };
             let loaded = self.queues.load_cut(&topic, queue_id, kind, log_min, &mut belongs);
@@ -214,21 +205,60 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn is_unit_of(&self, topic: &str, queue_id: i32, unit: &Unit) -> io::Result<bool> {
+    /// The unit is that of a record before `start`, or was before a bit of it was flipped.
+    fn belongs(&self, topic: &str, queue_id: i32, unit: &Unit, start: i64) -> io::Result<bool> {
+        let log_min = self.segments.min();
+        let is_before = |entry: &Entry| entry.is_present() && entry.end() <= start;
+        let entry = unit.entry;
+        if is_before(&entry) {
+            if entry.physical_offset < log_min {
+                return Ok(true);
+            }
+            if let Some(segment) = self.segments.at(entry.physical_offset)
+                && let Some(is_unit) = self.is_unit_of(&segment, topic, queue_id, unit)?
+            {
+                if is_unit {
+                    return Ok(true);
+                }
+            } else {
+                // The entry of a damaged record stays: those behind it would be lost with it.
+                let segment = self.segments.at(entry.physical_offset);
+                let was_record = segment.map(|segment| damage::was_record(&segment, entry.physical_offset, entry.size));
+                if was_record.transpose()? == Some(true) {
+                    return Ok(true);
+                }
+            }
+        }
+        for bit in 0..96 {
+            let mut entry = entry;
+            match bit {
+                0..64 => entry.physical_offset ^= 1 << bit,
+                _ => entry.size ^= 1 << (bit - 64),
+            }
+            if !is_before(&entry) || entry.physical_offset < log_min {
+                continue;
+            }
+            if let Some(segment) = self.segments.at(entry.physical_offset)
+                && self.is_unit_of(&segment, topic, queue_id, &Unit { entry, ..*unit })? == Some(true)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// `None` where there is no whole record.
+    fn is_unit_of(&self, segment: &Segment, topic: &str, queue_id: i32, unit: &Unit) -> io::Result<Option<bool>> {
         let entry = &unit.entry;
-        let Some(segment) = self.segments.at(entry.physical_offset) else {
-            return Ok(false);
-        };
-        let bytes = read_record(&segment, entry.physical_offset, segment.end)?;
+        let bytes = read_record(segment, entry.physical_offset, segment.end)?;
         let Some(record) = bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok()) else {
-            // The entry of a damaged record stays: those behind it would be lost with it.
-            return damage::was_record(&segment, entry.physical_offset, entry.size);
+            return Ok(None);
         };
         let mut found = false;
         dispatch::places(&record, |place| {
             found |= place.topic == topic && place.queue_id == queue_id && place.queue_offset == unit.queue_offset;
         });
-        Ok(found && record.total_size() as i64 == i64::from(entry.size))
+        Ok(Some(found && record.total_size() as i64 == i64::from(entry.size)))
     }
 
     /// Reads the log from `start` to its last whole record and enters each into its queue.

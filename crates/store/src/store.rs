@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::append::AppendBatch;
 use crate::background::{Dispatching, Engine, Wake};
 use crate::checkpoint::CheckpointFile;
+use crate::checksums::Checksums;
 use crate::commit_log::CommitLog;
 use crate::compaction;
 use crate::config::{FlushDiskType, StoreConfig};
@@ -19,11 +20,13 @@ use crate::config_file::create_dir_durably;
 use crate::consume_queue::ConsumeQueue;
 use crate::disk::Disk;
 use crate::error::{AppendError, OpenError, ReadError, StoreFailure};
+use crate::foreign::refuse_foreign;
 use crate::index::Index;
 use crate::queue_files::QueueFiles;
 use crate::queues::Queues;
 use crate::recovery::Recovery;
 use crate::retention::{CleanReport, Expiry, Retention, RetentionSettings, SpaceFigures};
+use crate::scrub::ScrubProgress;
 use crate::segments::{Segments, io_error};
 use crate::unit::QueueKind;
 
@@ -66,6 +69,8 @@ pub struct Figures {
     /// Appends by duration, with Java's `putMessageDistributeTime` classes.
     pub append_times: [u64; 13],
     pub space: SpaceFigures,
+    /// Stretches of the commit log found damaged since the start.
+    pub damaged: u64,
 }
 
 pub struct MessageStore {
@@ -124,27 +129,6 @@ impl LastStop {
     }
 }
 
-/// What a broker with `storeType=defaultRocksDB` leaves, and what it is called.
-const FOREIGN_FILES: [(&str, &str); 5] = [
-    (
-        "consumequeue/CURRENT",
-        "RocksDB consume queues (storeType=defaultRocksDB)",
-    ),
-    ("config/rdb/CURRENT", "RocksDB configuration (configManagerVersion=v2)"),
-    (
-        "config/topics/CURRENT",
-        "RocksDB configuration (storeType=defaultRocksDB)",
-    ),
-    (
-        "config/subscriptionGroups/CURRENT",
-        "RocksDB configuration (storeType=defaultRocksDB)",
-    ),
-    (
-        "config/consumerOffsets/CURRENT",
-        "RocksDB configuration (storeType=defaultRocksDB)",
-    ),
-];
-
 impl MessageStore {
     /// Locks the directory, loads and recovers it, and starts the background threads.
     pub fn open(
@@ -202,7 +186,9 @@ impl MessageStore {
         .map_err(at_root)?;
         index.resume(index_mark, recovered.scanned_from);
 
-        let log = CommitLog::new(&config, segments, recovered.end);
+        let checksums = Checksums::open(Arc::clone(&disk), &root, &segments, recovered.end.offset).map_err(at_root)?;
+        let sealed = checksums.sealed_at_open();
+        let log = CommitLog::new(&config, segments, checksums, recovered.end);
         let start_timestamp = (config.clock)();
         let memory_bytes = physical_memory_bytes() / 100 * config.access_message_in_memory_max_ratio as i64;
         let background_threads = config.background_threads;
@@ -225,12 +211,19 @@ impl MessageStore {
             wake_allocate: Wake::default(),
             wake_dispatch: Wake::default(),
             wake_index: Wake::default(),
+            sealed: AtomicI64::new(sealed),
+            opened_at: recovered.end.offset,
+            scrub: Mutex::default(),
+            scrub_saved_ms: AtomicI64::new(start_timestamp),
+            wake_scrub: Wake::default(),
+            damaged: AtomicU64::new(0),
             position_held: AtomicBool::new(position_held),
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             queues_stuck: AtomicBool::new(false),
             retention,
         });
+        *engine.scrub.lock() = ScrubProgress::load(&engine);
         engine.measure_disks();
         if !recovered.untouched {
             engine.dispatch_step(true);
@@ -402,6 +395,7 @@ impl MessageStore {
             get_missed: count(&counters.get_missed),
             append_times: std::array::from_fn(|class| count(&counters.append_times[class])),
             space: engine.space(),
+            damaged: count(&self.engine.damaged),
         }
     }
 
@@ -466,6 +460,24 @@ impl MessageStore {
         self.engine.reset_expired_queues(keeps)
     }
 
+    /// How far the passes over the log are that look for damage.
+    pub fn scrub_progress(&self) -> ScrubProgress {
+        *self.engine.scrub.lock()
+    }
+
+    /// Looks at the whole log at once, on the calling thread.
+    pub fn scrub(&self) -> Result<ScrubProgress, ReadError> {
+        while self.engine.seal_step()? {}
+        self.engine.scrub.lock().end = 0;
+        let began = (self.engine.config.clock)();
+        let passes = self.scrub_progress().passes;
+        let due = began.saturating_add(self.config().scrub_interval_ms as i64);
+        while self.scrub_progress().passes == passes {
+            self.engine.scrub_step(due)?;
+        }
+        Ok(self.scrub_progress())
+    }
+
     /// What the background threads would do now, on the calling thread, in the order that leaves most to a recovery: the
     /// recovery position is that of the last call. Only without background threads.
     pub fn run_background_work(&self) {
@@ -477,6 +489,9 @@ impl MessageStore {
             && let Err(error) = engine.index.sync()
         {
             tracing::error!(%error, "index file cannot be made durable");
+        }
+        if let Err(error) = engine.seal_step() {
+            tracing::error!(%error, "the commit log cannot be sealed");
         }
     }
 
@@ -553,16 +568,6 @@ pub(crate) fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn Send + S
         }),
         Err(error) => Err(io_error(path, error)),
     }
-}
-
-pub(crate) fn refuse_foreign(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
-    for (file, feature) in FOREIGN_FILES {
-        let path = root.join(file);
-        if disk.exists(&path) {
-            return Err(OpenError::Unsupported { path, feature });
-        }
-    }
-    Ok(())
 }
 
 fn write_abort(disk: &dyn Disk, root: &Path) -> io::Result<()> {

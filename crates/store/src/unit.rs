@@ -100,6 +100,18 @@ impl Unit {
         self.entry.is_present() && self.queue_offset >= 0 && self.count > 0
     }
 
+    /// Nothing was written here. One bit that was flipped does not make a unit, unless it is the first of its queue and
+    /// stands for the first record of the log.
+    pub(crate) fn is_blank(&self) -> bool {
+        let Entry {
+            physical_offset,
+            size,
+            tags_code,
+        } = self.entry;
+        let ones = physical_offset.count_ones() + size.count_ones() + tags_code.count_ones();
+        ones == 0 || (ones == 1 && self.queue_offset > 0)
+    }
+
     /// Its record lies before the start of the log. A filler has no record, and lies before what follows it.
     pub(crate) fn is_before(&self, log_min: i64) -> bool {
         self.is_present() && (self.entry.is_filler() || self.entry.physical_offset < log_min)
@@ -107,7 +119,7 @@ impl Unit {
 
     /// Queue offset behind its messages.
     pub(crate) fn end_offset(&self) -> i64 {
-        self.queue_offset + self.count
+        self.queue_offset.saturating_add(self.count)
     }
 }
 

@@ -33,8 +33,9 @@ pub use survey::Progress;
 use crate::config::{FlushDiskType, StoreConfig};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::foreign::refuse_foreign;
 use crate::segments::{Segment, parse_offset_name};
-use crate::store::{refuse_foreign, take_lock};
+use crate::store::take_lock;
 use crate::unit::QueueKind;
 
 #[derive(Debug, Error)]

@@ -1,0 +1,278 @@
+//! Checksums of the commit log's bytes, beside it: every field of every record is covered, not only bodies.
+//!
+//! ```text
+//! checksums/<start of the log file, 20 digits>: a group for each 128 KiB of the log
+//! group: 32 × crc u32 of 4096 bytes of the log        128 crc u32 of the group's position and its 128 bytes
+//! ```
+//!
+//! A group is sealed when its part of the log is on disk and will not change any more. Brokers that do not know the
+//! folder leave it alone; what they cut off and write anew no longer agrees from the cut on to the last group, which
+//! is how it is told from damage when the store is opened: the groups at the end that differ in more than a single bit are forgotten.
+//! A group that does not agree with itself counts for nothing.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::config_file::create_dir_durably;
+use crate::disk::{Disk, DiskFile};
+use crate::read::Wait;
+use crate::segments::{Segment, Segments, offset_name, parse_offset_name};
+
+pub(crate) const DIRECTORY: &str = "checksums";
+/// Bytes of the log that one group stands for.
+pub(crate) const GROUP_SPAN_BYTES: i64 = 128 * 1024;
+const SUM_SPAN_BYTES: usize = 4096;
+const SUMS: usize = GROUP_SPAN_BYTES as usize / SUM_SPAN_BYTES;
+const GROUP_BYTES: usize = (SUMS + 1) * 4;
+
+/// Stretches of the log that must not be read.
+pub(crate) type Damaged = SmallVec<[Range<i64>; 1]>;
+
+#[derive(Debug)]
+pub(crate) struct Checksums {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// By the start of the log file; `None` where there is no file.
+    files: Mutex<HashMap<i64, Option<Arc<dyn DiskFile>>>>,
+    /// Behind the last sealed group when this was opened.
+    sealed_at_open: i64,
+}
+
+type Sums = [u32; SUMS];
+
+impl Checksums {
+    /// Finds the files, and forgets the groups at the end that do not agree with the log.
+    pub(crate) fn open(disk: Arc<dyn Disk>, root: &Path, segments: &Segments, end: i64) -> io::Result<Checksums> {
+        let mut checksums = Checksums {
+            sealed_at_open: 0,
+            disk,
+            dir: root.join(DIRECTORY),
+            files: Mutex::default(),
+        };
+        checksums.forget_removed(segments);
+        let mut forgotten = 0u64;
+        for segment in segments.all().iter().rev() {
+            let groups = (segment.end - segment.base + GROUP_SPAN_BYTES - 1) / GROUP_SPAN_BYTES;
+            for group in (0..groups).rev() {
+                let start = segment.base + group * GROUP_SPAN_BYTES;
+                if checksums.group(segment, start, Wait::Allowed)?.is_none() {
+                    continue;
+                }
+                let is_before_end = (start + GROUP_SPAN_BYTES).min(segment.end) <= end;
+                if is_before_end && !is_written_anew(&checksums.check(segment, start)?) {
+                    if forgotten > 0 {
+                        tracing::info!(
+                            forgotten,
+                            "checksums of a part of the log that was written anew are forgotten"
+                        );
+                    }
+                    checksums.sealed_at_open = (start + GROUP_SPAN_BYTES).min(segment.end);
+                    return Ok(checksums);
+                }
+                checksums.write(segment, start, &[0; GROUP_BYTES])?;
+                forgotten += 1;
+            }
+        }
+        Ok(checksums)
+    }
+
+    pub(crate) fn sealed_at_open(&self) -> i64 {
+        self.sealed_at_open
+    }
+
+    /// Removes the files of log files that are gone.
+    pub(crate) fn forget_removed(&self, segments: &Segments) {
+        let min = segments.min();
+        self.files.lock().retain(|base, _| *base >= min);
+        for entry in self.disk.list(&self.dir).unwrap_or_default() {
+            if parse_offset_name(&entry.name).is_some_and(|base| base < min)
+                && let Err(error) = self.disk.remove_file(&self.dir.join(&entry.name))
+            {
+                tracing::warn!(file = entry.name, %error, "checksums of a removed log file stay");
+            }
+        }
+    }
+
+    /// Seals the group that begins at this position. Its part of the log is on disk.
+    pub(crate) fn seal(&self, segment: &Segment, start: i64, log: &[u8]) -> io::Result<()> {
+        let mut bytes = [0; GROUP_BYTES];
+        for (sum, span) in bytes.chunks_exact_mut(4).zip(log.chunks(SUM_SPAN_BYTES)) {
+            sum.copy_from_slice(&crc32fast::hash(span).to_be_bytes());
+        }
+        let own = own_crc(start, &bytes);
+        bytes[GROUP_BYTES - 4..].copy_from_slice(&own.to_be_bytes());
+        self.write(segment, start, &bytes)
+    }
+
+    pub(crate) fn is_sealed(&self, segment: &Segment, start: i64) -> io::Result<bool> {
+        Ok(self.group(segment, start, Wait::Allowed)?.is_some())
+    }
+
+    /// Compares a group with the log.
+    pub(crate) fn check(&self, segment: &Segment, start: i64) -> io::Result<Damaged> {
+        let mut log = vec![0; (GROUP_SPAN_BYTES.min(segment.end - start)) as usize];
+        let read = segment.file.read_at(&mut log, (start - segment.base) as u64)?;
+        self.damaged_in(segment, start, &log[..read], Wait::Allowed)
+    }
+
+    /// What is damaged of bytes of the log that begin where a group does. Sums whose bytes are not all there are left out.
+    pub(crate) fn damaged_in(&self, segment: &Segment, start: i64, log: &[u8], wait: Wait) -> io::Result<Damaged> {
+        let mut damaged = Damaged::new();
+        let Some(sums) = self.group(segment, start, wait)? else {
+            return Ok(damaged);
+        };
+        for (index, span) in log.chunks(SUM_SPAN_BYTES).enumerate() {
+            let position = start + (index * SUM_SPAN_BYTES) as i64;
+            let is_whole = span.len() == SUM_SPAN_BYTES || position + span.len() as i64 == segment.end;
+            let computed = crc32fast::hash(span);
+            if is_whole && computed != sums[index] {
+                damaged.push(damaged_part(position, span.len(), sums[index] ^ computed));
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Whether nothing of this part of one file is damaged.
+    pub(crate) fn is_sound(&self, segment: &Segment, from: i64, to: i64, wait: Wait) -> io::Result<bool> {
+        let mut span = [0; SUM_SPAN_BYTES];
+        let mut position = from - (from - segment.base) % SUM_SPAN_BYTES as i64;
+        let mut known: Option<(i64, Option<Sums>)> = None;
+        while position < to {
+            let start = position - (position - segment.base) % GROUP_SPAN_BYTES;
+            let sums = match known {
+                Some((of, sums)) if of == start => sums,
+                _ => self.group(segment, start, wait)?,
+            };
+            known = Some((start, sums));
+            if let Some(sums) = sums {
+                let read = segment.file.read_at(&mut span, (position - segment.base) as u64)?;
+                let sum = sums[(position - start) as usize / SUM_SPAN_BYTES];
+                let computed = crc32fast::hash(&span[..read]);
+                if computed != sum {
+                    let damaged = damaged_part(position, read, sum ^ computed);
+                    if damaged.start < to && damaged.end > from {
+                        return Ok(false);
+                    }
+                }
+            }
+            position += SUM_SPAN_BYTES as i64;
+        }
+        Ok(true)
+    }
+
+    /// The sums of the group that begins at this position, if it is sealed.
+    fn group(&self, segment: &Segment, start: i64, wait: Wait) -> io::Result<Option<Sums>> {
+        let Some(file) = self.file(segment.base)? else {
+            return Ok(None);
+        };
+        let mut bytes = [0; GROUP_BYTES];
+        let at = group_at(segment, start);
+        let read = match wait {
+            Wait::Allowed => file.read_at(&mut bytes, at)?,
+            Wait::Never => file.try_read_at(&mut bytes, at)?,
+        };
+        let own = u32::from_be_bytes(*bytes.last_chunk().expect("a group ends with its own sum"));
+        if read < GROUP_BYTES || own != own_crc(start, &bytes) {
+            return Ok(None);
+        }
+        let (sums, _) = bytes.as_chunks::<4>();
+        Ok(Some(std::array::from_fn(|index| u32::from_be_bytes(sums[index]))))
+    }
+
+    fn file(&self, base: i64) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let mut files = self.files.lock();
+        if let Some(known) = files.get(&base) {
+            return Ok(known.clone());
+        }
+        let file = match self.disk.open(&self.dir.join(offset_name(base))) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        files.insert(base, file.clone());
+        Ok(file)
+    }
+
+    fn write(&self, segment: &Segment, start: i64, group: &[u8; GROUP_BYTES]) -> io::Result<()> {
+        let file = match self.file(segment.base)? {
+            Some(file) => file,
+            None => {
+                create_dir_durably(&*self.disk, &self.dir)?;
+                let file = self.disk.create(&self.dir.join(offset_name(segment.base)))?;
+                self.files.lock().insert(segment.base, Some(Arc::clone(&file)));
+                file
+            }
+        };
+        file.write_all_at(&[IoSlice::new(group)], group_at(segment, start))
+    }
+}
+
+/// A single flipped bit is damage: what is written anew differs in more.
+fn is_written_anew(damaged: &[Range<i64>]) -> bool {
+    match damaged {
+        [] => false,
+        [one] => one.end - one.start > 1,
+        _ => true,
+    }
+}
+
+fn group_at(segment: &Segment, start: i64) -> u64 {
+    ((start - segment.base) / GROUP_SPAN_BYTES) as u64 * GROUP_BYTES as u64
+}
+
+fn own_crc(start: i64, group: &[u8; GROUP_BYTES]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&start.to_be_bytes());
+    hasher.update(&group[..GROUP_BYTES - 4]);
+    hasher.finalize()
+}
+
+/// The byte that a single flipped bit is in, where the difference of the sums is that of one; otherwise all of them.
+fn damaged_part(position: i64, bytes: usize, difference: u32) -> Range<i64> {
+    match flipped_byte(bytes, difference) {
+        Some(byte) => position + byte as i64..position + byte as i64 + 1,
+        None => position..position + bytes as i64,
+    }
+}
+
+/// Sums are linear: what one bit does to the sum depends on its distance from the end alone.
+fn flipped_byte(bytes: usize, difference: u32) -> Option<usize> {
+    const POLYNOMIAL: u32 = 0xEDB8_8320;
+    let mut effect = POLYNOMIAL;
+    for from_end in 0..bytes * 8 {
+        if effect == difference {
+            return Some(bytes - 1 - from_end / 8);
+        }
+        effect = (effect >> 1) ^ if effect & 1 == 1 { POLYNOMIAL } else { 0 };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_is_found_and_more_are_not_taken_for_one(
+            mut bytes in proptest::collection::vec(any::<u8>(), 1..4097),
+            first: prop::sample::Index,
+            second: prop::sample::Index,
+        ) {
+            let sum = crc32fast::hash(&bytes);
+            let (first, second) = (first.index(bytes.len() * 8), second.index(bytes.len() * 8));
+            bytes[first / 8] ^= 1 << (first % 8);
+            prop_assert_eq!(flipped_byte(bytes.len(), sum ^ crc32fast::hash(&bytes)), Some(first / 8));
+            prop_assume!(first != second);
+            bytes[second / 8] ^= 1 << (second % 8);
+            prop_assert_eq!(flipped_byte(bytes.len(), sum ^ crc32fast::hash(&bytes)), None);
+        }
+    }
+}
