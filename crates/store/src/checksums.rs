@@ -47,14 +47,19 @@ pub(crate) struct Checksums {
 type Sums = [u32; SUMS];
 
 impl Checksums {
-    /// Finds the files, and forgets the groups at the end that do not agree with the log.
-    pub(crate) fn open(disk: Arc<dyn Disk>, root: &Path, segments: &Segments, end: i64) -> io::Result<Checksums> {
-        let mut checksums = Checksums {
-            sealed_at_open: 0,
+    /// For those who only look: nothing is forgotten.
+    pub(crate) fn of(disk: Arc<dyn Disk>, root: &Path) -> Checksums {
+        Checksums {
             disk,
             dir: root.join(DIRECTORY),
             files: Mutex::default(),
-        };
+            sealed_at_open: 0,
+        }
+    }
+
+    /// Finds the files, and forgets the groups at the end that do not agree with the log.
+    pub(crate) fn open(disk: Arc<dyn Disk>, root: &Path, segments: &Segments, end: i64) -> io::Result<Checksums> {
+        let mut checksums = Checksums::of(disk, root);
         checksums.forget_removed(segments);
         let mut forgotten = 0u64;
         for segment in segments.all().iter().rev() {
@@ -136,6 +141,39 @@ impl Checksums {
             }
         }
         Ok(damaged)
+    }
+
+    /// The bits of a group that were flipped, as position and number, where there is one only in each span.
+    pub(crate) fn flipped_bits(&self, segment: &Segment, start: i64) -> io::Result<Vec<(i64, u8)>> {
+        let mut found = Vec::new();
+        let Some(sums) = self.group(segment, start, Wait::Allowed)? else {
+            return Ok(found);
+        };
+        let mut log = vec![0; (GROUP_SPAN_BYTES.min(segment.end - start)) as usize];
+        let read = segment.file.read_at(&mut log, (start - segment.base) as u64)?;
+        for (index, span) in log[..read].chunks(SUM_SPAN_BYTES).enumerate() {
+            let difference = sums[index] ^ crc32fast::hash(span);
+            if difference != 0
+                && let Some((byte, bit)) = flipped_bit(span.len(), difference)
+            {
+                found.push((start + (index * SUM_SPAN_BYTES + byte) as i64, bit));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Seals again what was sealed and has been changed on purpose.
+    pub(crate) fn reseal(&self, segment: &Segment, from: i64, to: i64) -> io::Result<()> {
+        let mut start = from - (from - segment.base) % GROUP_SPAN_BYTES;
+        while start < to.min(segment.end) {
+            if self.is_sealed(segment, start)? {
+                let mut log = vec![0; (GROUP_SPAN_BYTES.min(segment.end - start)) as usize];
+                segment.file.read_at(&mut log, (start - segment.base) as u64)?;
+                self.seal(segment, start, &log)?;
+            }
+            start += GROUP_SPAN_BYTES;
+        }
+        Ok(())
     }
 
     /// Whether nothing of this part of one file is damaged.
@@ -235,19 +273,19 @@ fn own_crc(start: i64, group: &[u8; GROUP_BYTES]) -> u32 {
 
 /// The byte that a single flipped bit is in, where the difference of the sums is that of one; otherwise all of them.
 fn damaged_part(position: i64, bytes: usize, difference: u32) -> Range<i64> {
-    match flipped_byte(bytes, difference) {
-        Some(byte) => position + byte as i64..position + byte as i64 + 1,
+    match flipped_bit(bytes, difference) {
+        Some((byte, _)) => position + byte as i64..position + byte as i64 + 1,
         None => position..position + bytes as i64,
     }
 }
 
 /// Sums are linear: what one bit does to the sum depends on its distance from the end alone.
-fn flipped_byte(bytes: usize, difference: u32) -> Option<usize> {
+fn flipped_bit(bytes: usize, difference: u32) -> Option<(usize, u8)> {
     const POLYNOMIAL: u32 = 0xEDB8_8320;
     let mut effect = POLYNOMIAL;
     for from_end in 0..bytes * 8 {
         if effect == difference {
-            return Some(bytes - 1 - from_end / 8);
+            return Some((bytes - 1 - from_end / 8, 7 - (from_end % 8) as u8));
         }
         effect = (effect >> 1) ^ if effect & 1 == 1 { POLYNOMIAL } else { 0 };
     }
@@ -269,10 +307,10 @@ mod tests {
             let sum = crc32fast::hash(&bytes);
             let (first, second) = (first.index(bytes.len() * 8), second.index(bytes.len() * 8));
             bytes[first / 8] ^= 1 << (first % 8);
-            prop_assert_eq!(flipped_byte(bytes.len(), sum ^ crc32fast::hash(&bytes)), Some(first / 8));
+            prop_assert_eq!(flipped_bit(bytes.len(), sum ^ crc32fast::hash(&bytes)), Some((first / 8, (first % 8) as u8)));
             prop_assume!(first != second);
             bytes[second / 8] ^= 1 << (second % 8);
-            prop_assert_eq!(flipped_byte(bytes.len(), sum ^ crc32fast::hash(&bytes)), None);
+            prop_assert_eq!(flipped_bit(bytes.len(), sum ^ crc32fast::hash(&bytes)), None);
         }
     }
 }

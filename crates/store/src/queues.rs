@@ -228,7 +228,7 @@ impl Queues {
             self.log_min.load(Ordering::Relaxed),
             self.trusted_before.load(Ordering::Relaxed),
         );
-        self.load_cut(&name, queue_id, kind, log_min, &mut |unit| unit.entry.end() <= before)
+        self.load_cut(&name, queue_id, kind, log_min, &mut |unit| is_before(unit, before))
     }
 
     /// Loads a queue at recovery: entries that `belongs` refuses are cut off.
@@ -264,7 +264,7 @@ impl Queues {
         let before = self.trusted_before.load(Ordering::Relaxed);
         let extent = self
             .files(kind)
-            .load(topic, queue_id, false, log_min, &mut |unit| unit.entry.end() <= before);
+            .load(topic, queue_id, false, log_min, &mut |unit| is_before(unit, before));
         let extent = extent.unwrap_or_else(|error| {
             tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
             Extent::default()
@@ -291,6 +291,12 @@ impl Queues {
     fn serial(&self) -> u64 {
         self.serials.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// A unit of a record before this position. Where every unit counts, damaged ones do too; elsewhere one that is no unit may
+/// be the rest of a write that was interrupted.
+fn is_before(unit: &Unit, before: i64) -> bool {
+    before == i64::MAX || (unit.is_present() && unit.entry.end() <= before)
 }
 
 impl Slot {

@@ -170,6 +170,7 @@ pub(super) fn write_problems(out: &mut impl Write, survey: &Survey) -> io::Resul
 fn title(kind: ProblemKind) -> &'static str {
     match kind {
         ProblemKind::DamagedRecord => "Damaged records",
+        ProblemKind::ChangedBytes => "Changed bytes",
         ProblemKind::LogGap => "Gaps of the commit log",
         ProblemKind::LogFile => "Commit log files",
         ProblemKind::QueueEntry => "Consume queue entries",

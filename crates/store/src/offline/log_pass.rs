@@ -11,6 +11,7 @@ use super::side_files::Halves;
 use super::survey::Progress;
 use super::{OfflineError, OfflineStore, at};
 use crate::checkpoint::Checkpoint;
+use crate::checksums::GROUP_SPAN_BYTES;
 use crate::commit_log::{read_record, scan_segment};
 use crate::damage;
 use crate::segments::Segment;
@@ -61,7 +62,27 @@ impl LogPass<'_> {
         Ok(first.is_none_or(|first| first.store_timestamp() < survey.log.last_store_timestamp))
     }
 
+    /// Compares a file with its checksums.
+    fn sums(&mut self, segment: &Segment, survey: &mut Survey) -> Result<(), OfflineError> {
+        let checksums = &self.store.checksums;
+        let mut start = segment.base;
+        while start < segment.end {
+            for part in checksums.check(segment, start).map_err(at(&segment.path))? {
+                let what = match part.end - part.start {
+                    1 => "one bit of this byte is not what was written".into(),
+                    bytes => format!("some of {bytes} bytes are not what was written"),
+                };
+                survey.add(Problem::new(ProblemKind::ChangedBytes, name(segment), what).at(part.start));
+            }
+            let flipped = checksums.flipped_bits(segment, start).map_err(at(&segment.path))?;
+            self.plan.flipped.extend(flipped);
+            start += GROUP_SPAN_BYTES;
+        }
+        Ok(())
+    }
+
     fn segment(&mut self, segment: &Segment, survey: &mut Survey) -> Result<(), OfflineError> {
+        self.sums(segment, survey)?;
         let mut buffer = Vec::new();
         let mut position = segment.base;
         while position < segment.end {
@@ -163,7 +184,10 @@ impl LogPass<'_> {
         };
         survey.add(problem.at(from));
         self.index.skip_to(to);
-        self.plan.damaged.push((from, to));
+        let flipped = &self.plan.flipped;
+        if !flipped.iter().any(|(position, _)| (from..to).contains(position)) {
+            self.plan.damaged.push((from, to));
+        }
         Ok(())
     }
 

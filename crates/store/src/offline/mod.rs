@@ -30,6 +30,7 @@ pub use report::{
 };
 pub use survey::Progress;
 
+use crate::checksums::Checksums;
 use crate::config::{FlushDiskType, StoreConfig};
 use crate::disk::Disk;
 use crate::error::OpenError;
@@ -55,6 +56,7 @@ pub struct OfflineStore {
     segments: Vec<Segment>,
     /// Files of the commit log that are no log files, with the reason.
     odd_files: Vec<(PathBuf, String)>,
+    checksums: Checksums,
     lock: Option<Box<dyn Send + Sync>>,
 }
 
@@ -102,6 +104,7 @@ impl OfflineStore {
             }
         }
         let mut store = OfflineStore {
+            checksums: Checksums::of(Arc::clone(&disk), &config.root),
             disk,
             config,
             segments,

@@ -40,6 +40,8 @@ type QueueUnits = BTreeMap<(String, i32), (QueueKind, Vec<(i64, Unit)>)>;
 /// What a repair would do.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// Bits of the log that were flipped: position and number.
+    pub(super) flipped: Vec<(i64, u8)>,
     /// Stretches of the log that hold no record.
     pub(super) damaged: Vec<(i64, i64)>,
     /// Units to be written, by queue.
@@ -58,6 +60,7 @@ impl Plan {
 
     pub fn is_empty(&self) -> bool {
         self.damaged.is_empty()
+            && self.flipped.is_empty()
             && self.queues.is_empty()
             && !self.rebuild_index
             && !self.set_checkpoint_aside
@@ -71,6 +74,9 @@ impl Plan {
             .iter()
             .map(|table| format!("{}: the version before takes its place", table.display()))
             .collect();
+        for (position, bit) in &self.flipped {
+            steps.push(format!("commit log, byte {position}: bit {bit} is flipped back"));
+        }
         for (from, to) in &self.damaged {
             steps.push(format!(
                 "commit log, {from} to {to}: the {} bytes are set aside, a record without a message takes their place",
@@ -119,6 +125,9 @@ impl OfflineStore {
         create_dir_durably(&*self.disk, aside).map_err(at(aside))?;
         for table in &plan.tables {
             self.restore_table(table, aside)?;
+        }
+        for (position, bit) in &plan.flipped {
+            self.flip_back(*position, *bit)?;
         }
         for (from, to) in &plan.damaged {
             self.fill(*from, *to, aside)?;
@@ -195,6 +204,21 @@ impl OfflineStore {
         segment
             .file
             .write_all_at(&[IoSlice::new(&filling)], within)
+            .and_then(|()| segment.file.sync_data())
+            .and_then(|()| self.checksums.reseal(segment, from, to))
+            .map_err(at(&segment.path))
+    }
+
+    fn flip_back(&self, position: i64, bit: u8) -> Result<(), OfflineError> {
+        let Some(segment) = self.segment_at(position) else {
+            return Ok(());
+        };
+        let within = (position - segment.base) as u64;
+        let mut byte = [0];
+        segment.file.read_at(&mut byte, within).map_err(at(&segment.path))?;
+        byte[0] ^= 1 << bit;
+        let written = segment.file.write_all_at(&[IoSlice::new(&byte)], within);
+        written
             .and_then(|()| segment.file.sync_data())
             .map_err(at(&segment.path))
     }

@@ -137,6 +137,8 @@ pub struct GroupLag {
 pub enum ProblemKind {
     /// A record of the log is not whole: its message is lost.
     DamagedRecord,
+    /// Bytes of the log are not what was written, as their checksums say.
+    ChangedBytes,
     /// Records or files of the log are missing.
     LogGap,
     /// A log file of a wrong size, or a foreign file beside them.
@@ -174,7 +176,14 @@ impl ProblemKind {
     /// What `repair` does about it.
     pub fn remedy(self) -> &'static str {
         match self {
-            ProblemKind::DamagedRecord => "the bytes are set aside and a record without a message takes their place",
+            ProblemKind::DamagedRecord => {
+                "where checksums tell the flipped bit it is flipped back; otherwise the bytes are set \
+                                           aside, and a record without a message takes their place"
+            }
+            ProblemKind::ChangedBytes => {
+                "a single flipped bit is flipped back; otherwise nothing is done, and records \
+                                          that hold the bytes are not served"
+            }
             ProblemKind::LogGap => "nothing can be done: restore the file from a copy",
             ProblemKind::LogFile => "nothing is done: remove or restore the file yourself",
             ProblemKind::QueueEntry | ProblemKind::MissingEntry | ProblemKind::QueueFile => {

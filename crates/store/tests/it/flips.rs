@@ -226,7 +226,13 @@ fn a_bit_flipped_anywhere_is_noticed_or_harmless() {
                 .find(|topic| name.contains(&format!("/{topic}/")))
                 .unwrap();
             let base: u64 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            vec![(topic, ((base + byte) / 20) as i64)]
+            let place = (topic, ((base + byte) / 20) as i64);
+            let is_last = sample.records.contains_key(&place) && !sample.records.contains_key(&(topic, place.1 + 1));
+            if is_last && number % 2 == 1 {
+                // Nothing tells it from a write that the kill interrupted.
+                continue;
+            }
+            vec![place]
         } else {
             Vec::new()
         };

@@ -117,39 +117,74 @@ fn a_killed_broker_leaves_no_problems_only_work() {
     assert_eq!((survey.log.records, survey.log.to_be_replayed), (50, 19));
 }
 
+/// Position of a record, by its number.
+fn position_of(disk: &SimulatedDisk, number: usize) -> i64 {
+    let mut positions = Vec::new();
+    open(disk)
+        .records(&Selection::default(), &mut |record| {
+            positions.push(record.physical_offset());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    positions[number]
+}
+
+#[test]
+fn a_flipped_bit_is_flipped_back() {
+    // In a body, and in a property, which no checksum of a record covers.
+    for byte in [100, 140] {
+        let disk = sample();
+        let at = position_of(&disk, 2);
+        disk.flip_bit(Path::new(LOG), at as u64 + byte, 3);
+        let found = survey(&disk);
+        assert!(
+            kinds(&found).contains(&ProblemKind::ChangedBytes),
+            "{:#?}",
+            found.problems
+        );
+        repair(&disk);
+        let after = survey(&disk);
+        assert!(after.problems.is_empty(), "{:#?}", after.problems);
+        assert_eq!(
+            number_of_all(&disk, "orders"),
+            (0..60).map(|n| n * 2).collect::<Vec<_>>()
+        );
+    }
+}
+
 #[test]
 fn a_damaged_record_is_set_aside_and_costs_its_message_only() {
-    let disk = sample();
-    // In the body of the third record, which is number 2.
-    let at = {
-        let store = open(&disk);
-        let mut positions = Vec::new();
-        store
-            .records(&Selection::default(), &mut |record| {
-                positions.push(record.physical_offset());
-                std::ops::ControlFlow::Continue(())
-            })
+    for has_checksums in [true, false] {
+        let disk = sample();
+        let at = position_of(&disk, 2);
+        for byte in [93, 95, 100] {
+            disk.flip_bit(Path::new(LOG), at as u64 + byte, 3);
+        }
+        if !has_checksums {
+            for entry in disk.list(Path::new("/store/checksums")).unwrap() {
+                disk.remove_file(&Path::new("/store/checksums").join(entry.name))
+                    .unwrap();
+            }
+        }
+        let found = survey(&disk);
+        let problem = found
+            .problems
+            .iter()
+            .find(|problem| problem.kind == ProblemKind::DamagedRecord)
             .unwrap();
-        positions[2]
-    };
-    disk.flip_bit(Path::new(LOG), at as u64 + 100, 3);
-    let found = survey(&disk);
-    assert_eq!(kinds(&found), [ProblemKind::DamagedRecord]);
-    let problem = &found.problems[0];
-    assert_eq!((problem.offset, problem.topic.as_deref()), (Some(at), Some("orders")));
-    assert_eq!((problem.queue_id, problem.queue_offset), (Some(0), Some(1)));
-    repair(&disk);
-    let after = survey(&disk);
-    assert!(after.problems.is_empty(), "{:#?}", after.problems);
-    assert!(disk.exists(Path::new(&format!("/store/set-aside/commitlog-{at:020}"))));
-    assert_eq!(
-        number_of_all(&disk, "orders"),
-        (0..60).filter(|n| *n != 1).map(|n| n * 2).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        number_of_all(&disk, "payments"),
-        (0..60).map(|n| n * 2 + 1).collect::<Vec<_>>()
-    );
+        assert_eq!((problem.offset, problem.topic.as_deref()), (Some(at), Some("orders")));
+        assert_eq!((problem.queue_id, problem.queue_offset), (Some(0), Some(1)));
+        repair(&disk);
+        let after = survey(&disk);
+        assert!(after.problems.is_empty(), "{:#?}", after.problems);
+        assert!(disk.exists(Path::new(&format!("/store/set-aside/commitlog-{at:020}"))));
+        let of_orders: Vec<_> = (0..60).filter(|n| *n != 1).map(|n| n * 2).collect();
+        assert_eq!(number_of_all(&disk, "orders"), of_orders);
+        assert_eq!(
+            number_of_all(&disk, "payments"),
+            (0..60).map(|n| n * 2 + 1).collect::<Vec<_>>()
+        );
+    }
 }
 
 #[test]
