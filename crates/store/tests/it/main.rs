@@ -16,6 +16,7 @@ mod kinds;
 mod offline;
 #[cfg(test)]
 mod queue;
+#[cfg(test)]
 mod quiet;
 #[cfg(test)]
 mod real_disk;
