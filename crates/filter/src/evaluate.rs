@@ -84,8 +84,10 @@ fn all_are(wanted: bool, conditions: &[Node], slots: &Slotted<'_>) -> Result<Opt
     Ok(outcome)
 }
 
+#[inline(always)]
 fn value<'a>(node: &'a Node, slots: &Slotted<'a>) -> Result<Value<'a>, Aborted> {
     Ok(match node {
+        Node::Property(slot) => slots[*slot].map_or(Value::Null, Value::Text),
         Node::Constant(constant) => match constant {
             Constant::Null => Value::Null,
             Constant::Bool(value) => Value::Bool(*value),
@@ -94,7 +96,12 @@ fn value<'a>(node: &'a Node, slots: &Slotted<'a>) -> Result<Value<'a>, Aborted> 
             Constant::Double(value) => Value::Double(*value),
             Constant::Text(value) => Value::Text(value.as_bytes()),
         },
-        Node::Property(slot) => slots[*slot].map_or(Value::Null, Value::Text),
+        _ => return computed(node, slots),
+    })
+}
+
+fn computed<'a>(node: &'a Node, slots: &Slotted<'a>) -> Result<Value<'a>, Aborted> {
+    Ok(match node {
         Node::Negate(operand) => match value(operand, slots)? {
             Value::Int(value) => Value::Int(value.wrapping_neg()),
             Value::Long(value) => Value::Long(value.wrapping_neg()),
@@ -137,6 +144,7 @@ fn ordered<'a>(order: Order, left: Value<'a>, right: &'a Node, slots: &Slotted<'
 }
 
 /// Neither is NULL. Texts become what they are compared with. Doubles are totally ordered, as `Double.compareTo` does.
+#[inline(always)]
 fn compare(left: Value<'_>, right: Value<'_>) -> Result<Ordering, Aborted> {
     use Value::{Bool, Double, Int, Long, Text};
     Ok(match (left, right) {

@@ -4,7 +4,6 @@
 //! distinct property has a slot; the properties of a message are put into slots in one pass before the evaluation.
 
 use oxmq_protocol::properties;
-use smallvec::SmallVec;
 
 use crate::error::{CompileError, ErrorAt};
 use crate::evaluate::{Aborted, truth};
@@ -98,8 +97,10 @@ pub(crate) enum Place {
 /// The properties that an expression reads.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Slots {
-    /// Names with their slots, in the order of the names.
-    names: Vec<(Box<str>, usize)>,
+    /// The names in the order of the slots.
+    names: Vec<Box<str>>,
+    /// The slots in the order of the names.
+    sorted: Vec<usize>,
 }
 
 impl Expression {
@@ -126,8 +127,10 @@ impl Expression {
     }
 
     pub fn evaluate(&self, properties: &[u8]) -> Outcome {
-        let values = self.slots.fill(properties);
-        match truth(&self.condition, &values) {
+        let outcome = self
+            .slots
+            .with_values(properties, |values| truth(&self.condition, values));
+        match outcome {
             Ok(Some(true)) => Outcome::True,
             Ok(Some(false)) => Outcome::False,
             Ok(None) => Outcome::Null,
@@ -143,38 +146,33 @@ impl Expression {
 
 impl Slots {
     pub(crate) fn slot_of(&mut self, name: &str) -> usize {
-        match self.names.binary_search_by(|(known, _)| (**known).cmp(name)) {
-            Ok(at) => self.names[at].1,
+        match self.sorted.binary_search_by(|slot| (*self.names[*slot]).cmp(name)) {
+            Ok(at) => self.sorted[at],
             Err(at) => {
                 let slot = self.names.len();
-                self.names.insert(at, (name.into(), slot));
+                self.names.push(name.into());
+                self.sorted.insert(at, slot);
                 slot
             }
         }
     }
 
-    /// From the last property to the first: of equal names the last one counts, and nothing is read beyond what is wanted.
-    fn fill<'a>(&self, properties: &'a [u8]) -> SmallVec<[Option<&'a [u8]>; SLOTS_FEW]> {
-        let mut values = SmallVec::from_elem(None, self.names.len());
-        let mut missing = self.names.len();
-        let mut entries = properties::iter(properties).rev();
-        while missing > 0 {
-            let Some((name, value)) = entries.next() else {
-                break;
-            };
-            let found = if self.names.len() <= SLOTS_FEW {
-                self.names.iter().position(|(wanted, _)| wanted.as_bytes() == name)
-            } else {
-                self.names
-                    .binary_search_by(|(known, _)| known.as_bytes().cmp(name))
-                    .ok()
-            };
-            if let Some(at) = found {
-                let slot: &mut Option<&[u8]> = &mut values[self.names[at].1];
-                missing -= usize::from(slot.is_none());
-                slot.get_or_insert(value);
+    /// Calls `look` with the values of the properties in their slots.
+    fn with_values<'a, T>(&self, properties: &'a [u8], look: impl FnOnce(&[Option<&'a [u8]>]) -> T) -> T {
+        if self.names.len() <= SLOTS_FEW {
+            let values = &mut [None; SLOTS_FEW][..self.names.len()];
+            properties::find_each(properties, self.names.iter().map(|name| name.as_bytes()), values);
+            return look(values);
+        }
+        let mut values = vec![None; self.names.len()];
+        for (name, value) in properties::iter(properties) {
+            let found = self
+                .sorted
+                .binary_search_by(|slot| self.names[*slot].as_bytes().cmp(name));
+            if let Ok(at) = found {
+                values[self.sorted[at]] = Some(value);
             }
         }
-        values
+        look(&values)
     }
 }

@@ -4,6 +4,7 @@
 const DIGITS_FEW: usize = 18;
 
 /// `Integer.valueOf`, `Long.valueOf`: a sign and digits, nothing else.
+#[inline]
 pub(crate) fn integer<N: TryFrom<i64>>(text: &[u8]) -> Option<N> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),

@@ -4,6 +4,8 @@
 //! Entries without a name, without a value or without the 0x01 between them do not exist for any reader. A repeated
 //! name means its last value.
 
+use std::ops::ControlFlow;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::swar;
@@ -24,6 +26,46 @@ pub fn find<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
     iter(text)
         .rfind(|(found, _)| *found == name.as_bytes())
         .map(|(_, value)| value)
+}
+
+/// Puts the value of each name into its place, `None` where there is no such property. For few names: each is compared
+/// with all properties behind the first one that is wanted.
+pub fn find_each<'a, 'n>(
+    text: &'a [u8],
+    names: impl Iterator<Item = &'n [u8]> + Clone,
+    values: &mut [Option<&'a [u8]>],
+) {
+    values.fill(None);
+    let mut missing = values.len();
+    if missing == 0 {
+        return;
+    }
+    // Only the first separator of an entry follows a name, and a name only the end of another entry.
+    swar::each_from_last(text, NAME_VALUE_SEPARATOR, |middle| {
+        for (name, place) in names.clone().zip(&mut *values) {
+            if place.is_none() && ends_with_name(&text[..middle], name) {
+                let rest = &text[middle + 1..];
+                let value = &rest[..swar::find(rest, PROPERTY_SEPARATOR).unwrap_or(rest.len())];
+                if !value.is_empty() {
+                    *place = Some(value);
+                    missing -= 1;
+                }
+            }
+        }
+        match missing {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+}
+
+/// Whether the name of an entry, all of it, stands at the end.
+#[inline]
+fn ends_with_name(before: &[u8], name: &[u8]) -> bool {
+    let Some(start) = before.len().checked_sub(name.len()) else {
+        return false;
+    };
+    (start == 0 || before[start - 1] == PROPERTY_SEPARATOR) && &before[start..] == name
 }
 
 /// Appends one entry.
@@ -220,6 +262,17 @@ mod tests {
             let mut backwards: Vec<_> = iter(&bytes).rev().collect();
             backwards.reverse();
             prop_assert_eq!(iter(&bytes).collect::<Vec<_>>(), backwards);
+        }
+
+        #[test]
+        fn names_are_found_together_as_one_by_one(
+            text in proptest::collection::vec(prop_oneof![3 => Just(1u8), 3 => Just(2u8), 6 => b'a'..=b'c', 1 => any::<u8>()], 0..80),
+            names in proptest::collection::vec("[a-c]{1,3}", 0..5),
+        ) {
+            let mut values = vec![Some(&b"old"[..]); names.len()];
+            find_each(&text, names.iter().map(String::as_bytes), &mut values);
+            let one_by_one: Vec<_> = names.iter().map(|name| find(&text, name)).collect();
+            prop_assert_eq!(values, one_by_one);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Finding bytes eight at a time. The hot scanners spend their time here.
 
+use std::ops::ControlFlow;
+
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -48,6 +50,27 @@ pub(crate) fn rfind(bytes: &[u8], wanted: u8) -> Option<usize> {
     rest.iter().rposition(|byte| *byte == wanted)
 }
 
+/// Every `wanted` from the last to the first, until `look` breaks.
+#[inline]
+pub(crate) fn each_from_last(bytes: &[u8], wanted: u8, mut look: impl FnMut(usize) -> ControlFlow<()>) {
+    let (rest, words) = bytes.as_rchunks::<8>();
+    for (index, word) in words.iter().enumerate().rev() {
+        let mut found = exact_zeros(u64::from_le_bytes(*word) ^ (LOW * u64::from(wanted)));
+        while found != 0 {
+            let bit = 63 - found.leading_zeros();
+            found ^= 1 << bit;
+            if look(rest.len() + index * 8 + bit as usize / 8).is_break() {
+                return;
+            }
+        }
+    }
+    for (at, byte) in rest.iter().enumerate().rev() {
+        if *byte == wanted && look(at).is_break() {
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +81,17 @@ mod tests {
         fn words_find_what_bytes_find(bytes in proptest::collection::vec(any::<u8>(), 0..64), wanted: u8) {
             prop_assert_eq!(find(&bytes, wanted), bytes.iter().position(|byte| *byte == wanted));
             prop_assert_eq!(rfind(&bytes, wanted), bytes.iter().rposition(|byte| *byte == wanted));
+        }
+
+        #[test]
+        fn each_is_found_from_the_last_on(bytes in proptest::collection::vec(0..3_u8, 0..64), few in 0..9_usize) {
+            let mut found = Vec::new();
+            each_from_last(&bytes, 1, |at| {
+                found.push(at);
+                if found.len() > few { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            let wanted: Vec<_> = (0..bytes.len()).rev().filter(|at| bytes[*at] == 1).take(few + 1).collect();
+            prop_assert_eq!(found, wanted);
         }
 
         #[test]
