@@ -297,6 +297,12 @@ settings! {
         append_topic_for_timer_delete_key: bool = "appendTopicForTimerDeleteKey" => false;
         /// Width of a slot of the timer wheel. Messages are delivered to the millisecond whatever it is.
         timer_precision_ms: i64 = "timerPrecisionMs" => 1000, unit("ms"), range(1..=60_000);
+        /// Count anew how many timer messages wait for each topic, once a day.
+        timer_enable_check_metrics: bool = "timerEnableCheckMetrics" => true, live();
+        /// Hours at which that is done, local time, separated by `;`.
+        timer_check_metrics_when: String = "timerCheckMetricsWhen" => "05".into(), live();
+        /// Topics for which so many wait are not counted anew.
+        timer_metric_small_threshold: i64 = "timerMetricSmallThreshold" => 1_000_000, unit("messages"), range(0..=i32::MAX as i64), live();
         /// Messages of one slot that are in memory at once, and recalls of it; a fuller slot is read several times. Not a key of
         /// RocketMQ.
         timer_current_messages_max: usize = "timerCurrentMessagesMax" => CURRENT_MAX, unit("messages"), range(1..=i32::MAX as i64);
@@ -437,8 +443,8 @@ settings! {
         "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
         "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMemberGroupPeriod",
         "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
-        "syncMasterFlushOffsetWhenStartup", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerEnableCheckMetrics", "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
-        "timerMetricSmallThreshold", "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",
+        "syncMasterFlushOffsetWhenStartup", "timerColdDataCheckIntervalMs", "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
+        "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",
         "transactionOpBatchInterval",
         "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
         "travelCqFileNumWhenGetMessage", "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector",

@@ -60,11 +60,11 @@ impl Delivery {
                 .map_err(|error| error.to_string())?;
         }
         store.advance(done);
-        drop(store);
-        timers.counters.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
         for (topic, count) in &self.counts {
             timers.metrics.add(topic, *count, now);
         }
+        drop(store);
+        timers.counters.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
         for entries in self.batch.entries.chunk_by(|a, b| a.queue.topic() == b.queue.topic()) {
             let bytes: i64 = entries.iter().map(|entry| i64::from(entry.len)).sum();
             let topic = entries[0].queue.topic();

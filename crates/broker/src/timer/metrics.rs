@@ -49,6 +49,21 @@ impl TimerMetrics {
         self.unsaved.mark();
     }
 
+    /// What is counted now, by topic.
+    pub(crate) fn counts(&self) -> Vec<(Box<[u8]>, i64)> {
+        let state = self.state.lock();
+        let topics = state.topics.iter();
+        topics.map(|(topic, metric)| (topic.clone(), metric.count)).collect()
+    }
+
+    /// So many more wait for a topic than was counted.
+    pub(crate) fn correct(&self, topic: &[u8], by: i64) {
+        if let Some(metric) = self.state.lock().topics.get_mut(topic).filter(|_| by != 0) {
+            metric.count += by;
+            self.unsaved.mark();
+        }
+    }
+
     /// Writes the file if something changed.
     pub(crate) fn save(&self, now: i64) -> io::Result<()> {
         self.unsaved.save(|| {

@@ -11,6 +11,7 @@ mod cancellations;
 mod congestion;
 mod deliver;
 mod metrics;
+mod revision;
 
 use std::collections::HashSet;
 use std::io;
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 pub(crate) use congestion::Congestion;
 use deliver::Delivery;
 pub(crate) use metrics::TimerMetrics;
+use revision::Revision;
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
@@ -357,6 +359,7 @@ fn run_saving(broker: &Broker) {
     let timers = &broker.timers;
     timers.saving.get_or_init(thread::current);
     let mut cleaned_at = broker.now_ms();
+    let mut revision = Revision::new();
     while !timers.is_stopping() {
         thread::park_timeout(Duration::from_millis(broker.config().timer_flush_interval_ms));
         let now = broker.now_ms();
@@ -364,6 +367,7 @@ fn run_saving(broker: &Broker) {
         if let Err(error) = timers.save(&broker.store, now) {
             tracing::error!(%error, "the progress of timer messages cannot be saved");
         }
+        revision.on_time(timers, broker, now);
         if now - cleaned_at >= CLEAN_INTERVAL_MS {
             cleaned_at = now;
             timers.congestion.forget_before(now);

@@ -55,6 +55,13 @@ impl Node {
         self.start_again()
     }
 
+    /// The same, with something that happens to the folder in between.
+    pub(crate) fn restart_with(mut self, change: impl FnOnce(&Path)) -> Node {
+        self.handle.take().unwrap().shutdown();
+        change(self.dir.path());
+        self.start_again()
+    }
+
     /// The same, with time that passes while the broker is away.
     pub(crate) fn restart_after(mut self, clock: &VirtualClock, ms: i64) -> Node {
         self.handle.take().unwrap().shutdown();

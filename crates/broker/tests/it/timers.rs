@@ -158,6 +158,46 @@ fn what_is_recalled_does_not_come() {
 }
 
 #[test]
+fn what_waits_for_each_topic_is_counted_anew() {
+    let clock = VirtualClock::new();
+    let node = Node::start_in(clock.environment(), |config| {
+        let hours: Vec<String> = (0..24).map(|hour| hour.to_string()).collect();
+        config.timer_check_metrics_when = hours.join(";");
+        config.timer_flush_interval_ms = 10;
+        config.recall_message_enable = true;
+    });
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    let now = clock.now();
+    let mut sent = Vec::new();
+    for (delay_ms, body) in [
+        (1000, "a"),
+        (20_000, "b"),
+        (20_000, "c"),
+        (HOUR_MS, "d"),
+        (9 * DAY_MS, "e"),
+    ] {
+        sent.push(client.send_for(now + delay_ms, body));
+    }
+    assert_eq!(client.recall(sent[1].recall_handle.as_deref().unwrap()), 0);
+    node.pass(&clock, 1000);
+    client.await_bodies(&["a"]);
+    eventually(|| client.waiting_for("t") == 3);
+    drop(client);
+    let node = node.restart_with(|dir| {
+        let file = dir.join("store/config/timermetrics");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("\"count\":3"), "{text}");
+        std::fs::write(file, text.replace("\"count\":3", "\"count\":77")).unwrap();
+    });
+    let mut client = node.connect();
+    eventually(|| client.waiting_for("t") == 3);
+    node.pass(&clock, 20_000);
+    client.await_bodies(&["a", "c"]);
+    eventually(|| client.waiting_for("t") == 2);
+}
+
+#[test]
 fn more_messages_and_recalls_than_memory_is_to_hold_are_dealt_with_in_parts() {
     let clock = VirtualClock::new();
     let node = Node::start_in(clock.environment(), |config| {

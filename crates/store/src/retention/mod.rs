@@ -145,7 +145,7 @@ fn used_percent(disk: &dyn Disk, path: &Path) -> Percent {
     }
 }
 
-fn hour_of_day(now_ms: i64) -> u32 {
+pub fn hour_of_day(now_ms: i64) -> u32 {
     let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
     now.to_zoned(TimeZone::system()).hour() as u32
 }

@@ -34,6 +34,13 @@ pub(crate) struct TimerLog {
     block: Block,
 }
 
+/// The files of a timer log by the position where each starts.
+#[derive(Debug)]
+pub(crate) struct LogFiles {
+    file_bytes: i64,
+    files: BTreeMap<i64, Arc<dyn DiskFile>>,
+}
+
 #[derive(Debug, Default)]
 struct Block {
     position: i64,
@@ -185,33 +192,12 @@ impl TimerLog {
         Ok(self.block.bytes.get(at..).unwrap_or_default())
     }
 
-    /// Calls `found` with each unit from `from` on, until it says no or there is none. Returns where that is.
-    pub(crate) fn scan(&self, from: i64, mut found: impl FnMut(i64, &Unit) -> bool) -> io::Result<i64> {
-        let mut position = from;
-        let mut buffer = Vec::new();
-        while let Some(file) = self.files.get(&self.base_of(position)) {
-            let base = self.base_of(position);
-            let left = (base + self.file_bytes - position) as usize;
-            buffer.resize(left.min(SCAN_BYTES / UNIT_BYTES * UNIT_BYTES), 0);
-            let read = file.read_at(&mut buffer, (position - base) as u64)?;
-            let mut at = 0;
-            while at < read {
-                match Unit::decode(&buffer[at..read], position) {
-                    Found::Unit(unit) if found(position, &unit) => {}
-                    Found::Blank => {
-                        position = base + self.file_bytes;
-                        break;
-                    }
-                    Found::Unit(_) | Found::Nothing => return Ok(position),
-                }
-                at += UNIT_BYTES;
-                position += UNIT_BYTES as i64;
-            }
-            if read == 0 {
-                break;
-            }
+    /// The files as they are now, to be read beside what goes on here.
+    pub(crate) fn files(&self) -> LogFiles {
+        LogFiles {
+            file_bytes: self.file_bytes,
+            files: self.files.clone(),
         }
-        Ok(position)
     }
 
     /// Makes `end` the end: with `clear`, nothing stands behind it any more.
@@ -270,6 +256,41 @@ impl TimerLog {
         self.unsynced
             .extend(reach.map(|(base, file)| (*base, Arc::clone(file))));
         self.is_dir_unsynced = !self.files.is_empty();
+    }
+}
+
+impl LogFiles {
+    /// Calls `found` with each unit from `from` on, until it says no or there is none. Returns where that is.
+    pub(crate) fn scan(&self, from: i64, mut found: impl FnMut(i64, &Unit) -> bool) -> io::Result<i64> {
+        let mut position = from;
+        let mut buffer = Vec::new();
+        while let Some(file) = self.files.get(&self.base_of(position)) {
+            let base = self.base_of(position);
+            let left = (base + self.file_bytes - position) as usize;
+            buffer.resize(left.min(SCAN_BYTES / UNIT_BYTES * UNIT_BYTES), 0);
+            let read = file.read_at(&mut buffer, (position - base) as u64)?;
+            let mut at = 0;
+            while at < read {
+                match Unit::decode(&buffer[at..read], position) {
+                    Found::Unit(unit) if found(position, &unit) => {}
+                    Found::Blank => {
+                        position = base + self.file_bytes;
+                        break;
+                    }
+                    Found::Unit(_) | Found::Nothing => return Ok(position),
+                }
+                at += UNIT_BYTES;
+                position += UNIT_BYTES as i64;
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        Ok(position)
+    }
+
+    fn base_of(&self, position: i64) -> i64 {
+        position - position.rem_euclid(self.file_bytes)
     }
 }
 

@@ -23,6 +23,7 @@
 //! A snapshot is written in this order: commit log (by the caller), timer log, wheel, timercheck. So the wheel never
 //! names a unit that is not durable, and a unit never a record that is not.
 
+mod census;
 mod checkpoint;
 mod current;
 mod log;
@@ -35,6 +36,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use census::{Census, Waiting};
 pub use checkpoint::WIRE_BYTES;
 use checkpoint::{Checkpoint, Ours};
 pub use current::Cancels;
@@ -266,7 +268,7 @@ impl TimerStore {
         let (wheel, precision_ms) = (&mut self.wheel, self.config.precision_ms);
         let saved = self.saved;
         let mut last = None;
-        let end = self.log.scan(from, |position, unit| {
+        let end = self.log.files().scan(from, |position, unit| {
             // One of ours that has lost its end looks like one of Java's.
             let is_torn = saved.ours.is_some() && position >= saved.log_flushed && unit.behind_slot_ms == 0;
             if is_torn || unit.physical_offset + i64::from(unit.size) > log_end {
@@ -528,7 +530,7 @@ impl TimerStore {
         self.log.write_out()?;
         let position = position.max(self.log.min());
         let (mut count, mut left, mut is_done) = (0, UNITS_COUNTED_MAX, true);
-        let reached = self.log.scan(position, |_, unit| {
+        let reached = self.log.files().scan(position, |_, unit| {
             is_done = unit.physical_offset >= to;
             if is_done || left == 0 {
                 return false;

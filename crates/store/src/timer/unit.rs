@@ -73,6 +73,11 @@ impl Unit {
         self.magic & MAGIC_DELETE != 0 && !self.rolls()
     }
 
+    /// Its message cancels another one, wherever that is.
+    pub(crate) fn is_cancellation(&self) -> bool {
+        self.magic & MAGIC_DELETE != 0
+    }
+
     pub(crate) fn due_ms(&self, precision_ms: i64) -> i64 {
         match self.behind_slot_ms {
             0 => self.slot_ms + precision_ms,
