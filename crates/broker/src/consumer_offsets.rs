@@ -99,6 +99,7 @@ impl ConsumerOffsets {
 
     /// The group has consumed everything of the queue before `consumer_offset`.
     pub fn commit(&self, group: &str, topic: &str, queue_id: i32, consumer_offset: i64, now: i64) {
+        let queue_id = self.kept_queue(group, queue_id);
         put(&self.committed, group, topic, queue_id, consumer_offset);
         if (self.commits.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.version_step) {
             self.version.lock().advance(now);
@@ -122,11 +123,19 @@ impl ConsumerOffsets {
     /// The pending reset if there is one, else the committed offset.
     pub fn query(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
         self.pending_reset(group, topic, queue_id)
-            .or_else(|| get(&self.committed, group, topic, queue_id))
+            .or_else(|| self.committed(group, topic, queue_id))
     }
 
     pub fn committed(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        get(&self.committed, group, topic, queue_id)
+        get(&self.committed, group, topic, self.kept_queue(group, queue_id))
+    }
+
+    /// Groups of light queues have one offset for a topic, whatever queue they name.
+    fn kept_queue(&self, group: &str, queue_id: i32) -> i32 {
+        match self.has_light_queues && topic::is_lmq(group) {
+            true => 0,
+            false => queue_id,
+        }
     }
 
     pub fn pulled(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
@@ -290,6 +299,7 @@ impl ConsumerOffsets {
         let groups = self.committed.read();
         let group_topic_map = groups
             .iter()
+            .filter(|(group, _)| !self.has_light_queues || !topic::is_lmq(group))
             .map(|(group, topics)| (group.clone(), topics.keys().cloned().collect()))
             .collect();
         drop(groups);
@@ -371,6 +381,27 @@ mod tests {
 
     fn offsets(folder: &Path) -> ConsumerOffsets {
         ConsumerOffsets::open(&|name| ConfigFile::in_folder(folder, name), false, 500).unwrap()
+    }
+
+    #[test]
+    fn a_group_of_light_queues_has_one_offset_in_a_table_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || ConsumerOffsets::open(&|name| ConfigFile::in_folder(folder.path(), name), true, 500).unwrap();
+        let before = open();
+        before.commit("%LMQ%g", "%LMQ%q", 3, 5, 1);
+        before.commit("g", "%LMQ%q", 3, 7, 1);
+        before.persist(|| Ok(())).unwrap();
+        let after = open();
+        for queue_id in [0, 1, 3] {
+            assert_eq!(after.query("%LMQ%g", "%LMQ%q", queue_id), Some(5));
+        }
+        assert_eq!(
+            (after.query("g", "%LMQ%q", 0), after.query("g", "%LMQ%q", 3)),
+            (None, Some(7))
+        );
+        let body: ConsumerOffsetSerializeWrapper = json::from_slice(&after.to_body()).unwrap();
+        assert_eq!(body.lmq_offset_table, BTreeMap::from([("%LMQ%q@%LMQ%g".to_owned(), 5)]));
+        assert_eq!(body.group_topic_map.keys().collect::<Vec<_>>(), ["g"]);
     }
 
     #[test]

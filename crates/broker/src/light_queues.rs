@@ -38,10 +38,16 @@ impl Broker {
 
     /// Where a message of `topic` goes besides its own queue, by the value of its `INNER_MULTI_DISPATCH`.
     pub(crate) fn multi_dispatch(&self, topic: &str, names: &[u8]) -> Result<Option<Extra>, TooManyLightQueues> {
+        // Empty names at the end are none, as Java splits.
+        let is_comma = |byte: &u8| *byte == b',';
+        let names = &names[..names
+            .iter()
+            .rposition(|byte| !is_comma(byte))
+            .map_or(0, |last| last + 1)];
         if !self.store.config().multi_dispatch || !topic::may_multi_dispatch(topic) || names.trim_ascii().is_empty() {
             return Ok(None);
         }
-        let light_queues = names.split(|byte| *byte == b',').map(|name| {
+        let light_queues = names.split(is_comma).map(|name| {
             let name = std::str::from_utf8(name)
                 .ok()
                 .filter(|name| topic::is_light_queue(name));

@@ -1,6 +1,7 @@
 //! Threads for work that may wait for the disk: cold reads and what handlers put off. Workers never wait.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -64,6 +65,10 @@ impl ReadQueue {
 
 fn run(jobs: &Receiver<Job>, broker: &Arc<Broker>, mailboxes: &Mailboxes) {
     for Job { worker, ticket, work } in jobs {
-        mailboxes.of(worker).post_done(ticket, work(broker));
+        // A mistake costs the answer to one request, not the thread that serves the others.
+        match catch_unwind(AssertUnwindSafe(|| work(broker))) {
+            Ok(done) => mailboxes.of(worker).post_done(ticket, done),
+            Err(_) => tracing::error!("work for a request has panicked"),
+        }
     }
 }

@@ -52,10 +52,12 @@ pub(crate) fn places<'a>(record: &RecordRef<'a>, mut found: impl FnMut(Place<'a>
     ) else {
         return;
     };
-    if !topic::may_multi_dispatch(topic) || queues.split(',').count() != offsets.split(',').count() {
+    // Java drops empty pieces at the end when it splits, and not when it joins.
+    let pieces = |text: &'a str| text.trim_end_matches(',').split(',');
+    if !topic::may_multi_dispatch(topic) || pieces(queues).count() < pieces(offsets).count() {
         return;
     }
-    for (queue, offset) in queues.split(',').zip(offsets.split(',')) {
+    for (queue, offset) in pieces(queues).zip(pieces(offsets)) {
         if let Ok(queue_offset) = offset.parse()
             && topic::is_light_queue(queue)
         {

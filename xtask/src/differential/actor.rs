@@ -10,7 +10,7 @@ use bytes::Bytes;
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::requests::{OffsetReply, QueueHeader, request};
 use oxmq_protocol::{FieldSet, RemotingCommand, SerializeType, response_code};
-use oxmq_remoting::{CallError, ClientConfig, RemotingClient};
+use oxmq_remoting::{CallError, ClientConfig, RemotingClient, RequestHandler};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -18,16 +18,18 @@ use super::answer::{Difference, Normalizer, differences, prefix};
 use super::known::KnownDifferences;
 use super::learn::learn;
 use super::operations::{Operation, operation};
+use super::pushes::Pushes;
 use super::script::{Call, Memory, Step, Target};
 
 /// A request that is not answered within this time counts as unanswered on that server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long answers to a repeatable request may differ: both servers do some work behind their answers.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(4);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The same while a failing script is made shorter.
 const HASTY_SETTLE_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long what is delayed may take to come.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+const HASTY_ARRIVAL_TIMEOUT: Duration = Duration::from_secs(8);
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const POLL_INTERVAL_MAX: Duration = Duration::from_millis(200);
 
@@ -57,6 +59,7 @@ pub(super) struct Failure {
 /// One server as one actor knows it.
 struct Side {
     client: RemotingClient,
+    pushes: Arc<Pushes>,
     addresses: Addresses,
     prefix: String,
     memory: Memory,
@@ -64,6 +67,7 @@ struct Side {
 
 pub(super) struct Actor {
     settle_timeout: Duration,
+    arrival_timeout: Duration,
     known: Arc<KnownDifferences>,
     java: Side,
     oxmq: Side,
@@ -81,6 +85,7 @@ impl Actor {
         let side = |addresses: &Addresses| Side::new(addresses.clone(), prefix(run, number), serialize);
         Actor {
             settle_timeout: SETTLE_TIMEOUT,
+            arrival_timeout: ARRIVAL_TIMEOUT,
             known,
             java: side(&servers.java),
             oxmq: side(&servers.oxmq),
@@ -91,6 +96,7 @@ impl Actor {
     pub(super) fn hasty(self) -> Actor {
         Actor {
             settle_timeout: HASTY_SETTLE_TIMEOUT,
+            arrival_timeout: HASTY_ARRIVAL_TIMEOUT,
             ..self
         }
     }
@@ -123,7 +129,7 @@ impl Actor {
         let row = operation(&step.operation);
         let mut answers = answers;
         if step.messages_min > 0 {
-            let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+            let deadline = Instant::now() + self.arrival_timeout;
             let mut pause = POLL_INTERVAL_MIN;
             while count(&answers.0).min(count(&answers.1)) < step.messages_min && Instant::now() < deadline {
                 answers = self.again(step, &mut pause).await;
@@ -131,10 +137,9 @@ impl Actor {
         }
         let mut failure = self.difference(at, step, row, &answers);
         if row.repeatable && failure.is_some() {
-            let patience = if row.patient {
-                ARRIVAL_TIMEOUT
-            } else {
-                self.settle_timeout
+            let patience = match row.patient {
+                true => self.arrival_timeout,
+                false => self.settle_timeout,
             };
             let deadline = Instant::now() + patience;
             let mut pause = POLL_INTERVAL_MIN;
@@ -176,6 +181,7 @@ impl Actor {
 /// What a request came to.
 enum Asked {
     Answer(RemotingCommand),
+    Pushes(Vec<RemotingCommand>),
     /// Not answered, in words.
     Nothing(String),
 }
@@ -184,7 +190,7 @@ impl Asked {
     fn code(&self) -> Option<i32> {
         match self {
             Asked::Answer(answer) => Some(answer.header.code),
-            Asked::Nothing(_) => None,
+            Asked::Pushes(_) | Asked::Nothing(_) => None,
         }
     }
 }
@@ -208,8 +214,10 @@ impl Side {
             serialize,
             ..ClientConfig::default()
         };
+        let pushes = Arc::new(Pushes::default());
         Side {
-            client: RemotingClient::new(config, None),
+            client: RemotingClient::new(config, Some(Arc::clone(&pushes) as Arc<dyn RequestHandler>)),
+            pushes,
             addresses,
             prefix,
             memory: Memory::default(),
@@ -220,6 +228,7 @@ impl Side {
         let addr = match step.to {
             Target::Broker => &self.addresses.broker,
             Target::NameServer => &self.addresses.name_server,
+            Target::Pushes => return Asked::Pushes(self.pushes.all()),
         };
         let command = step.command(&self.memory, &self.prefix);
         let asked = match step.call {
@@ -274,6 +283,7 @@ impl Side {
         };
         match asked {
             Asked::Answer(answer) => normalizer.answer(row.body, answer),
+            Asked::Pushes(pushes) => normalizer.pushes(pushes),
             Asked::Nothing(why) => json!({ "nothing": normalizer.text(why) }),
         }
     }

@@ -18,7 +18,15 @@ const PREFIX_BYTES: usize = 11;
 /// A number this near to now is a time, and replaced.
 const NEAR_NOW_MS: u64 = 24 * 3600 * 1000;
 /// Members of JSON bodies that depend on the machine or the moment.
-const LEFT_OUT: [&str; 4] = ["dataVersion", "mappingDataVersion", "lastUpdateTimestamp", "version"];
+const LEFT_OUT: [&str; 5] = [
+    "consumeTps",
+    "dataVersion",
+    "mappingDataVersion",
+    "lastUpdateTimestamp",
+    "version",
+];
+
+const TRANSACTIONS_GROUP: &str = "CID_RMQ_SYS_TRANS";
 
 /// How the body of an answer is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +73,31 @@ impl Normalizer<'_> {
             "fields": fields,
             "body": self.body(form, header.code, &answer.body),
         })
+    }
+
+    /// Requests of a server, in one order.
+    pub(super) fn pushes(&self, pushes: &[RemotingCommand]) -> Value {
+        let mut values: Vec<_> = pushes
+            .iter()
+            .map(|push| {
+                let body = match decode_messages(&push.body, false) {
+                    Ok(messages) if !messages.is_empty() => self.messages(&messages, BodyForm::Messages),
+                    _ => Value::String(self.text(&String::from_utf8_lossy(&push.body))),
+                };
+                let fields = push.header.ext_fields.iter();
+                let fields: Map<_, _> = fields
+                    .map(|(name, value)| {
+                        let mut lines: Vec<_> = value.split('\u{2}').map(|line| self.text(line)).collect();
+                        // Properties, in any order.
+                        lines.sort_unstable();
+                        (name.to_owned(), Value::String(lines.join("\u{2}")))
+                    })
+                    .collect();
+                json!({ "code": push.header.code, "fields": fields, "body": body })
+            })
+            .collect();
+        values.sort_by_key(Value::to_string);
+        Value::Array(values)
     }
 
     fn body(&self, form: BodyForm, code: i32, body: &Bytes) -> Value {
@@ -216,8 +249,11 @@ fn canonical(value: Value) -> Value {
     }
 }
 
-/// Whether the text names something of another actor.
+/// Whether the text names something of another actor, or of all.
 fn is_foreign(text: &str) -> bool {
+    if text.contains(TRANSACTIONS_GROUP) {
+        return true;
+    }
     text.match_indices(PREFIX_MARK).any(|(at, _)| {
         let rest = text.as_bytes().get(at + PREFIX_MARK.len()..at + PREFIX_BYTES);
         rest.is_some_and(|rest| rest[..4].iter().all(u8::is_ascii_digit) && rest[4] == b'-')

@@ -14,8 +14,9 @@ const PHYSICAL_OFFSET_DIGITS: usize = 16;
 /// `poptime`, `revive` (queue) and `start` (first offset).
 pub(super) fn learn(memory: &mut Memory, step: &Step, answer: &RemotingCommand) {
     use RequestCode as Code;
-    // What is delayed lies in a queue that all actors share until it is due.
-    if answer.header.code != response_code::SUCCESS || step.operation == "send-delayed" {
+    // What is delayed lies in a queue that all actors share until it is due. Light messages are not sent back.
+    let is_kept_apart = step.operation == "send-delayed" || step.operation.starts_with("light");
+    if answer.header.code != response_code::SUCCESS || is_kept_apart {
         return;
     }
     if step.operation == "send-half" {
@@ -35,7 +36,10 @@ pub(super) fn learn(memory: &mut Memory, step: &Step, answer: &RemotingCommand) 
                 }
             }
         }
-        Some(Code::PopMessage) => learn_pop(memory, answer),
+        Some(Code::PopMessage) if step.operation == "pop-in-order" => {
+            learn_pop(memory, answer, ["orderedhandle", "orderedpopped"]);
+        }
+        Some(Code::PopMessage) => learn_pop(memory, answer, ["handle", "popped"]),
         Some(Code::PullMessage | Code::LitePullMessage) => {
             for message in decode_messages(&answer.body, false).unwrap_or_default() {
                 memory.learn("id", message.offset_msg_id());
@@ -54,7 +58,7 @@ fn learn_half(memory: &mut Memory, answer: &RemotingCommand) {
     }
 }
 
-fn learn_pop(memory: &mut Memory, answer: &RemotingCommand) {
+fn learn_pop(memory: &mut Memory, answer: &RemotingCommand, [handles, offsets]: [&'static str; 2]) {
     let Ok(reply) = PopMessageReply::read(&answer.header.ext_fields) else {
         return;
     };
@@ -65,8 +69,11 @@ fn learn_pop(memory: &mut Memory, answer: &RemotingCommand) {
             "{start} {} {} {} 0 broker-a {} {}",
             reply.pop_time, reply.invisible_time, reply.revive_qid, message.queue_id, message.queue_offset
         );
-        memory.learn("handle", handle);
-        memory.learn("popped", message.queue_offset.to_string());
+        memory.learn(handles, handle);
+        memory.learn(offsets, message.queue_offset.to_string());
+    }
+    if handles != "handle" {
+        return;
     }
     memory.learn("poptime", reply.pop_time.to_string());
     memory.learn("revive", reply.revive_qid.to_string());

@@ -9,6 +9,7 @@ mod answer;
 mod known;
 mod learn;
 mod operations;
+mod pushes;
 mod random;
 mod script;
 mod shrink;
@@ -46,7 +47,9 @@ const USAGE: &str = "usage: cargo xtask differential [--ops N] [--seed S] [--act
                      [--no-shrink] [--debug] [--port N]";
 
 /// The same for both servers. Levels of delay are short and few, so that the tests need not wait.
-const BROKER_PROPERTIES: [(&str, &str); 10] = [
+const BROKER_PROPERTIES: [(&str, &str); 12] = [
+    ("enableLmq", "true"),
+    ("enableMultiDispatch", "true"),
     ("registerNameServerPeriod", "10000"),
     ("brokerFastFailureEnable", "false"),
     ("enablePropertyFilter", "true"),
@@ -222,18 +225,19 @@ async fn report(arguments: &Arguments, shrinker: &mut Shrinker<'_>, failed: Vec<
             continue;
         };
         shortest.print();
+        let path = target_dir().join(format!("differential/failed-{}.jsonl", shortest.actor));
+        script::save(&path, &shortest.script[..=shortest.failure.at])?;
         if arguments.shrink && index < SHRUNK_MAX {
             let script = shrinker
                 .shrink(shortest.actor, &shortest.script, &shortest.failure)
                 .await;
-            let path = target_dir().join(format!("differential/failed-{}.jsonl", shortest.actor));
             script::save(&path, &script)?;
             println!("  {} operations are enough, the last of them:", script.len());
             for step in &script[script.len().saturating_sub(SHRUNK_SHOWN_MAX)..] {
                 println!("    {}", shortened(&serde_json::to_string(step)?));
             }
-            println!("  again: cargo xtask differential --replay {}", path.display());
         }
+        println!("  again: cargo xtask differential --replay {}", path.display());
     }
     if count > 0 {
         println!("\n{count} actors saw a difference; seed {}", arguments.seed);

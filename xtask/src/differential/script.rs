@@ -49,6 +49,8 @@ pub(super) enum Target {
     #[default]
     Broker,
     NameServer,
+    /// The actor itself: what the broker has asked of it so far.
+    Pushes,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

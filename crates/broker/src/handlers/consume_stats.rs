@@ -60,7 +60,9 @@ pub(super) fn of_broker(broker: &Broker, command: &RemotingCommand) -> Handled {
             .filter(|config| broker.is_consumed(&group, &config.topic_name))
             .map(|config| of_topic(broker, &group, &config))
             .collect();
-        list.total_diff += stats.iter().map(ConsumeStats::total_diff).sum::<i64>();
+        // Groups may commit any offset.
+        let differences = stats.iter().map(ConsumeStats::total_diff);
+        list.total_diff = differences.fold(list.total_diff, i64::wrapping_add);
         list.consume_stats_list.push(BTreeMap::from([(group, stats)]));
     }
     Ok(success_json(&list))

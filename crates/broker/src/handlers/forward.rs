@@ -33,7 +33,7 @@ pub(super) async fn consume_directly(broker: Arc<Broker>, mut command: RemotingC
     if let Some(config) = header.topic.as_deref().and_then(|topic| broker.topics.get(topic)) {
         ext_fields.set("topicSysFlag", config.topic_sys_flag.to_string());
     }
-    if let Some(config) = broker.groups.get(&header.consumer_group) {
+    if let Some(config) = broker.group(&header.consumer_group) {
         ext_fields.set("groupSysFlag", config.group_sys_flag.to_string());
     }
     let id = header.msg_id.as_deref().unwrap_or_default().parse::<OffsetMessageId>();

@@ -67,7 +67,7 @@ impl ConsumeStats {
     pub fn total_diff(&self) -> i64 {
         self.offset_table
             .iter()
-            .map(|(_, offsets)| offsets.broker_offset - offsets.consumer_offset)
-            .sum()
+            .map(|(_, offsets)| offsets.broker_offset.wrapping_sub(offsets.consumer_offset))
+            .fold(0, i64::wrapping_add)
     }
 }

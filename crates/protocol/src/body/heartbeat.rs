@@ -113,7 +113,8 @@ impl Default for SubscriptionData {
 pub struct ExpressionError(pub String);
 
 impl SubscriptionData {
-    /// Reads a tag expression: `*` or nothing takes all, otherwise tags with `||` between them.
+    /// Reads a tag expression: `*` or nothing takes all, otherwise tags with `||` between them. Blank tags are left out,
+    /// so that blanks alone take nothing.
     pub fn parse(topic: &str, expression: &str, sub_version: i64) -> Result<SubscriptionData, ExpressionError> {
         let mut subscription = SubscriptionData {
             topic: topic.to_owned(),
@@ -123,12 +124,12 @@ impl SubscriptionData {
         if expression.is_empty() || expression == SUB_ALL {
             return Ok(subscription);
         }
+        if expression.split("||").all(str::is_empty) {
+            return Err(ExpressionError(expression.to_owned()));
+        }
         for tag in expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()) {
             subscription.tags_set.insert(tag.to_owned());
             subscription.code_set.insert(hash::java_string_hash(tag));
-        }
-        if subscription.tags_set.is_empty() {
-            return Err(ExpressionError(expression.to_owned()));
         }
         expression.clone_into(&mut subscription.sub_string);
         Ok(subscription)
@@ -172,7 +173,13 @@ mod tests {
             assert!(sub.takes_all() && sub.matches_code(7) && sub.matches_tag(None));
             assert_eq!(sub.sub_string, "*");
         }
-        assert!(SubscriptionData::parse("t", "||", 5).is_err());
+        for bars in ["||", "||||"] {
+            assert!(SubscriptionData::parse("t", bars, 5).is_err());
+        }
+        for blank in [" ", " || ", "|| ||"] {
+            let sub = SubscriptionData::parse("t", blank, 5).unwrap();
+            assert!(sub.tags_set.is_empty() && !sub.takes_all() && !sub.matches_code(0));
+        }
     }
 
     #[test]

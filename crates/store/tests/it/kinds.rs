@@ -111,7 +111,8 @@ fn append(store: &MessageStore, number: u64) -> Option<AppendBatch> {
         ],
         ..Extra::default()
     };
-    let names = format!("{first},other,{second}");
+    // Java drops the empty name at the end.
+    let names = format!("{first},other,{second},");
     add(
         &mut batch,
         &orders,

@@ -5,10 +5,11 @@ use oxmq_protocol::body::{
     MessageModel, MessageQueue, ProducerData, SubscriptionData,
 };
 use oxmq_protocol::requests::{
-    QueryConsumerOffsetHeader, ResetOffsetHeader, UnregisterClientHeader, UpdateConsumerOffsetHeader, request,
+    QueryConsumerOffsetHeader, QueryCorrectionOffsetHeader, ResetOffsetHeader, UnregisterClientHeader,
+    UpdateConsumerOffsetHeader, request,
 };
 
-use super::super::script::Step;
+use super::super::script::{Step, Target};
 use super::{BORN_MS, Generator, RESET_GROUP};
 
 const CLIENTS: [&str; 2] = ["@client-1", "@client-2"];
@@ -59,11 +60,10 @@ pub(super) fn heartbeat(generator: &mut Generator) {
     let consumer = ConsumerData {
         group_name: generator.any_group().into(),
         consume_type: generator.random.pick(&[ConsumeType::Passively, ConsumeType::Actively]),
-        message_model: generator.random.pick(&[
-            MessageModel::Clustering,
-            MessageModel::Clustering,
-            MessageModel::Broadcasting,
-        ]),
+        message_model: match !generator.plain && generator.random.one_in(3) {
+            true => MessageModel::Broadcasting,
+            false => MessageModel::Clustering,
+        },
         consume_from_where: ConsumeFromWhere::FirstOffset,
         subscription_data_set: subscriptions,
         unit_mode: false,
@@ -114,19 +114,77 @@ pub(super) fn info(generator: &mut Generator) {
     let group = generator.any_group();
     let topic = generator.any_topic().name;
     let step = |code: i32| Step::of_code("consumer-info", code);
-    let step = match generator.random.below(14) {
+    let step = match generator.random.below(16) {
         0 => step(38).with("consumerGroup", group),
         1 => step(203).with("consumerGroup", group),
         2 => step(204).with("producerGroup", "@producers"),
         3 => step(208).with("consumerGroup", group).with("topic", topic),
         4 => step(208).with("consumerGroup", group),
         5 => step(300).with("topic", topic),
+        14 => step(345).with("group", group),
+        13 => step(317).with("isOrder", "false"),
         9..=12 => step(300).with("topic", "@four"),
         6 => step(343).with("group", group),
         7 => step(345).with("group", group).with("topic", topic),
         8 => step(352).with("group", group),
         _ => step(43),
     };
+    generator.add(step);
+}
+
+/// The slowest offsets of a topic. Without groups to leave out, as those would lose theirs.
+pub(super) fn correct_offsets(generator: &mut Generator) {
+    if !generator.plain {
+        return;
+    }
+    let header = QueryCorrectionOffsetHeader {
+        filter_groups: generator
+            .random
+            .pick(&[None, Some(""), Some("@nobody")])
+            .map(str::to_owned),
+        compare_group: generator.any_group().into(),
+        topic: generator.any_topic().name.into(),
+    };
+    generator.add(Step::new::<request::QueryCorrectionOffset>("correct-offsets", &header));
+}
+
+/// What the broker has to ask a consumer for.
+pub(super) fn ask_client(generator: &mut Generator) {
+    let (group, random) = (generator.any_group(), &mut generator.random);
+    let client = random.pick(&[CLIENTS[0], CLIENTS[0], CLIENTS[1]]);
+    let step = |code| Step::of_code("ask-client", code);
+    let step = match random.below(3) {
+        0 => step(307)
+            .with("consumerGroup", group)
+            .with("clientId", client)
+            .with("jstackEnable", "false"),
+        1 => {
+            let id = random.pick(&["<id:0>", "<id:1>", "<id:2>", "no id", ""]);
+            let step = step(309).with("consumerGroup", group).with("clientId", client);
+            let step = match random.one_in(2) {
+                true => step.with("topic", "@four"),
+                false => step,
+            };
+            step.with("msgId", id).with("brokerName", "broker-a")
+        }
+        _ => {
+            let client = random.pick(&["", client]);
+            step(223)
+                .with("group", group)
+                .with("topic", "@four")
+                .with("clientAddr", client)
+        }
+    };
+    generator.add(step);
+}
+
+/// What the broker has asked of the actor, which must be the same once all of it has arrived.
+pub(super) fn pushes(generator: &mut Generator) {
+    if !generator.plain {
+        return;
+    }
+    let mut step = Step::of_code("pushes", 0);
+    step.to = Target::Pushes;
     generator.add(step);
 }
 

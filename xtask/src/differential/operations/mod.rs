@@ -4,6 +4,7 @@
 
 mod admin;
 mod consumers;
+mod light;
 mod pop;
 mod queries;
 mod reads;
@@ -115,23 +116,29 @@ const OPERATIONS: &[Operation] = &[
     Operation::change("pop", 25, pop::pop)
         .with_messages()
         .ignoring(&["fields.reviveQid"]),
+    Operation::change("pop-in-order", 12, pop::pop_in_order)
+        .with_messages()
+        .ignoring(&["fields.reviveQid"]),
     Operation::change("pop-bad", 8, pop::pop_bad)
         .with_messages()
         .ignoring(&["fields.reviveQid"]),
     Operation::change("ack", 25, pop::ack),
     Operation::change("change-invisible", 8, pop::change_invisible_time).ignoring(&["fields.reviveQid"]),
+    Operation::change("change-in-order", 0, |_| {}).ignoring(&["fields.invisibleTime"]),
     Operation::change("batch-ack", 8, pop::batch_ack),
     Operation::read("pop-look", 12, pop::look, BodyForm::Messages),
     Operation::read("assignment", 8, pop::assignment, BodyForm::Json),
     Operation::change("request-mode", 0, |_| {}),
     Operation::read("check-client", 6, consumers::check_client, BodyForm::Text),
-    Operation::read("consumer-info", 25, consumers::info, BodyForm::Json).ignoring(&[
-        "body.consumeTps",
-        // Of all actors.
-        "body.groupTopicMap.CID_RMQ_SYS_TRANS",
-        "body.offsetTable.RMQ_SYS_TRANS_HALF_TOPIC@CID_RMQ_SYS_TRANS",
-        "body.offsetTable.RMQ_SYS_TRANS_OP_HALF_TOPIC@CID_RMQ_SYS_TRANS",
-    ]),
+    Operation::read("consumer-info", 25, consumers::info, BodyForm::Json)
+        .ignoring(&["body.totalDiff", "body.totalInflightDiff"]),
+    Operation::change("light-send", 15, light::send),
+    Operation::read("light-look", 15, light::look, BodyForm::Messages),
+    Operation::change("light-commit", 5, light::commit),
+    Operation::read("correct-offsets", 5, consumers::correct_offsets, BodyForm::Json),
+    Operation::change("ask-client", 8, consumers::ask_client),
+    Operation::change("send-reply", 12, sends::reply),
+    Operation::read("pushes", 6, consumers::pushes, BodyForm::Json).patient(),
     Operation::change("topic-update", 12, admin::update_topic),
     Operation::change("topic-delete", 4, admin::delete_topic),
     Operation::read("topic-info", 20, admin::topic_info, BodyForm::Json).ignoring(&[
@@ -170,8 +177,14 @@ pub(super) struct Generator {
     /// Half messages.
     halves: usize,
     pops: bool,
+    sends_light: bool,
     /// Messages in the topic that is popped from.
     popped: i64,
+    /// Messages in the topic that is popped from in order.
+    ordered: i64,
+    /// Does nothing whose later effects are meant to differ: no broadcasting, as Java counts what such clients pull as
+    /// progress, for those that move to a proxy; no request modes, of which we tell members at once.
+    plain: bool,
     /// The binary header has no room for the codes of POP.
     speaks_json: bool,
 }
@@ -244,6 +257,9 @@ pub(super) fn script(seed: u64, actor: usize, operations: usize, only: Option<&s
         halves: 0,
         pops: false,
         popped: 0,
+        sends_light: false,
+        ordered: 0,
+        plain: actor % 4 >= 2,
         speaks_json: actor.is_multiple_of(2),
     };
     generator.set_up();
@@ -286,6 +302,10 @@ impl Generator {
             step.messages_min = (self.delayed - number * 32).min(32);
             self.add(step);
         }
+        for queue in light::QUEUES {
+            self.add(reads::drain("drain", queue, 0, 0));
+        }
+        consumers::pushes(self);
         for group in GROUPS {
             for kind in ["%RETRY%", "%DLQ%"] {
                 self.add(reads::drain("drain-delayed", &format!("{kind}{group}"), 0, 0));
@@ -360,7 +380,7 @@ fn mutated(generator: &mut Generator) {
     let before = generator.script.len();
     // A change is refused by us for what Java does not look at, and would leave the two in different states.
     let row = generator.random.weighted(OPERATIONS.iter().map(|row| match row.name {
-        "pull-held" | "pop-look" | "assignment" => 0,
+        "pull-held" | "pop-look" | "assignment" | "pushes" | "light-look" => 0,
         "send" | "send-v1" | "send-batch" => row.weight,
         _ if row.repeatable => row.weight,
         _ => 0,

@@ -12,6 +12,8 @@ use super::sends::{plain, text};
 use super::{GROUPS, Generator, Topic, create_topic};
 
 const TOPIC: Topic = Topic::new("@pop", 1, 1, 6);
+const ORDERED_TOPIC: Topic = Topic::new("@ordered", 1, 1, 6);
+const ORDERED_GROUP: &str = "@ordered-poppers";
 const INVISIBLE_MS: i64 = 600_000;
 const GROUP: &str = "@poppers";
 /// Ahead of time, as a busy machine must not let a request be too late.
@@ -42,6 +44,65 @@ pub(super) fn pop(generator: &mut Generator) {
     }
     let step = Step::new::<request::PopMessage>("pop", &header);
     generator.add(step.with("bornTime", BORN));
+}
+
+/// A queue in order: what is popped blocks it until it is acknowledged.
+pub(super) fn pop_in_order(generator: &mut Generator) {
+    if !generator.speaks_json {
+        return;
+    }
+    if generator.ordered == 0 {
+        generator.add(create_topic("topic-update", &ORDERED_TOPIC));
+        generator.topics.push(ORDERED_TOPIC);
+    }
+    let number = generator.next_serial();
+    let properties = text(&[("UNIQ_KEY", &format!("u{number}"))]);
+    for part in 0..1 + generator.random.below(3) {
+        generator.add(plain(ORDERED_TOPIC.name, &properties).text(format!("ordered {number} {part}")));
+        generator.ordered += 1;
+    }
+    let mut settled = super::reads::drain("drain", ORDERED_TOPIC.name, 0, generator.ordered - 1);
+    settled.messages_min = 1;
+    generator.add(settled);
+    for _ in 0..1 + generator.random.below(3) {
+        let header = PopMessageHeader {
+            consumer_group: ORDERED_GROUP.into(),
+            topic: ORDERED_TOPIC.name.into(),
+            order: Some(true),
+            max_msg_nums: generator.random.pick(&[1, 2, 32]),
+            attempt_id: generator
+                .random
+                .pick(&[None, Some("@first"), Some("@second")])
+                .map(str::to_owned),
+            ..header(generator)
+        };
+        let step = Step::new::<request::PopMessage>("pop-in-order", &header);
+        generator.add(step.with("bornTime", BORN));
+    }
+    for _ in 0..generator.random.below(6) {
+        let index = generator.random.below(4);
+        let step = match generator.random.one_in(5) {
+            true => {
+                let header = ChangeInvisibleTimeHeader {
+                    consumer_group: ORDERED_GROUP.into(),
+                    topic: ORDERED_TOPIC.name.into(),
+                    invisible_time: INVISIBLE_MS,
+                    ..ChangeInvisibleTimeHeader::default()
+                };
+                Step::new::<request::ChangeMessageInvisibleTime>("change-in-order", &header)
+            }
+            false => {
+                let header = AckMessageHeader {
+                    consumer_group: ORDERED_GROUP.into(),
+                    topic: ORDERED_TOPIC.name.into(),
+                    ..AckMessageHeader::default()
+                };
+                Step::new::<request::AckMessage>("ack", &header)
+            }
+        };
+        let step = step.with("extraInfo", format!("<orderedhandle:{index}>"));
+        generator.add(step.with("offset", format!("<orderedpopped:{index}>")));
+    }
 }
 
 /// What has to be refused, or at least done in the same way.
@@ -182,7 +243,7 @@ pub(super) fn assignment(generator: &mut Generator) {
     let group = generator.any_group();
     let topic = generator.random.pick(&["@four", "@one", "@shrunk", "@nowhere"]);
     let step = match generator.random.below(3) {
-        0 => {
+        0 if !generator.plain => {
             let mode = generator.random.pick(&["PULL", "POP"]);
             let topic = generator.random.pick(&["@four", "@one", "@nowhere", "%RETRY%@g1"]);
             let share = generator.random.pick(&[0, 1, -1, 4]);

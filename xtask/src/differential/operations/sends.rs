@@ -150,10 +150,39 @@ pub(super) fn back(generator: &mut Generator) {
     generator.add(Step::new::<request::ConsumerSendMsgBack>("send-back", &header).with("offset", offset));
 }
 
+/// The reply to a request that was sent as a message.
+pub(super) fn reply(generator: &mut Generator) {
+    let mut header = header(generator);
+    header.topic = "@one".into();
+    header.queue_id = 0;
+    // Java stores replies without them, so that nobody knows that a body is compressed.
+    header.sys_flag = 0;
+    let number = generator.next_serial();
+    let unique = format!("u{number}");
+    let mut entries = vec![
+        ("UNIQ_KEY", &*unique),
+        ("MSG_TYPE", "reply"),
+        ("CORRELATION_ID", &*unique),
+    ];
+    match generator.random.below(6) {
+        0 => {}
+        1 => entries.push(("REPLY_TO_CLIENT", "@nobody")),
+        _ => entries.push(("REPLY_TO_CLIENT", "@client-1")),
+    }
+    header.properties = Some(text(&entries));
+    let body = body(generator);
+    let step = match generator.random.one_in(2) {
+        true => Step::new::<request::SendReplyMessage>("send-reply", &v1(header)),
+        false => Step::new::<request::SendReplyMessageV2>("send-reply", &header),
+    };
+    generator.add(step.text(body));
+}
+
 /// What has to be refused, or at least done in the same way.
 pub(super) fn bad(generator: &mut Generator) {
     let mut header = header(generator);
     let mut text_body = body(generator);
+    header.queue_id = header.queue_id.max(0);
     match generator.random.below(12) {
         0 => text_body.clear(),
         1 => header.topic = String::new(),
