@@ -320,7 +320,7 @@ settings! {
         /// Hours of the day, local time, in which old files are deleted; several are separated by `;`.
         delete_when: String = "deleteWhen" => "04".into(), live(), important();
         /// Files of the commit log that were written last so long ago are old. Half messages older than this are given up.
-        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(1..=100_000), live(), important();
+        file_reserved_time_hours: u64 = "fileReservedTime" => 72, unit("h"), range(0..=100_000), live(), important();
         /// A disk fuller than this: old files are deleted at any hour. Taken as 10 to 95.
         disk_max_used_space_ratio: u32 = "diskMaxUsedSpaceRatio" => 75, unit("%"), range(0..=100), live(), important();
         /// A disk fuller than this: the oldest files are deleted, old or not. Taken as 30 to 85.

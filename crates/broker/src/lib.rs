@@ -33,7 +33,7 @@ mod reply_pushes;
 mod request_modes;
 mod request_subscriptions;
 mod response;
-mod retention;
+pub mod retention;
 mod routes;
 mod saver;
 pub mod schedule;

@@ -37,13 +37,14 @@ pub(crate) fn reserved_ms(config: &BrokerConfig) -> i64 {
 
 /// What one group loses of one topic.
 #[derive(Debug, PartialEq, Eq)]
-struct Loss {
-    group: String,
-    topic: String,
-    queues: usize,
-    messages: i64,
-    /// All that it has not consumed, lost or not.
-    lag: i64,
+pub struct Loss {
+    pub group: String,
+    pub topic: String,
+    /// Queues of the topic in which it loses messages.
+    pub queues: usize,
+    pub messages: i64,
+    /// All that it has not consumed of the topic, lost or not.
+    pub lag: i64,
 }
 
 /// Logs which groups have not consumed what a file holds, and how many timer messages wait in it. Reads a few entries of
@@ -70,7 +71,8 @@ pub(crate) fn report(broker: &Broker, expiry: &Expiry) {
     }
 }
 
-fn losses(broker: &Broker, expiry: &Expiry) -> Vec<Loss> {
+/// What groups with a committed offset have not consumed of a file, the largest loss first.
+pub fn losses(broker: &Broker, expiry: &Expiry) -> Vec<Loss> {
     let mut losses = Vec::new();
     for (group, topic, offsets) in broker.consumer_offsets.all() {
         let (mut queues, mut messages, mut lag) = (0, 0, 0);

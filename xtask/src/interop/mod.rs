@@ -98,8 +98,11 @@ const CASES: &[&str] = &[
     "docs-compression",
     "duplicates",
     "docs-duplicates",
+    "retention",
     "broker-restart",
 ];
+/// Cases that have a broker with small files for themselves, and wait for the first time that the original cleans.
+const SMALL_FILES_CASES: &[&str] = &["retention"];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
 const SLOW_CASES: &[&str] = &[
     "rebalance",
@@ -111,6 +114,7 @@ const SLOW_CASES: &[&str] = &[
     "static-topic",
     "docs-consuming",
     "pop-push-retry",
+    "retention",
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.
@@ -372,6 +376,14 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         let partner = setup.partner.clone();
         outcomes.extend(pair::run(options.clone(), partner, &arguments.clients, &pair_cases)?);
     }
+    let (small_files_cases, cases): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|case| SMALL_FILES_CASES.contains(case));
+    if !small_files_cases.is_empty() {
+        let mut cluster = Cluster::start(with_small_files(options.clone()))?;
+        let takes_one = |client: &Client| small_files_cases.iter().any(|case| client.takes(case));
+        let clients: Vec<Client> = arguments.clients.iter().copied().filter(takes_one).collect();
+        outcomes.extend(cluster_run::run(&mut cluster, &clients, &small_files_cases)?);
+    }
     if cases.is_empty() && !setup.mqadmin {
         return Ok(outcomes);
     }
@@ -392,6 +404,18 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         }
     }
     Ok(outcomes)
+}
+
+/// Every file is old, but none goes unless it is asked for.
+fn with_small_files(mut options: Options) -> Options {
+    options.dir.set_extension("small-files");
+    options
+        .broker_property("mappedFileSizeCommitLog", 65_536)
+        .broker_property("mappedFileSizeConsumeQueue", 400)
+        .broker_property("fileReservedTime", 0)
+        .broker_property("deleteWhen", 99)
+        .broker_property("diskMaxUsedSpaceRatio", 95)
+        .broker_property("cleanResourceInterval", 200)
 }
 
 /// A case has to see on OxMQ what it saw on the original, when both have run.

@@ -54,9 +54,11 @@ impl Client {
         }
     }
 
-    /// The programs of the documentation use topics of fixed names, and are run once, as what two brokers are started for.
+    /// The programs of the documentation use topics of fixed names, and are run once, as what brokers of its own are started
+    /// for.
     pub(super) fn takes(&self, case: &str) -> bool {
-        let once = case.starts_with("docs-") || super::pair::CASES.contains(&case);
+        let has_own_brokers = super::pair::CASES.contains(&case) || super::SMALL_FILES_CASES.contains(&case);
+        let once = case.starts_with("docs-") || has_own_brokers;
         !once || self.name() == "java-5.5.0"
     }
 

@@ -17,6 +17,7 @@ mod power_cuts;
 mod pulls;
 mod registration;
 mod reply_messages;
+mod retention;
 mod send_back;
 mod sends;
 mod shell;
