@@ -188,8 +188,9 @@ impl Cluster {
 
     fn broker_conf(&self) -> String {
         let store = self.store_dir();
+        // That the machine's disk is full of other things is no reason to delete what a test has stored.
         let mut conf = format!(
-            "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
+            "cleanFileForciblyEnable=false\ndiskMaxUsedSpaceRatio=95\nbrokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
              bindAddress=127.0.0.1\nlistenPort={}\nhaListenPort={}\nnamesrvAddr={}\nstorePathRootDir={}\n\
              storePathCommitLog={}\n",
             self.options.port + 10,

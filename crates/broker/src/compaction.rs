@@ -58,6 +58,30 @@ impl Compaction {
     }
 }
 
+/// Copies what compacted queues still need of the log before a physical offset. False when that was not possible.
+pub(crate) fn keep_before(broker: &Broker, physical_offset: i64) -> bool {
+    let config = broker.config();
+    if !config.enable_compaction {
+        return true;
+    }
+    let (store, stopping) = (&broker.store, || broker.compaction.is_stopping());
+    for topic in broker.topics.compaction_topics() {
+        for queue in store.queues_of(&topic) {
+            let kept = store.compact_before(&queue, config.max_offset_map_size, physical_offset, &stopping);
+            if !matches!(kept, Ok(true)) {
+                tracing::error!(
+                    topic,
+                    queue_id = queue.queue_id(),
+                    ?kept,
+                    "a compacted queue still needs an old file"
+                );
+                return false;
+            }
+        }
+    }
+    true
+}
+
 pub(crate) fn spawn(broker: &Arc<Broker>) -> io::Result<JoinHandle<()>> {
     let broker = Arc::clone(broker);
     thread::Builder::new().name("compaction".into()).spawn(move || {

@@ -198,10 +198,10 @@ impl StoreListener for Mailboxes {
         }
     }
 
-    fn expiring(&self, expiry: &Expiry) {
-        if let Some(broker) = self.broker.get().and_then(Weak::upgrade) {
-            retention::report(&broker, expiry);
-        }
+    fn expiring(&self, expiry: &Expiry) -> bool {
+        // A broker that is just being opened keeps its files.
+        let broker = self.broker.get().and_then(Weak::upgrade);
+        broker.is_some_and(|broker| retention::prepare(&broker, expiry))
     }
 
     fn failed(&self, why: &StoreFailure) {

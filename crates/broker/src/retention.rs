@@ -4,6 +4,7 @@
 use oxmq_store::{Expiry, HourSet, RetentionSettings};
 
 use crate::broker::Broker;
+use crate::compaction;
 use crate::config::BrokerConfig;
 
 /// Groups named for one file; of the others only the number is logged.
@@ -47,9 +48,18 @@ pub struct Loss {
     pub lag: i64,
 }
 
+/// What has to happen before a file goes. False when it has to stay for now.
+pub(crate) fn prepare(broker: &Broker, expiry: &Expiry) -> bool {
+    let is_kept = compaction::keep_before(broker, expiry.to);
+    if is_kept {
+        report(broker, expiry);
+    }
+    is_kept
+}
+
 /// Logs which groups have not consumed what a file holds, and how many timer messages wait in it. Reads a few entries of
 /// each queue where a group lags behind, and nothing else.
-pub(crate) fn report(broker: &Broker, expiry: &Expiry) {
+fn report(broker: &Broker, expiry: &Expiry) {
     let losses = losses(broker, expiry);
     for loss in losses.iter().take(GROUPS_NAMED_MAX) {
         let Loss {

@@ -58,6 +58,8 @@ pub(crate) struct Engine {
     pub(crate) disk_full: AtomicBool,
     pub(crate) queues_stuck: AtomicBool,
     pub(crate) retention: Retention,
+    /// Held while a queue is being compacted.
+    pub(crate) compacting: Mutex<()>,
 }
 
 pub(crate) struct Dispatching {

@@ -12,9 +12,13 @@
 //! beyond the queue belongs to a log that was lost and does not count.
 //!
 //! ```text
-//! compacted/<topic>/<queueId>/<frontier, 20 digits>
+//! compacted/<topic>/<queueId>/<frontier, 20 digits>:   kept records, survivors, end
 //! survivor: 0 entry   20 queueOffset i64   28 hash of the key, 16 bytes          44 bytes, by queue offset
+//! end:      0 position of the first survivor i64   8 their number i64   16 magic   24 bytes
 //! ```
+//!
+//! A record whose commit log file goes is kept here, as it was, as long as it survives. Then the entry has, instead of its
+//! place in the log, `!p` for position p of the file, which is negative. Kept records are those of the oldest survivors.
 //!
 //! The original keeps copies of the records in a folder `compaction` instead, and reads nothing else of such a topic:
 //! a Java broker that takes over needs `enableCompaction=false`, and then reads everything.
@@ -24,8 +28,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use hashbrown::HashMap;
-use oxmq_protocol::record::RecordRef;
+use hashbrown::{HashMap, HashSet};
+use oxmq_protocol::record::{RecordError, RecordRef};
 use oxmq_protocol::{properties, property};
 
 use crate::config_file::create_dir_durably;
@@ -42,8 +46,10 @@ use crate::unit::QueueKind;
 const DIRECTORY: &str = "compacted";
 const TEMPORARY: &str = "new";
 const SURVIVOR_BYTES: usize = 44;
-/// Survivors written at once.
-const WRITE_BYTES: usize = 1_000 * SURVIVOR_BYTES;
+const END_BYTES: usize = 24;
+const MAGIC: i64 = i64::from_be_bytes(*b"OxMQcmp1");
+/// Written at once.
+const WRITE_BYTES: usize = 64 * 1024;
 /// Survivors looked at before a filter that rejects everything gives up.
 const SURVIVORS_SCANNED_MIN: u64 = 800;
 /// Memory of one key while a queue is being compacted, roughly.
@@ -54,7 +60,10 @@ const QUEUE_ENTRIES_READ: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Compacted {
     frontier: i64,
+    survivors_at: u64,
     count: u64,
+    /// Queue offset of the first survivor, if its record is kept here.
+    kept_from: Option<i64>,
     file: Arc<dyn DiskFile>,
 }
 
@@ -89,15 +98,20 @@ impl Newest {
         self.by_key.contains_key(&old.key)
     }
 
-    fn into_survivors(self) -> Vec<Survivor> {
-        let with_body = self.by_key.into_values().filter(|(_, has_body)| *has_body);
-        let mut survivors: Vec<Survivor> = with_body.map(|(survivor, _)| survivor).collect();
+    fn survivors(&self) -> Vec<Survivor> {
+        let with_body = self.by_key.values().filter(|(_, has_body)| *has_body);
+        let mut survivors: Vec<Survivor> = with_body.map(|(survivor, _)| *survivor).collect();
         survivors.sort_unstable_by_key(|survivor| survivor.queue_offset);
         survivors
     }
 }
 
 impl Survivor {
+    /// Where its record is kept, if that is not the log.
+    fn kept_at(&self) -> Option<u64> {
+        (self.entry.physical_offset < 0).then_some(!self.entry.physical_offset as u64)
+    }
+
     fn encode(&self) -> [u8; SURVIVOR_BYTES] {
         let mut bytes = [0; SURVIVOR_BYTES];
         bytes[..ENTRY_BYTES].copy_from_slice(&self.entry.encode());
@@ -122,9 +136,68 @@ impl Compacted {
         self.frontier
     }
 
+    pub(crate) fn kept_from(&self) -> Option<i64> {
+        self.kept_from
+    }
+
+    fn new(frontier: i64, survivors_at: u64, count: u64, file: Arc<dyn DiskFile>) -> io::Result<Compacted> {
+        let mut compacted = Compacted {
+            frontier,
+            survivors_at,
+            count,
+            kept_from: None,
+            file,
+        };
+        if count > 0 {
+            let first = compacted.at(0, Wait::Allowed)?;
+            compacted.kept_from = first.kept_at().map(|_| first.queue_offset);
+        }
+        Ok(compacted)
+    }
+
+    /// The first survivor whose record is in the log.
+    fn first_in_log(&self) -> io::Result<Option<Survivor>> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.at(middle, Wait::Allowed)?.kept_at() {
+                Some(_) => low = middle + 1,
+                None => high = middle,
+            }
+        }
+        (low < self.count).then(|| self.at(low, Wait::Allowed)).transpose()
+    }
+
+    /// Appends a kept record to `out` if the filter accepts it.
+    fn copy_kept(
+        &self,
+        position: u64,
+        size: usize,
+        filter: &mut dyn MessageFilter,
+        wait: Wait,
+        out: &mut BytesMut,
+    ) -> io::Result<Copied> {
+        let before = out.len();
+        out.resize(before + size, 0);
+        let read = match wait {
+            Wait::Never => self.file.try_read_at(&mut out[before..], position),
+            Wait::Allowed => self.file.read_at(&mut out[before..], position),
+        };
+        let copied = match (read, wait) {
+            (Ok(read), _) if read == size => judge(&out[before..], size, filter),
+            (Ok(_), Wait::Never) => Err(io::ErrorKind::WouldBlock.into()),
+            (Ok(_), Wait::Allowed) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (Err(error), _) => Err(error),
+        };
+        if !matches!(copied, Ok(Copied::Record { .. })) {
+            out.truncate(before);
+        }
+        copied
+    }
+
     fn at(&self, index: u64, wait: Wait) -> io::Result<Survivor> {
         let mut bytes = [0; SURVIVOR_BYTES];
-        let at = index * SURVIVOR_BYTES as u64;
+        let at = self.survivors_at + index * SURVIVOR_BYTES as u64;
         let read = match wait {
             Wait::Never => self.file.try_read_at(&mut bytes, at)?,
             Wait::Allowed => self.file.read_at(&mut bytes, at)?,
@@ -165,8 +238,19 @@ impl Compacted {
             return Ok(None);
         };
         let file = disk.open(&dir.join(offset_name(frontier)))?;
-        let count = file.len()? / SURVIVOR_BYTES as u64;
-        Ok(Some(Compacted { frontier, count, file }))
+        let mut end = [0; END_BYTES];
+        let end_at = file.len()?.saturating_sub(END_BYTES as u64);
+        file.read_at(&mut end, end_at)?;
+        let [survivors_at, count, magic] =
+            [0, 8, 16].map(|at| i64::from_be_bytes(*end[at..].first_chunk().expect("eight bytes")));
+        let wanted = count
+            .checked_mul(SURVIVOR_BYTES as i64)
+            .and_then(|bytes| bytes.checked_add(survivors_at));
+        if magic != MAGIC || survivors_at < 0 || count < 0 || wanted != Some(end_at as i64) {
+            let message = format!("{}: not a file of survivors", dir.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Compacted::new(frontier, survivors_at as u64, count as u64, file).map(Some)
     }
 }
 
@@ -220,20 +304,61 @@ fn subdirectories(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<String>> {
 impl MessageStore {
     /// Compacts a queue as far as its records are on disk, or as far as the keys behind the old frontier fit into
     /// `map_bytes_max`; the rest is for the next time. `None` when there was nothing new, or `stop` said so. Waits for the
-    /// disk; for one caller at a time.
+    /// disk.
     pub fn compact(
         &self,
         queue: &ConsumeQueue,
         map_bytes_max: usize,
         stop: &dyn Fn() -> bool,
     ) -> io::Result<Option<CompactionReport>> {
+        self.compact_keeping(queue, map_bytes_max, 0, stop)
+    }
+
+    /// Makes sure that no survivor of the queue needs the log before a physical offset. False when that is not possible
+    /// yet.
+    pub fn compact_before(
+        &self,
+        queue: &ConsumeQueue,
+        map_bytes_max: usize,
+        physical_offset: i64,
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
+        let frontier = || queue.compacted().map_or(0, |compacted| compacted.frontier);
+        loop {
+            let wanted = self.engine.first_offset_from(queue, physical_offset)?;
+            let before = frontier();
+            self.compact_keeping(queue, map_bytes_max, physical_offset, stop)?;
+            let reached = frontier();
+            if reached >= wanted || queue.kind() != QueueKind::Simple {
+                return Ok(true);
+            }
+            if reached == before {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// As [`MessageStore::compact`], and copies the records that survive before a physical offset into the file.
+    fn compact_keeping(
+        &self,
+        queue: &ConsumeQueue,
+        map_bytes_max: usize,
+        keep_before: i64,
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<Option<CompactionReport>> {
         if queue.kind() != QueueKind::Simple {
             return Ok(None);
         }
+        let _alone = self.engine.compacting.lock();
         let old = queue.compacted();
-        let from = old.as_ref().map_or(0, |old| old.frontier).max(queue.min_offset());
-        let Some((newest, frontier)) = self.newest(queue, from, map_bytes_max, stop)? else {
-            return Ok(None);
+        let old_frontier = old.as_ref().map_or(0, |old| old.frontier);
+        let newest = self.newest(queue, old_frontier.max(queue.units().start), map_bytes_max, stop)?;
+        let first_in_log = old.as_ref().map_or(Ok(None), |old| old.first_in_log())?;
+        let must_keep = first_in_log.is_some_and(|first| first.entry.physical_offset < keep_before);
+        let (newest, frontier) = match newest {
+            Some(newest) => newest,
+            None if must_keep && !stop() => (Newest::default(), old_frontier),
+            None => return Ok(None),
         };
         let dir = self.compacted_dir(queue);
         let disk = &*self.engine.disk;
@@ -241,26 +366,8 @@ impl MessageStore {
             create_dir_durably(disk, &dir)?;
         }
         let file = disk.create(&dir.join(TEMPORARY))?;
-        let mut out = Output::new(&*file);
-        let log_min = self.min_physical_offset();
-        if let Some(old) = &old {
-            for index in 0..old.count {
-                let survivor = old.at(index, Wait::Allowed)?;
-                if survivor.entry.physical_offset >= log_min && !newest.supersedes(&survivor) {
-                    out.put(&survivor)?;
-                }
-            }
-        }
-        for survivor in newest.into_survivors() {
-            out.put(&survivor)?;
-        }
-        let survivors = out.finish()?;
-        file.sync_data()?;
-        let compacted = Arc::new(Compacted {
-            frontier,
-            count: survivors,
-            file,
-        });
+        let compacted = self.write_survivors(old.as_deref(), &newest, frontier, keep_before, &file)?;
+        let survivors = compacted.count;
         {
             let _no_deletion = self.engine.dispatching.lock();
             if queue.is_deleted() {
@@ -268,7 +375,7 @@ impl MessageStore {
             }
             disk.rename(&dir.join(TEMPORARY), &dir.join(offset_name(frontier)))?;
             disk.sync_dir(&dir)?;
-            queue.set_compacted(Some(compacted));
+            queue.set_compacted(Some(Arc::new(compacted)));
             for file in disk.list(&dir)? {
                 if parse_offset_name(&file.name) != Some(frontier) {
                     disk.remove_file(&dir.join(file.name))?;
@@ -276,6 +383,83 @@ impl MessageStore {
             }
         }
         Ok(Some(CompactionReport { frontier, survivors }))
+    }
+
+    /// First the records that are kept, then who survives, in the same order.
+    fn write_survivors(
+        &self,
+        old: Option<&Compacted>,
+        newest: &Newest,
+        frontier: i64,
+        keep_before: i64,
+        file: &Arc<dyn DiskFile>,
+    ) -> io::Result<Compacted> {
+        let log_min = self.min_physical_offset();
+        let old_survivors = || {
+            let indexes = 0..old.map_or(0, |old| old.count);
+            let survivors = indexes.filter_map(|index| Some(old?.at(index, Wait::Allowed)));
+            survivors.filter(|survivor| {
+                survivor.as_ref().map_or(true, |survivor| {
+                    let is_left = survivor.kept_at().is_some() || survivor.entry.physical_offset >= log_min;
+                    is_left && !newest.supersedes(survivor)
+                })
+            })
+        };
+        let new_survivors = newest.survivors();
+        let new_survivors = || new_survivors.iter().map(|survivor| Ok(*survivor));
+        let is_kept = |survivor: &Survivor| survivor.entry.physical_offset < keep_before;
+        let mut out = Output::new(&**file);
+        let mut damaged = HashSet::new();
+        for survivor in old_survivors().chain(new_survivors()) {
+            let survivor = survivor?;
+            if !is_kept(&survivor) {
+                break;
+            }
+            match self.record_of(old, &survivor)? {
+                Some(record) => out.put(&record)?,
+                None => {
+                    damaged.insert(survivor.queue_offset);
+                }
+            }
+        }
+        let (survivors_at, mut kept_at, mut count) = (out.position(), 0, 0);
+        for survivor in old_survivors().chain(new_survivors()) {
+            let mut survivor = survivor?;
+            if damaged.contains(&survivor.queue_offset) {
+                continue;
+            }
+            if is_kept(&survivor) {
+                survivor.entry.physical_offset = !kept_at;
+                kept_at += i64::from(survivor.entry.size);
+            }
+            out.put(&survivor.encode())?;
+            count += 1;
+        }
+        debug_assert_eq!(kept_at as u64, survivors_at);
+        out.put(
+            &[survivors_at as i64, count as i64, MAGIC]
+                .map(i64::to_be_bytes)
+                .concat(),
+        )?;
+        out.finish()?;
+        file.sync_data()?;
+        Compacted::new(frontier, survivors_at, count, Arc::clone(file))
+    }
+
+    /// The record of a survivor, from the log or from where it was kept; nothing if it is damaged.
+    fn record_of(&self, old: Option<&Compacted>, survivor: &Survivor) -> io::Result<Option<BytesMut>> {
+        let (position, size) = (survivor.entry.physical_offset, survivor.entry.size);
+        let mut record = BytesMut::new();
+        let is_there = match (survivor.kept_at(), old) {
+            (Some(at), Some(old)) => {
+                let kept = old.copy_kept(at, size.max(0) as usize, &mut |_: i64| true, Wait::Allowed, &mut record)?;
+                matches!(kept, Copied::Record { .. })
+            }
+            _ => self
+                .copy_record_at(position, size, &mut record)
+                .map_err(io::Error::other)?,
+        };
+        Ok(is_there.then_some(record))
     }
 
     fn compacted_dir(&self, queue: &ConsumeQueue) -> PathBuf {
@@ -358,7 +542,12 @@ impl MessageStore {
                 return Ok(());
             }
             if filter.accepts_code(entry.tags_code) {
-                match self.copy_record(&mut cursor, entry, filter, Look::along(wait), out) {
+                let size = entry.size.max(0) as usize;
+                let copied = match survivor.kept_at() {
+                    Some(position) => compacted.copy_kept(position, size, filter, wait, out),
+                    None => self.copy_record(&mut cursor, entry, filter, Look::along(wait), out),
+                };
+                match copied {
                     Ok(Copied::Record { store_timestamp }) => {
                         got.status = GetStatus::Found;
                         got.count += 1;
@@ -399,7 +588,27 @@ fn key_of(record: &RecordRef<'_>, queue_offset: i64) -> u128 {
     }
 }
 
-/// Writes survivors one behind the other.
+/// The record in these bytes, if it is whole and the filter accepts it.
+fn judge(bytes: &[u8], size: usize, filter: &mut dyn MessageFilter) -> io::Result<Copied> {
+    let problem = match RecordRef::parse(bytes) {
+        Ok(record) if record.total_size() == size => {
+            if !filter.accepts_record(&record) {
+                return Ok(Copied::Rejected);
+            }
+            let store_timestamp = record.store_timestamp();
+            match record.verify_crc() {
+                Ok(()) => return Ok(Copied::Record { store_timestamp }),
+                Err(problem) => problem,
+            }
+        }
+        Ok(_) => RecordError::Lengths(size),
+        Err(problem) => problem,
+    };
+    tracing::error!(size, %problem, "damaged record of a compacted queue is not served");
+    Ok(Copied::Missing)
+}
+
+/// Writes one thing behind the other.
 struct Output<'a> {
     file: &'a dyn DiskFile,
     bytes: Vec<u8>,
@@ -416,27 +625,25 @@ impl<'a> Output<'a> {
         }
     }
 
-    fn put(&mut self, survivor: &Survivor) -> io::Result<()> {
-        self.bytes.extend_from_slice(&survivor.encode());
+    fn position(&self) -> u64 {
+        self.written + self.bytes.len() as u64
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
         if self.bytes.len() >= WRITE_BYTES {
-            self.write()?;
+            self.finish()?;
         }
         Ok(())
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&[IoSlice::new(&self.bytes)], self.written)?;
-        self.written += self.bytes.len() as u64;
-        self.bytes.clear();
-        Ok(())
-    }
-
-    /// How many there were.
-    fn finish(mut self) -> io::Result<u64> {
+    fn finish(&mut self) -> io::Result<()> {
         if !self.bytes.is_empty() {
-            self.write()?;
+            self.file.write_all_at(&[IoSlice::new(&self.bytes)], self.written)?;
+            self.written += self.bytes.len() as u64;
+            self.bytes.clear();
         }
-        Ok(self.written / SURVIVOR_BYTES as u64)
+        Ok(())
     }
 }
 
@@ -464,7 +671,7 @@ mod tests {
             newest.add(survivor(offset, key), has_body);
         }
         assert!(newest.supersedes(&survivor(-1, 2)) && !newest.supersedes(&survivor(-1, 9)));
-        assert_eq!(newest.into_survivors(), [survivor(2, 1), survivor(3, 3)]);
+        assert_eq!(newest.survivors(), [survivor(2, 1), survivor(3, 3)]);
     }
 
     #[test]

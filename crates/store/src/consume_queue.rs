@@ -96,6 +96,8 @@ pub struct ConsumeQueue {
     compacted: Mutex<Option<Arc<Compacted>>>,
     /// Its frontier, or 0.
     compacted_to: AtomicI64,
+    /// Where its kept records begin, if it has any.
+    kept_from: AtomicI64,
     /// In the list of queues with pending entries.
     dirty: AtomicBool,
     deleted: AtomicBool,
@@ -127,6 +129,7 @@ impl ConsumeQueue {
             }),
             compacted: Mutex::default(),
             compacted_to: AtomicI64::new(0),
+            kept_from: AtomicI64::new(i64::MAX),
             dirty: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
         }
@@ -149,9 +152,10 @@ impl ConsumeQueue {
         self.max_offset.load(Ordering::SeqCst)
     }
 
-    /// Queue offset of the first entry whose record still exists.
+    /// Queue offset of the first message whose record still exists, in the log or kept in what was compacted.
     pub fn min_offset(&self) -> i64 {
-        self.min_offset.load(Ordering::Acquire)
+        let in_log = self.min_offset.load(Ordering::Acquire);
+        in_log.min(self.kept_from.load(Ordering::Acquire))
     }
 
     pub(crate) fn next_offset(&self) -> i64 {
@@ -237,8 +241,10 @@ impl ConsumeQueue {
 
     pub(crate) fn set_compacted(&self, compacted: Option<Arc<Compacted>>) {
         let frontier = compacted.as_ref().map_or(0, |compacted| compacted.frontier());
+        let kept_from = compacted.as_ref().and_then(|compacted| compacted.kept_from());
         *self.compacted.lock() = compacted;
         self.compacted_to.store(frontier, Ordering::Release);
+        self.kept_from.store(kept_from.unwrap_or(i64::MAX), Ordering::Release);
     }
 
     /// True for the caller that has to put the queue into the dirty list.

@@ -38,8 +38,11 @@ pub trait StoreListener: Send + Sync {
     fn flushed(&self, flushed: i64);
     /// The commit log failed; appends are refused from now on.
     fn failed(&self, why: &StoreFailure);
-    /// A commit log file is going to be deleted. Called on the thread that cleans, which may wait for the disk.
-    fn expiring(&self, _expiry: &Expiry) {}
+    /// A commit log file is going to be deleted. False keeps it for now. Called on the thread that cleans, which may wait
+    /// for the disk.
+    fn expiring(&self, _expiry: &Expiry) -> bool {
+        true
+    }
 }
 
 /// What the last start found and did.
@@ -222,6 +225,7 @@ impl MessageStore {
             disk_full: AtomicBool::new(false),
             queues_stuck: AtomicBool::new(false),
             retention,
+            compacting: Mutex::default(),
         });
         *engine.scrub.lock() = ScrubProgress::load(&engine);
         engine.measure_disks();

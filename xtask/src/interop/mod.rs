@@ -414,7 +414,6 @@ fn with_small_files(mut options: Options) -> Options {
         .broker_property("mappedFileSizeConsumeQueue", 400)
         .broker_property("fileReservedTime", 0)
         .broker_property("deleteWhen", 99)
-        .broker_property("diskMaxUsedSpaceRatio", 95)
         .broker_property("cleanResourceInterval", 200)
 }
 

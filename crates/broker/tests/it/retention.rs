@@ -210,6 +210,39 @@ fn a_disk_that_fills_up_loses_its_oldest_files_and_no_others() {
 }
 
 #[test]
+fn a_compaction_topic_keeps_the_newest_of_each_key() {
+    let machine = Machine::new();
+    let node = machine.start(|_| {});
+    let mut client = node.connect();
+    let header = CreateTopicHeader {
+        attributes: Some("+cleanup.policy=COMPACTION".into()),
+        ..topic_header("state", 1)
+    };
+    client.ok::<request::UpdateAndCreateTopic>(&header, "");
+    for (key, body) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        client.send("state", 0, body, &[("KEYS", key)]);
+    }
+    client.fill("orders", 40);
+    machine.pass(&node, KEPT_HOURS * HOUR_MS);
+    client.fill("orders", 40);
+    client.ok::<request::DeleteExpiredCommitLog>(&(), "");
+    eventually(|| client.min_offset("orders") > 0);
+    let kept = [(1, "2".into()), (2, "3".into())];
+    let newest = |client: &mut Client| -> Vec<_> {
+        let found = client.pull("g", "state", 0, 1).into_iter();
+        found.map(|found| (found.queue_offset, found.message.body)).collect()
+    };
+    let reply = client.pull_reply("state", 0);
+    assert_eq!(fields::<PullMessageReply>(&reply).next_begin_offset, 1);
+    assert_eq!(newest(&mut client), kept);
+    drop(client);
+    let node = node.restart();
+    let mut client = node.connect();
+    assert_eq!(client.min_offset("state"), 1);
+    assert_eq!(newest(&mut client), kept);
+}
+
+#[test]
 fn a_timer_outlives_the_file_that_it_was_stored_in() {
     let machine = Machine::new();
     let hours = 9;

@@ -258,11 +258,14 @@ impl Engine {
                 return Ok(false);
             }
         }
-        self.listener.expiring(&Expiry {
+        let expiry = Expiry {
             from: segment.base,
             to: segment.end,
             reason,
-        });
+        };
+        if !self.listener.expiring(&expiry) {
+            return Ok(false);
+        }
         let path = &segment.path;
         tracing::info!(path = %path.display(), ?reason, "commit log file is deleted");
         match self.disk.remove_file(path) {

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::BytesMut;
 use oxmq_protocol::properties;
 use oxmq_protocol::record::{self, RecordFields, RecordRef};
 use oxmq_store::disk::SimulatedDisk;
 use oxmq_store::{
-    AppendBatch, AppendEntry, ConsumeQueue, FlushDiskType, GetLimits, GetStatus, MessageStore, TagsCode, Wait,
+    AppendBatch, AppendEntry, ConsumeQueue, Expiry, FlushDiskType, GetLimits, GetStatus, MessageStore, StoreFailure,
+    StoreListener, TagsCode, Wait,
 };
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use crate::support::{open_on, open_simulated, small_config};
@@ -155,6 +157,139 @@ fn a_power_cut_at_any_operation_leaves_the_newest_value_of_every_key() {
         stops += 1;
     }
     assert!(stops > 80, "the script has only {stops} operations");
+}
+
+/// Keeps what compacted queues need of a file that goes, as a broker does.
+#[derive(Default)]
+struct Keeper(Mutex<Weak<MessageStore>>);
+
+impl StoreListener for Keeper {
+    fn arrived(&self, _: &[Arc<ConsumeQueue>]) {}
+    fn flushed(&self, _: i64) {}
+    fn failed(&self, _: &StoreFailure) {}
+    fn expiring(&self, expiry: &Expiry) -> bool {
+        let store = self.0.lock().upgrade().unwrap();
+        let Some(queue) = store.queue("state", 0) else {
+            return true;
+        };
+        // Little memory: several rounds.
+        matches!(store.compact_before(&queue, 600, expiry.to, &|| false), Ok(true))
+    }
+}
+
+fn open_keeping(disk: &SimulatedDisk) -> Option<Arc<MessageStore>> {
+    let keeper = Arc::new(Keeper::default());
+    let config = small_config(Path::new("/store"), FlushDiskType::Sync);
+    let store = MessageStore::open(config, Arc::new(disk.clone()), Arc::clone(&keeper) as _).ok()?;
+    *keeper.0.lock() = Arc::downgrade(&store);
+    Some(store)
+}
+
+/// Values of keys that change at different paces, between them others; old files go again and again. The newest value of
+/// each key, and where its promise ends.
+fn script_with_retention(
+    disk: &SimulatedDisk,
+    promised: &mut BTreeMap<u64, (u64, i64)>,
+    deletions: &mut Vec<std::ops::Range<u64>>,
+) -> Option<()> {
+    let mut store = open_keeping(disk)?;
+    for value in 1..=240 {
+        let key = match value {
+            ..10 => value,
+            _ if value % 3 == 0 => 10 + value % 4,
+            _ => 20,
+        };
+        let end = append(&store, key, value)?;
+        if !store.flush() {
+            return None;
+        }
+        promised.insert(key, (value, end));
+        if value % 40 == 0 {
+            store.run_background_work();
+            store.writeable().ok()?;
+            let began = disk.operations();
+            store.request_deletion();
+            store.run_retention();
+            deletions.push(began..disk.operations());
+        }
+        if value == 130 {
+            store.shutdown();
+            store = open_keeping(disk)?;
+        }
+    }
+    Some(())
+}
+
+/// All of it is there, and what is there comes in order and once.
+fn check_newest(store: &MessageStore, promised: &BTreeMap<u64, (u64, i64)>, what: &str) {
+    let Some(queue) = store.queue("state", 0) else {
+        assert!(promised.is_empty(), "{what}");
+        return;
+    };
+    let found = read(store, &queue, 0, 5);
+    for (key, (value, _)) in promised {
+        let newest = found.iter().rfind(|(_, found, _)| found == key);
+        assert!(
+            newest.is_some_and(|(.., found)| found >= value),
+            "{what}: {key}={value}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn the_newest_of_each_key_outlives_the_file_it_was_written_in() {
+    let disk = SimulatedDisk::new();
+    let (mut promised, mut deletions) = (BTreeMap::new(), Vec::new());
+    script_with_retention(&disk, &mut promised, &mut deletions).unwrap();
+    let store = open_keeping(&disk.kill()).unwrap();
+    assert!(store.min_physical_offset() > 0);
+    let queue = store.queue("state", 0).unwrap();
+    // The slow keys are in no file of the log any more, and read from the start of the queue on.
+    assert_eq!(queue.min_offset(), 0);
+    check_newest(&store, &promised, "at the end");
+    let got = |from, wait| {
+        let limits = GetLimits::count(1);
+        store.get_messages(&queue, from, &limits, &mut |_: i64| true, wait, &mut BytesMut::new())
+    };
+    assert_eq!(got(0, Wait::Allowed).unwrap().status, GetStatus::Found);
+    append(&store, 20, 1000).unwrap();
+    store.run_background_work();
+    assert!(compact(&store, MAP_BYTES).is_some());
+    check_newest(&store, &promised, "compacted again");
+
+    // A kept record gives way to a newer one, and the queue begins later.
+    for key in 1..10 {
+        append(&store, key, 0).unwrap();
+    }
+    store.run_background_work();
+    compact(&store, MAP_BYTES);
+    let values: Vec<u64> = read(&store, &queue, 0, 32).iter().map(|found| found.1).collect();
+    assert!(values.iter().all(|key| *key >= 10), "{values:?}");
+    assert!(queue.min_offset() > 100);
+}
+
+#[test]
+fn a_stop_while_kept_records_move_loses_none() {
+    let disk = SimulatedDisk::new();
+    let (mut promised, mut deletions) = (BTreeMap::new(), Vec::new());
+    script_with_retention(&disk, &mut promised, &mut deletions).unwrap();
+    let mut stops = 0;
+    for stop in deletions.into_iter().flatten() {
+        let disk = SimulatedDisk::new();
+        disk.stop_after(stop);
+        let (mut promised, mut deletions) = (BTreeMap::new(), Vec::new());
+        let _ = script_with_retention(&disk, &mut promised, &mut deletions);
+        for disk in [disk.crash(stop), disk.kill()] {
+            let store = open_keeping(&disk).unwrap();
+            check_newest(&store, &promised, &format!("stop {stop}"));
+            store.run_background_work();
+            store.request_deletion();
+            store.run_retention();
+            check_newest(&store, &promised, &format!("stop {stop}, cleaned"));
+        }
+        stops += 1;
+    }
+    assert!(stops > 40, "the script deletes in only {stops} operations");
 }
 
 proptest! {

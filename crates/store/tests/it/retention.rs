@@ -186,7 +186,7 @@ impl StoreListener for Watch {
     fn arrived(&self, _: &[Arc<ConsumeQueue>]) {}
     fn flushed(&self, _: i64) {}
     fn failed(&self, _: &StoreFailure) {}
-    fn expiring(&self, expiry: &Expiry) {
+    fn expiring(&self, expiry: &Expiry) -> bool {
         let store = self.store.lock().as_ref().unwrap().upgrade().unwrap();
         assert_eq!(store.min_physical_offset(), expiry.from);
         assert!(
@@ -194,6 +194,7 @@ impl StoreListener for Watch {
             "it can still be read"
         );
         self.expiring.lock().push(*expiry);
+        true
     }
 }
 
