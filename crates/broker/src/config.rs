@@ -209,6 +209,10 @@ settings! {
         retrieve_message_from_pop_retry_topic_v1: bool = "retrieveMessageFromPopRetryTopicV1" => true, live();
         /// How often messages that come again go before new ones.
         pop_from_retry_probability: u32 = "popFromRetryProbability" => 20, unit("%"), range(0..=100), live();
+        /// The same for topics of message.type PRIORITY.
+        pop_from_retry_probability_for_priority: u32 = "popFromRetryProbabilityForPriority" => 0, unit("%"), range(0..=100), live();
+        /// The greater number is the higher priority.
+        priority_order_asc: bool = "priorityOrderAsc" => true, live();
         /// Show the retry topic of messages that come again instead of their first topic.
         pop_response_return_actual_retry_topic: bool = "popResponseReturnActualRetryTopic" => false, live();
         /// Hand out no more of a queue while too many messages of it are out.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::record::{self, RecordError, RecordFields};
-use oxmq_protocol::{hash, properties, sys_flag};
+use oxmq_protocol::{hash, properties, property, sys_flag};
 use oxmq_store::{AppendBatch, AppendEntry, AppendError, ConsumeQueue, Extra, TagsCode};
 use thiserror::Error;
 
@@ -27,6 +27,10 @@ pub(crate) struct PropertyScan<'a> {
     pub(crate) transaction: bool,
     pub(crate) timer: TimerProperties<'a>,
     pub(crate) inner_num: Option<&'a [u8]>,
+    /// Nothing unless it is a number from 0 on.
+    priority: Option<i32>,
+    has_delay_level: bool,
+    has_sharding_key: bool,
     /// Queues that the message enters besides its own.
     pub(crate) multi_dispatch: Option<&'a [u8]>,
     /// The text can be stored as it is: no broken entry, and none that the broker sets or removes.
@@ -48,7 +52,12 @@ impl<'a> PropertyScan<'a> {
                 b"UNIQ_KEY" => seen.unique_key = Some(value),
                 b"KEYS" => seen.has_keys = !value.trim_ascii().is_empty(),
                 b"WAIT" => seen.wait_store = value.eq_ignore_ascii_case(b"true"),
-                b"DELAY" => seen.delay_level = number(value),
+                b"DELAY" => {
+                    seen.delay_level = number(value);
+                    seen.has_delay_level = true;
+                }
+                b"__SHARDINGKEY" => seen.has_sharding_key = true,
+                b"_SYS_MSG_PRIORITY_" => seen.priority = priority_of(value),
                 b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
                 b"INNER_NUM" => seen.inner_num = Some(value),
                 b"INNER_MULTI_DISPATCH" => seen.multi_dispatch = Some(value),
@@ -59,9 +68,40 @@ impl<'a> PropertyScan<'a> {
                 _ => {}
             }
         }
+        seen.as_is &= seen.priority() != Priority::Lost;
         // The separator behind the last entry may be missing.
         seen.as_is &= whole_bytes == text.len() || (whole_bytes == text.len() + 1 && text.last() != Some(&2));
         seen
+    }
+}
+
+/// What becomes of the priority that a producer gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Priority {
+    None,
+    /// The queue of this number, or the last.
+    Queue(i32),
+    /// The message is of another type, and loses the property.
+    Lost,
+}
+
+impl PropertyScan<'_> {
+    pub(crate) fn priority(&self) -> Priority {
+        let timer = &self.timer;
+        let has_time = timer.delay_sec.or(timer.delay_ms).or(timer.deliver_ms).is_some();
+        match self.priority {
+            None => Priority::None,
+            Some(_) if self.transaction || self.has_delay_level || has_time || self.has_sharding_key => Priority::Lost,
+            Some(priority) => Priority::Queue(priority),
+        }
+    }
+
+    /// Whether a property is left out when the message is stored.
+    pub(crate) fn dropped(&self) -> fn(&[u8]) -> bool {
+        match self.priority() {
+            Priority::Lost => |name| is_stamped(name) || name == property::PRIORITY.as_bytes(),
+            _ => is_stamped,
+        }
     }
 }
 
@@ -245,6 +285,11 @@ impl Broker {
 pub(crate) fn message_count(text: &[u8]) -> Option<u16> {
     let count: i16 = std::str::from_utf8(text).ok()?.parse().ok()?;
     Some(count.max(1) as u16)
+}
+
+fn priority_of(text: &[u8]) -> Option<i32> {
+    let priority = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (priority >= 0).then_some(priority)
 }
 
 fn number(text: &[u8]) -> i32 {

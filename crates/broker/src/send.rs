@@ -24,7 +24,7 @@ use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::duplicates::{Entered, Fingerprint, Verdict};
 use crate::light_queues::TooManyLightQueues;
-use crate::put::{self, PropertyScan};
+use crate::put::{self, Priority, PropertyScan};
 use crate::static_topics::MappedSend;
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::topics::CreateOnSend;
@@ -454,6 +454,7 @@ fn queue_of(topic: &TopicState, queue_id: i32, producer: SocketAddr) -> Result<i
 }
 
 /// A send whose topic and queue are settled.
+#[derive(Clone, Copy)]
 struct Put<'a> {
     broker: &'a Broker,
     topics: &'a TopicCache,
@@ -467,8 +468,17 @@ struct Put<'a> {
 
 impl Put<'_> {
     fn single(&self, stage: &mut SendStage, body: &[u8]) -> Result<Staged, SendError> {
+        let seen = PropertyScan::of(self.request.properties);
+        let last_queue = self.topic.config.write_queue_nums - 1;
+        let queue_id = match seen.priority() {
+            Priority::Queue(priority) if last_queue >= 0 => priority.min(last_queue),
+            _ => self.queue_id,
+        };
+        Put { queue_id, ..*self }.scanned(stage, body, seen)
+    }
+
+    fn scanned(&self, stage: &mut SendStage, body: &[u8], seen: PropertyScan<'_>) -> Result<Staged, SendError> {
         let request = self.request;
-        let seen = PropertyScan::of(request.properties);
         let dead_letters = self.dead_letters()?;
         if self.topic.is_compaction && !seen.has_keys {
             return Err(SendError::KeyMissing);
@@ -533,7 +543,7 @@ impl Put<'_> {
                             request.properties,
                             self.topic.name(),
                             self.queue_id,
-                            put::is_stamped,
+                            seen.dropped(),
                         );
                     }
                     Waiting::Nowhere if dead_letters.is_some() => {
@@ -543,7 +553,7 @@ impl Put<'_> {
                         properties::write(out, property::DELAY_TIME_LEVEL.as_bytes(), b"-1");
                     }
                     Waiting::Nowhere if seen.as_is => put::copy_text(out, request.properties),
-                    Waiting::Nowhere => put::copy_properties(out, request.properties, put::is_stamped),
+                    Waiting::Nowhere => put::copy_properties(out, request.properties, seen.dropped()),
                 }
                 out.extend_from_slice(&self.broker.stamp);
                 if seen.unique_key.is_none() {

@@ -14,6 +14,8 @@ pub const RESERVE_TIME: &str = "reserve.time";
 
 /// Value of [`CLEANUP_POLICY`].
 pub const COMPACTION: &str = "COMPACTION";
+/// Value of [`MESSAGE_TYPE`].
+pub const PRIORITY: &str = "PRIORITY";
 
 /// Attribute names and values.
 pub type Attributes = BTreeMap<String, String>;
@@ -48,7 +50,7 @@ const ATTRIBUTES: [Attribute; 4] = [
             "UNSPECIFIED",
             "MIXED",
             "TRANSACTION",
-            "PRIORITY",
+            PRIORITY,
             "FIFO",
             "DELAY",
             "LITE",

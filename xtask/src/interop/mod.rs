@@ -86,6 +86,7 @@ const CASES: &[&str] = &[
     "pop-poll",
     "pop-filter",
     "pop-wrong",
+    "priority",
     "pop-assignment",
     "pop-push-retry",
     "namespaces",

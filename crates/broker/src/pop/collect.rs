@@ -19,7 +19,11 @@ use super::shown::put_shown;
 use super::{Pop, SharedQueue};
 use crate::broker::Broker;
 use crate::consumer_offsets::offset_of_a_new_group;
+use crate::topic_attributes;
 
+/// Attribute of a group: per cent of its requests that read topics of type PRIORITY in the order of priority.
+const PRIORITY_FACTOR: &str = "priority.factor";
+const PRIORITY_FACTOR_DEFAULT: i64 = 100;
 /// Memory only shows so much before a checkpoint must be written: the original's margin.
 const BUFFER_MARGIN_MS: i64 = 1500;
 
@@ -87,7 +91,17 @@ pub(crate) fn collect(broker: &Broker, pop: &Pop, wait: Wait) -> Collected {
         true => retry_topic_v1(&pop.topic.topic_name, &pop.group),
         false => retry_topic_v2(&pop.topic.topic_name, &pop.group),
     });
-    let retry_first = chance < config.pop_from_retry_probability;
+    let by_priority = !pop.order && is_by_priority(broker, pop, chance);
+    let probability = match by_priority {
+        true => config.pop_from_retry_probability_for_priority,
+        false => config.pop_from_retry_probability,
+    };
+    let retry_first = chance < probability;
+    let order = QueueOrder {
+        // By priority the best queue is always the first.
+        start: if by_priority { 0 } else { chance as i32 },
+        descending: config.priority_order_asc,
+    };
     drop(config);
     let mut reader = Reader {
         broker,
@@ -97,16 +111,42 @@ pub(crate) fn collect(broker: &Broker, pop: &Pop, wait: Wait) -> Collected {
     };
     let retry = retry_topic.and_then(|topic| broker.topics.get(&topic));
     if let Some(retry) = retry.as_ref().filter(|_| retry_first) {
-        reader.read_all(retry, chance);
+        reader.read_all(retry, order);
     }
     match pop.queue_id {
         0.. => reader.read(&pop.topic, pop.queue_id),
-        _ => reader.read_all(&pop.topic, chance),
+        _ => reader.read_all(&pop.topic, order),
     }
     if let Some(retry) = retry.filter(|_| !retry_first && reader.room() > 0) {
-        reader.read_all(&retry, chance);
+        reader.read_all(&retry, order);
     }
     reader.collected
+}
+
+/// Whether this request reads the queues in the order of their priority: the topic says so, and the group for the share
+/// of requests that its attribute tells.
+fn is_by_priority(broker: &Broker, pop: &Pop, chance: u32) -> bool {
+    let message_type = pop.topic.attributes.get(topic_attributes::MESSAGE_TYPE);
+    if message_type.is_none_or(|kind| kind != topic_attributes::PRIORITY) {
+        return false;
+    }
+    let group = broker.groups.get(&pop.group);
+    let factor = group.and_then(|group| group.attributes.get(PRIORITY_FACTOR)?.parse::<i64>().ok());
+    i64::from(chance) < factor.unwrap_or(PRIORITY_FACTOR_DEFAULT)
+}
+
+/// In which order the queues of a topic are looked at.
+#[derive(Debug, Clone, Copy)]
+struct QueueOrder {
+    start: i32,
+    descending: bool,
+}
+
+impl QueueOrder {
+    fn queue_id(self, index: i32, count: i32) -> i32 {
+        let step = if self.descending { count - 1 - index } else { index };
+        (self.start + step) % count
+    }
 }
 
 /// The topics whose queues a request may get messages from, besides its own: those of messages that come again.
@@ -151,10 +191,10 @@ impl Reader<'_> {
         self.pop.count_max.saturating_sub(self.collected.count)
     }
 
-    fn read_all(&mut self, topic: &TopicConfig, chance: u32) {
+    fn read_all(&mut self, topic: &TopicConfig, order: QueueOrder) {
         let count = topic.read_queue_nums;
         for index in 0..count {
-            self.read(topic, (chance as i32 + index) % count);
+            self.read(topic, order.queue_id(index, count));
         }
     }
 

@@ -117,6 +117,46 @@ fn a_message_is_handed_out_once() {
     }
 }
 
+/// Creates a topic whose attribute makes pops look at the highest queue first.
+fn of_priority(client: &mut Client, topic: &str, queue_nums: i32) {
+    let header = CreateTopicHeader {
+        topic: topic.into(),
+        read_queue_nums: queue_nums,
+        write_queue_nums: queue_nums,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG".into(),
+        attributes: Some("+message.type=PRIORITY".into()),
+        ..CreateTopicHeader::default()
+    };
+    client.ok::<request::UpdateAndCreateTopic>(&header, "");
+}
+
+#[test]
+fn the_highest_priority_is_popped_first() {
+    let node = Node::start();
+    let mut client = node.connect();
+    of_priority(&mut client, "t", 3);
+    for (priority, queue_id) in [("1", 1), ("0", 0), ("7", 2), ("2", 2), ("-1", 0), ("x", 0)] {
+        let sent = client.send("t", 0, priority, &[("_SYS_MSG_PRIORITY_", priority)]);
+        assert_eq!(sent.queue_id, queue_id, "{priority}");
+    }
+    let sharded = [("_SYS_MSG_PRIORITY_", "2"), ("__SHARDINGKEY", "k")];
+    assert_eq!(client.send("t", 0, "sharded", &sharded).queue_id, 0);
+    let one = PopMessageHeader {
+        max_msg_nums: 1,
+        ..popping("t")
+    };
+    let popped: Vec<Popped> = (0..7).map(|_| client.pop(&one)).collect();
+    let bodies: Vec<String> = popped.iter().flat_map(Popped::bodies).collect();
+    assert_eq!(bodies, ["7", "2", "1", "0", "-1", "x", "sharded"]);
+    let last = &popped[6].messages[0].message.properties;
+    assert_eq!(
+        last.get("_SYS_MSG_PRIORITY_"),
+        None,
+        "a message of another type loses it"
+    );
+}
+
 #[test]
 fn a_new_group_starts_where_it_wants() {
     let node = Node::start_with(|config| config.init_pop_offset_by_check_msg_in_mem = false);

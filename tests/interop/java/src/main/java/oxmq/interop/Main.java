@@ -86,6 +86,7 @@ public final class Main {
         CASES.put("pop-poll", newer("PopCases", "poll"));
         CASES.put("pop-filter", newer("PopCases", "filter"));
         CASES.put("pop-wrong", newer("PopCases", "wrong"));
+        CASES.put("priority", newer("PopCases", "priority"));
         CASES.put("pop-assignment", newer("PopCases", "assignment"));
         CASES.put("pop-push", newer("PopCases", "push"));
         CASES.put("pop-push-retry", newer("PopCases", "pushRetry"));

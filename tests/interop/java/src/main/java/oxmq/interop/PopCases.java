@@ -17,6 +17,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.AckResult;
+import org.apache.rocketmq.client.consumer.AckStatus;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.PopResult;
@@ -28,6 +29,7 @@ import org.apache.rocketmq.client.impl.ClientRemotingProcessor;
 import org.apache.rocketmq.client.impl.mqclient.MQClientAPIExt;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageConst;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -386,6 +388,42 @@ final class PopCases {
             facts.put("sql", describe(popper.pop(header)));
             header.setExp("number >=");
             facts.put("wrong sql", code(() -> popper.pop(header)));
+        }
+    }
+
+    /** A topic of type PRIORITY: the priority is the queue, and the highest is popped first. */
+    static void priority(Env env, Map<String, Object> facts) throws Exception {
+        try (Popper popper = new Popper(env, "priority", 4)) {
+            env.createTopic(popper.topic, 4, Map.of("message.type", "PRIORITY"));
+            MessageQueue asked = new MessageQueue(popper.topic, popper.brokerName, 1);
+            List<String> sent = new ArrayList<>();
+            for (String priority : List.of("1", "3", "0", "9", "2", "3", "-1", "x", "2147483648")) {
+                Message message = Env.message(popper.topic, "tag", priority + "#" + sent.size());
+                MessageAccessor.putProperty(message, "_SYS_MSG_PRIORITY_", priority);
+                sent.add(priority + "@" + env.producer.send(message, asked).getMessageQueue().getQueueId());
+            }
+            Message ordered = Env.message(popper.topic, "tag", "ordered");
+            MessageAccessor.putProperty(ordered, "_SYS_MSG_PRIORITY_", "3");
+            MessageAccessor.putProperty(ordered, MessageConst.PROPERTY_SHARDING_KEY, "key");
+            sent.add("with sharding key@" + env.producer.send(ordered, asked).getMessageQueue().getQueueId());
+            facts.put("sent", sent);
+            List<String> popped = new ArrayList<>();
+            Env.await("all", () -> {
+                for (MessageExt message : messages(popper.pop(1, 60_000, 2000))) {
+                    Env.equal("acknowledged", AckStatus.OK, popper.ack(message).getStatus());
+                    popped.add(Env.body(message) + " " + message.getQueueId() + " "
+                        + message.getProperty("_SYS_MSG_PRIORITY_"));
+                }
+                return popped.size() >= sent.size();
+            });
+            facts.put("popped", popped);
+            Message later = Env.message(popper.topic, "tag", "later");
+            MessageAccessor.putProperty(later, "_SYS_MSG_PRIORITY_", "3");
+            later.setDelayTimeLevel(1);
+            env.producer.send(later, asked);
+            MessageExt due = popper.popAll(1, 60_000).get(0);
+            facts.put("delayed", due.getQueueId() + " " + due.getProperty("_SYS_MSG_PRIORITY_"));
+            facts.put("filled", popper.committed());
         }
     }
 
