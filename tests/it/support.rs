@@ -75,6 +75,18 @@ impl System {
         assert!(String::from_utf8_lossy(&response.body).contains(&addr));
     }
 
+    /// One more broker at the same name server.
+    pub(crate) fn another_broker(&self, name: &str) -> BrokerHandle {
+        let root = self.dir.path().join(name);
+        Broker::start(BrokerConfig {
+            broker_name: name.into(),
+            listen_port: 0,
+            store_path_root_dir: root.to_str().unwrap().to_owned(),
+            ..self.config.clone()
+        })
+        .unwrap()
+    }
+
     pub(crate) fn broker(&self) -> &BrokerHandle {
         self.broker.as_ref().unwrap()
     }
@@ -98,6 +110,10 @@ impl System {
     }
 
     pub(crate) fn create_topic(&self, topic: &str, queues: i32) {
+        self.create_topic_on(self.broker(), topic, queues);
+    }
+
+    pub(crate) fn create_topic_on(&self, broker: &BrokerHandle, topic: &str, queues: i32) {
         let header = CreateTopicHeader {
             topic: topic.into(),
             default_topic: Some("TBW102".into()),
@@ -107,7 +123,8 @@ impl System {
             topic_filter_type: "SINGLE_TAG".into(),
             ..CreateTopicHeader::default()
         };
-        let response = self.connect().call(&command::<row::UpdateAndCreateTopic>(&header, b""));
+        let mut client = RawClient::connect(broker.local_addr());
+        let response = client.call(&command::<row::UpdateAndCreateTopic>(&header, b""));
         assert_eq!(response.header.code, 0, "{:?}", response.header.remark);
         assert!(self.has_route(topic), "no route for the topic that was just created");
     }
