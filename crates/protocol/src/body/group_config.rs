@@ -190,6 +190,7 @@ bodies! {
 mod tests {
     use super::*;
     use crate::json;
+    use proptest::prelude::*;
 
     fn policy(text: &str) -> GroupRetryPolicy {
         json::from_slice(text.as_bytes()).unwrap()
@@ -242,5 +243,51 @@ mod tests {
                 (i32::MIN, 9_000_000_000_000_000_000),
             ],
         );
+    }
+
+    fn kinds() -> impl Strategy<Value = GroupRetryPolicy> {
+        let customized = prop::collection::vec(0..10_000_000i64, 0..20).prop_map(|mut next| {
+            next.sort_unstable();
+            GroupRetryPolicy {
+                customized_retry_policy: Some(CustomizedRetryPolicy { next }),
+                ..GroupRetryPolicy::default()
+            }
+        });
+        let exponential = (0..100_000i64, 0..10_000_000i64, 1..10i64).prop_map(|(initial, max, multiplier)| {
+            let policy = ExponentialRetryPolicy {
+                initial,
+                max,
+                multiplier,
+            };
+            GroupRetryPolicy {
+                kind: "EXPONENTIAL".to_owned(),
+                exponential_retry_policy: Some(policy),
+                ..GroupRetryPolicy::default()
+            }
+        });
+        prop_oneof![Just(GroupRetryPolicy::default()), customized, exponential]
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_shorter_than_the_one_before(policy in kinds(), times in 0..100i32) {
+            let (wait, next) = (policy.next_delay_ms(times), policy.next_delay_ms(times + 1));
+            prop_assert!(0 <= wait && wait <= next);
+            if let Some(exponential) = &policy.exponential_retry_policy {
+                prop_assert!(next <= exponential.max);
+            }
+        }
+
+        #[test]
+        fn no_numbers_do_harm(initial: i64, max: i64, multiplier: i64, next: Vec<i64>, times: i32) {
+            for kind in ["CUSTOMIZED", "EXPONENTIAL", "?"] {
+                let policy = GroupRetryPolicy {
+                    customized_retry_policy: Some(CustomizedRetryPolicy { next: next.clone() }),
+                    exponential_retry_policy: Some(ExponentialRetryPolicy { initial, max, multiplier }),
+                    kind: kind.to_owned(),
+                };
+                prop_assert!(policy.next_delay_ms(times) >= 0);
+            }
+        }
     }
 }
