@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod crash;
 mod differential;
+mod flips;
 mod interop;
 mod servers;
 mod snippets;
@@ -19,11 +20,12 @@ fn main() -> anyhow::Result<()> {
         "fix" => check::fix(),
         "crash" => crash::run(&rest),
         "bench" => bench::run(&rest),
+        "flips" => flips::run(&rest),
         "differential" => differential::run(&rest),
         "interop" => interop::run(&rest),
         "peer" => interop::peer::run(&rest),
         _ => {
-            eprintln!("usage: cargo xtask check|fix|crash|bench|interop|differential [options]");
+            eprintln!("usage: cargo xtask check|fix|crash|flips|bench|interop|differential [options]");
             std::process::exit(2);
         }
     }

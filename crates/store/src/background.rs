@@ -201,6 +201,9 @@ impl Engine {
             && let Err(error) = self.log.zero_ahead()
         {
             tracing::warn!(%error, "the commit log file cannot be written ahead");
+            if let Some(failure) = self.log.failure() {
+                self.listener.failed(failure);
+            }
             return false;
         }
         if self.is_next_file_due()

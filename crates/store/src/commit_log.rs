@@ -451,7 +451,12 @@ impl CommitLog {
             writer.zeroed_to = from + len;
             touched = Some(segment);
         }
-        touched.map_or(Ok(()), |segment| segment.file.sync_data())
+        let Some(segment) = touched else { return Ok(()) };
+        segment.file.sync_data().map_err(|error| {
+            // Records may have been forgotten with the zeros, and the next flush would not be told.
+            let failure = self.fail("write ahead", self.flushed(), error);
+            io::Error::other(failure)
+        })
     }
 
     /// Forces what was written before the call to disk. `None` when there was nothing.

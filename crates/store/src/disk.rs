@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
-pub use simulated::SimulatedDisk;
+pub use simulated::{Fault, SimulatedDisk};
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oxmq_protocol::hash::{extend_java_string_hash, java_string_hash};
 use parking_lot::RwLock;
@@ -46,6 +47,7 @@ pub(crate) struct IndexFile {
     pub(crate) path: PathBuf,
     shape: IndexShape,
     table: RwLock<Table>,
+    sync_failed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl IndexFile {
                 header,
                 entries: Vec::new(),
             }),
+            sync_failed: AtomicBool::new(false),
         }
     }
 
@@ -174,8 +177,16 @@ impl IndexFile {
         table.map.write(0, &header);
     }
 
+    /// Once this has failed it always does: the kernel forgets what it could not write.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
-        self.table.read().map.sync()
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(std::io::Error::other("the index file could not be made durable before"));
+        }
+        let done = self.table.read().map.sync();
+        if done.is_err() {
+            self.sync_failed.store(true, Ordering::Release);
+        }
+        done
     }
 
     /// Collects physical offsets of entries with this hash stored between `begin` and `end`, newest first.

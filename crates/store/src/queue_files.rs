@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
@@ -33,6 +34,7 @@ pub(crate) struct QueueFiles {
     file_bytes: u64,
     open: Mutex<OpenFiles>,
     unsynced: Mutex<Unsynced>,
+    sync_failed: AtomicBool,
 }
 
 /// A file of a queue: the queue's serial and the byte position where the file starts.
@@ -81,6 +83,7 @@ impl QueueFiles {
                 files_max: open_files_max.max(1),
             }),
             unsynced: Mutex::default(),
+            sync_failed: AtomicBool::new(false),
         }
     }
 
@@ -333,11 +336,19 @@ impl QueueFiles {
     }
 
     /// Makes durable what was written before the call.
+    ///
+    /// Once this has failed it always does: the kernel forgets what it could not write, and would call the next try a success.
+    /// The recovery position stays, and the next start writes the entries again.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "consume queues could not be made durable before: the next start writes them again",
+            ));
+        }
         let unsynced = std::mem::take(&mut *self.unsynced.lock());
         let done = self.sync_these(&unsynced);
         if done.is_err() {
-            self.unsynced.lock().everything = true;
+            self.sync_failed.store(true, Ordering::Release);
         }
         done
     }

@@ -8,7 +8,7 @@
 //! Bytes that are no record end the log where a power cut may have left them, and are damage where it cannot: before the
 //! recovery position, and before a record that the checkpoint knows to be flushed. Damage is passed over.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use oxmq_protocol::record::RecordRef;
@@ -27,6 +27,9 @@ use crate::unit::{QueueKind, Unit};
 
 /// Entries that stand for records the log lost in the middle of a queue; more are not believed.
 const GAP_ENTRIES_MAX: i64 = 1_000_000;
+
+/// Bytes of the log written again at once.
+const REWRITE_BYTES: i64 = 1 << 20;
 
 /// Pending bytes of one queue that are written out during the replay.
 const WRITE_OUT_BYTES: usize = 1024 * 1024;
@@ -401,7 +404,27 @@ impl Recovery<'_> {
             last.file
                 .zero_range((end - last.base) as u64, (last.end - end) as u64)?;
         }
+        if self.last_stop == LastStop::Ours {
+            self.rewrite(start, end)?;
+        }
         self.sync_log(start, end.max(start + 1))
+    }
+
+    /// Writes a part of the log over itself. A flush that failed before the stop left bytes in memory that the kernel does
+    /// not try to write again: they would be read now and be gone after a power cut.
+    fn rewrite(&self, start: i64, end: i64) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for segment in self.segments.within(start, end) {
+            let mut position = start.max(segment.base);
+            while position < end.min(segment.end) {
+                bytes.resize((end.min(segment.end) - position).min(REWRITE_BYTES) as usize, 0);
+                let at = (position - segment.base) as u64;
+                let read = segment.file.read_at(&mut bytes, at)?;
+                segment.file.write_all_at(&[IoSlice::new(&bytes[..read])], at)?;
+                position += bytes.len() as i64;
+            }
+        }
+        Ok(())
     }
 
     fn sync_log(&self, start: i64, end: i64) -> io::Result<()> {

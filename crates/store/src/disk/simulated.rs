@@ -43,9 +43,22 @@ struct State {
     stop_seed: u64,
     /// The file whose next sync fails.
     fail_sync: Option<usize>,
+    /// What fails, and how many more of its kind succeed before.
+    fault: Option<(Fault, u64)>,
     cold: bool,
     capacity_bytes: Option<u64>,
     now_ms: i64,
+}
+
+/// What a disk may refuse once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Making something durable: it fails, and forgets what it should have written, as Linux does.
+    Sync,
+    /// Reading from a file.
+    Read,
+    /// Anything that may need space: creating, reserving, lengthening, writing behind what is reserved.
+    Space,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +107,16 @@ impl SimulatedDisk {
     pub fn fail_sync(&self, path: &Path) {
         let mut state = self.state.lock();
         state.fail_sync = state.file(path).ok();
+    }
+
+    /// The next operation of this kind but so many fails, once.
+    pub fn fail(&self, fault: Fault, after: u64) {
+        self.state.lock().fault = Some((fault, after));
+    }
+
+    /// False once the fault has happened.
+    pub fn is_to_fail(&self) -> bool {
+        self.state.lock().fault.is_some()
     }
 
     /// Bounds the space; `None` lifts the bound.
@@ -311,6 +334,33 @@ impl State {
         }
     }
 
+    /// Counts an operation of a kind that may be told to fail.
+    fn fails(&mut self, kind: Fault) -> bool {
+        let Some((fault, after)) = &mut self.fault else {
+            return false;
+        };
+        if *fault != kind {
+            return false;
+        }
+        if *after > 0 {
+            *after -= 1;
+            return false;
+        }
+        self.fault = None;
+        true
+    }
+
+    /// Fails if it shall, forgetting what is not durable of these files.
+    fn try_sync(&mut self, files: &[usize]) -> io::Result<()> {
+        if !self.fails(Fault::Sync) {
+            return Ok(());
+        }
+        for file in files {
+            self.files[*file].dirty.clear();
+        }
+        Err(io::Error::other("simulated failure of a sync"))
+    }
+
     fn has_stopped(&self) -> bool {
         self.stop_after.is_some_and(|stop| self.operations > stop)
     }
@@ -319,7 +369,10 @@ impl State {
         if self.operation()? { Ok(()) } else { Err(stopped()) }
     }
 
-    fn reserve(&self, file: usize, up_to: u64) -> io::Result<()> {
+    fn reserve(&mut self, file: usize, up_to: u64) -> io::Result<()> {
+        if self.fails(Fault::Space) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         let Some(capacity) = self.capacity_bytes else {
             return Ok(());
         };
@@ -377,6 +430,9 @@ impl Disk for SimulatedDisk {
         state.whole_operation()?;
         if !self.is_dir(&state, parent(path)) {
             return Err(io::ErrorKind::NotFound.into());
+        }
+        if state.fails(Fault::Space) {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let id = match state.names.get(path) {
             Some(Node::File(id)) => {
@@ -486,6 +542,7 @@ impl Disk for SimulatedDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.whole_operation()?;
+        state.try_sync(&[])?;
         let state = &mut *state;
         state.name_changes.retain(|change| {
             if change.dir != dir {
@@ -500,6 +557,7 @@ impl Disk for SimulatedDisk {
     fn sync_all_below(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.whole_operation()?;
+        state.try_sync(&[])?;
         let state = &mut *state;
         for (path, node) in &state.names {
             if let (true, Node::File(id)) = (path.starts_with(dir), node) {
@@ -588,7 +646,11 @@ impl DiskFile for SimulatedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(self.disk.state.lock().files[self.id].read(buffer, offset))
+        let mut state = self.disk.state.lock();
+        if state.fails(Fault::Read) {
+            return Err(io::Error::other("simulated failure of a read"));
+        }
+        Ok(state.files[self.id].read(buffer, offset))
     }
 
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -606,6 +668,7 @@ impl DiskFile for SimulatedFile {
             state.files[self.id].dirty.clear();
             return Err(io::Error::other("simulated failure of a sync"));
         }
+        state.try_sync(&[self.id])?;
         state.files[self.id].sync();
         Ok(())
     }
@@ -617,6 +680,9 @@ impl DiskFile for SimulatedFile {
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.whole_operation()?;
+        if bytes > state.files[self.id].len && state.fails(Fault::Space) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = &mut state.files[self.id];
         if bytes < file.len {
             file.cut(bytes);
@@ -686,6 +752,7 @@ impl MappedRegion for SimulatedMap {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.whole_operation()?;
+        state.try_sync(&[self.id])?;
         state.files[self.id].sync();
         Ok(())
     }

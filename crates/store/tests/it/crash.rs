@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
-use oxmq_store::disk::{Disk, SimulatedDisk};
-use oxmq_store::{AppendBatch, FlushDiskType, MessageStore, RecoveryReport, config_file};
+use oxmq_store::disk::{Disk, Fault, SimulatedDisk};
+use oxmq_store::{AppendBatch, FlushDiskType, MessageStore, RecoveryReport, Wait, config_file};
 
 use crate::support::*;
 
@@ -108,19 +108,23 @@ impl Script {
 fn run_until(stop: u64, flush_disk_type: FlushDiskType) -> Option<(SimulatedDisk, Ledger)> {
     let disk = SimulatedDisk::new();
     disk.stop_after(stop);
+    let (has_ended, ledger) = run_on(&disk, flush_disk_type);
+    (!has_ended).then_some((disk, ledger))
+}
+
+/// Runs the script until something fails that it notices, and says whether nothing did.
+fn run_on(disk: &SimulatedDisk, flush_disk_type: FlushDiskType) -> (bool, Ledger) {
     let mut script = Script {
         disk: disk.clone(),
         flush_disk_type,
         store: None,
         ledger: Ledger::default(),
     };
-    if script.run().is_some() {
-        return None;
-    }
+    let has_ended = script.run().is_some();
     if let Some(store) = &script.store {
         script.ledger.flushed = script.ledger.flushed.max(store.flushed());
     }
-    Some((disk, script.ledger))
+    (has_ended, script.ledger)
 }
 
 /// Opens what is left and checks it. `safe` says which positions must have survived.
@@ -326,14 +330,7 @@ fn recovery_reads_only_what_follows_the_checkpoint() {
     let mut out = BytesMut::new();
     assert!(contents(&after, &queue).into_values().eq(0..310));
     let limits = oxmq_store::GetLimits::count(1);
-    let got = after.get_messages(
-        &queue,
-        309,
-        &limits,
-        &mut |_: i64| true,
-        oxmq_store::Wait::Never,
-        &mut out,
-    );
+    let got = after.get_messages(&queue, 309, &limits, &mut |_: i64| true, Wait::Never, &mut out);
     assert_eq!(got.unwrap().count, 1);
 }
 
@@ -364,6 +361,75 @@ fn without_our_checkpoint_the_rules_of_java_find_the_way() {
                     .into_values()
                     .eq(expected)
             );
+        }
+    }
+}
+
+/// Runs the script with each operation of a kind failing in its turn.
+fn with_each_fault(fault: Fault, flush_disk_type: FlushDiskType, mut check: impl FnMut(&SimulatedDisk, &Ledger, u64)) {
+    for after in 0.. {
+        let disk = SimulatedDisk::new();
+        disk.fail(fault, after);
+        let (_, ledger) = run_on(&disk, flush_disk_type);
+        if disk.is_to_fail() {
+            assert!(after > 30, "the script has only {after} operations of this kind");
+            return;
+        }
+        check(&disk, &ledger, after);
+    }
+}
+
+#[test]
+fn a_sync_that_fails_anywhere_breaks_no_promise() {
+    with_each_fault(Fault::Sync, FlushDiskType::Sync, |disk, ledger, after| {
+        for seed in 0..seeds() {
+            let what = format!("sync {after} seed {seed}");
+            check(
+                &disk.crash(after * 1_000 + seed),
+                ledger,
+                FlushDiskType::Sync,
+                ledger.flushed,
+                &what,
+            );
+        }
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_moment_loses_nothing() {
+    with_each_fault(Fault::Space, FlushDiskType::Sync, |disk, ledger, after| {
+        let what = format!("space {after}");
+        check(&disk.kill(), ledger, FlushDiskType::Sync, i64::MAX, &what);
+    });
+}
+
+#[test]
+fn a_read_that_fails_anywhere_costs_nothing_for_good() {
+    let (disk, ledger) = run_until(600, FlushDiskType::Sync).unwrap();
+    let disk = disk.kill();
+    for after in 0.. {
+        let faulty = disk.kill();
+        faulty.fail(Fault::Read, after);
+        match open_simulated(&faulty, FlushDiskType::Sync) {
+            Err(error) => assert!(error.to_string().contains("simulated failure of a read"), "{error}"),
+            Ok(store) => {
+                for queue in TOPICS.iter().flat_map(|topic| store.queues_of(topic)) {
+                    let mut out = BytesMut::new();
+                    let limits = oxmq_store::GetLimits::count(32);
+                    let from = queue.min_offset();
+                    // Either an answer or an error; the next try finds what is there.
+                    let _ = store.get_messages(&queue, from, &limits, &mut |_: i64| true, Wait::Allowed, &mut out);
+                }
+                store.run_background_work();
+            }
+        }
+        if faulty.is_to_fail() {
+            assert!(after > 30, "there were only {after} reads");
+            return;
+        }
+        if after % 5 == 0 {
+            let what = format!("read {after}");
+            check(&faulty.kill(), &ledger, FlushDiskType::Sync, i64::MAX, &what);
         }
     }
 }
