@@ -43,7 +43,7 @@ const SHRUNK_MAX: usize = 4;
 const SHRUNK_SHOWN_MAX: usize = 20;
 /// Characters of one line of a report.
 const SHOWN_MAX: usize = 1_500;
-const USAGE: &str = "usage: cargo xtask differential [--ops N] [--seed S] [--actors N] [--only OPERATION] [--replay FILE] \
+const USAGE: &str = "usage: cargo xtask differential [--operations N] [--seed S] [--actors N] [--only OPERATION] [--replay FILE] \
                      [--no-shrink] [--debug] [--port N]";
 
 /// The same for both servers. Levels of delay are short and few, so that the tests need not wait.
@@ -145,7 +145,7 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
-            "--ops" => arguments.operations = value()?.parse()?,
+            "--operations" => arguments.operations = value()?.parse()?,
             "--seed" => arguments.seed = value()?.parse()?,
             "--actors" => arguments.actors = value()?.parse()?,
             "--only" => arguments.only = Some(value()?.clone()),
