@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use oxmq_store::disk::{Disk, SimulatedDisk};
+use oxmq_store::disk::{Disk, RealDisk, SimulatedDisk};
 use oxmq_store::{
-    AppendError, CleanReport, ConsumeQueue, DeletionReason, Expiry, FlushDiskType, GetLimits, GetMessages, GetStatus,
-    MessageStore, QueueKind, RetentionSettings, StoreConfig, StoreFailure, StoreListener, Wait,
+    AppendBatch, AppendError, CleanReport, ConsumeQueue, DeletionReason, Expiry, FlushDiskType, GetLimits, GetMessages,
+    GetStatus, MessageStore, QueueKind, RetentionSettings, StoreConfig, StoreFailure, StoreListener, Wait, config_file,
 };
 use parking_lot::Mutex;
 
@@ -476,4 +476,112 @@ fn writing_goes_on_after_each_kind_of_file_found_no_space() {
     check(&store);
     store.shutdown();
     check(&open(&disk));
+}
+
+#[test]
+fn a_full_disk_keeps_the_previous_version_of_a_table() {
+    let disk = SimulatedDisk::new();
+    let path = Path::new("/store/config/topics.json");
+    config_file::save(&disk, path, b"first").unwrap();
+    let used = disk.usage(path).unwrap().used_bytes;
+    for space in [0, 1000, 4096] {
+        disk.set_capacity(Some(used + space));
+        assert!(config_file::save(&disk, path, &[b'x'; 20_000]).is_err());
+        for disk in [disk.kill(), disk.crash(space)] {
+            let found = config_file::load(&disk, path, |bytes| Some(bytes.to_vec())).unwrap();
+            assert_eq!(found.as_deref(), Some(&b"first"[..]), "{space}");
+        }
+    }
+    disk.set_capacity(None);
+    config_file::save(&disk, path, b"second").unwrap();
+    let found = config_file::load(&disk.crash(1), path, |bytes| Some(bytes.to_vec())).unwrap();
+    assert_eq!(found.as_deref(), Some(&b"second"[..]));
+}
+
+/// `OXMQ_SMALL_DISK` names an empty folder on a file system of some 20 to 100 MB, such as
+/// `mount -t tmpfs -o size=32m tmpfs <folder>`.
+#[test]
+fn a_real_disk_fills_up_refuses_and_goes_on() {
+    let Some(dir) = std::env::var_os("OXMQ_SMALL_DISK") else {
+        return;
+    };
+    let root = Path::new(&dir).join("store");
+    let mut config = StoreConfig::new(&root);
+    config.commit_log_file_bytes = 1 << 20;
+    config.consume_queue_file_bytes = 20_000;
+    config.index_slots = 1000;
+    config.index_entries = 10_000;
+    config.background_threads = false;
+    // The ratio does not refuse, and nothing is deleted: the disk itself has to.
+    config.retention.is_forced_enabled = false;
+    config.retention.reserved_ms = i64::MAX / 2;
+    let store = open_on(config.clone(), Arc::new(RealDisk));
+    let full = |error: AppendError| assert!(matches!(error, AppendError::DiskFull(_)), "{error}");
+    let mut given = Vec::new();
+    let mut append = |store: &MessageStore, number: u64| {
+        let mut batch = AppendBatch::default();
+        add(
+            &mut batch,
+            &store.queue_or_create("orders", (number % 3) as i32),
+            number,
+            4000,
+        );
+        let appended = store.append(&mut batch);
+        if appended.is_ok() {
+            given.push((number, batch.entries[0].queue_offset));
+        }
+        appended
+    };
+    let mut number = 0;
+    let ballast = root.join("ballast");
+    for round in 0..3 {
+        let refused = loop {
+            match append(&store, number) {
+                Ok(()) => number += 1,
+                Err(refused) => break refused,
+            }
+            if number % 50 == 0 {
+                store.run_background_work();
+            }
+            assert!(number < 100_000);
+        };
+        full(refused);
+        store.run_background_work();
+        // Somebody makes room, and takes it again.
+        let room = 3 << 20;
+        match round {
+            0 => {
+                let settings = RetentionSettings {
+                    reserved_ms: 0,
+                    files_per_round: 4,
+                    is_forced_enabled: false,
+                    ..RetentionSettings::default()
+                };
+                store.set_retention(settings);
+                store.request_deletion();
+                assert_eq!(store.run_retention().log_files, 4);
+                std::fs::write(&ballast, vec![1; room]).ok();
+            }
+            _ => std::fs::remove_file(&ballast).unwrap_or_default(),
+        }
+        store.run_retention();
+        store.run_background_work();
+    }
+    assert!(store.min_physical_offset() > 0);
+    let check = |store: &MessageStore| {
+        for queue_id in 0..3 {
+            let queue = store.queue("orders", queue_id).unwrap();
+            let found = contents(store, &queue);
+            let expected = given
+                .iter()
+                .filter(|(number, offset)| number % 3 == queue_id as u64 && *offset >= queue.min_offset());
+            assert!(expected.map(|(number, offset)| (*offset, *number)).eq(found));
+        }
+    };
+    check(&store);
+    drop(store);
+    let store = open_on(config, Arc::new(RealDisk));
+    check(&store);
+    store.shutdown();
+    std::fs::remove_dir_all(&root).unwrap();
 }
