@@ -2,9 +2,11 @@
 //! which its messages come again.
 //!
 //! What a crash leaves: the log with all timed records, which a timer delivers exactly once, and the offsets as they were
-//! saved last. What it takes: everything else. Invariants:
+//! saved last. What it takes: everything else. A power cut takes the end of the log as well, but nothing from before the
+//! offsets were saved. Invariants:
 //!
 //! - No message is lost: it is handed out until it is acknowledged.
+//! - No saved offset passes the end of its queue.
 //! - None is handed out again before its invisible time is over, and none that was acknowledged in time, except where a
 //!   crash took back offsets that were not saved.
 
@@ -41,6 +43,8 @@ enum Event {
     Wait(i64),
     FailNextAppend,
     Crash,
+    /// So much of what is not flushed is there.
+    CutPower(usize),
     Restart,
 }
 
@@ -56,9 +60,29 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (100..9000i64).prop_map(Event::Wait),
         1 => Just(Event::FailNextAppend),
         1 => Just(Event::Crash),
+        1 => any::<usize>().prop_map(Event::CutPower),
         1 => Just(Event::Restart),
     ];
     proptest::collection::vec(event, 1..120)
+}
+
+/// A record of the log.
+#[derive(Debug, Clone)]
+enum Entry {
+    Message {
+        queue: usize,
+        message: usize,
+    },
+    Timed {
+        record: ReviveRecord,
+        deliver_at: i64,
+    },
+    /// Of the revive topic; and which timed record it was, by its place in the log.
+    Arrived {
+        record: ReviveRecord,
+        deliver_at: i64,
+        timed: Option<usize>,
+    },
 }
 
 /// A message as a consumer got it.
@@ -82,11 +106,13 @@ struct Offsets {
 struct World {
     merges: bool,
     now: i64,
+    log: Vec<Entry>,
+    /// So many records of the log are on disk.
+    flushed: usize,
     /// Messages by queue offset.
     queues: [Vec<usize>; 2],
-    /// Timed records that have not been delivered, by their time.
+    /// Timed records that have not been delivered, by their time and place in the log.
     timer: BTreeMap<(i64, usize), ReviveRecord>,
-    written: usize,
     revive_topic: Vec<(ReviveRecord, i64)>,
     offsets: Offsets,
     saved: Offsets,
@@ -107,9 +133,10 @@ impl World {
         World {
             merges,
             now: 1_000_000,
+            log: Vec::new(),
+            flushed: 0,
             queues: Default::default(),
             timer: BTreeMap::new(),
-            written: 0,
             revive_topic: Vec::new(),
             offsets: Offsets::default(),
             saved: Offsets::default(),
@@ -127,7 +154,9 @@ impl World {
         match event {
             Event::Send(count) => {
                 let next = self.queues[0].len();
-                self.queues[0].extend(next..next + count);
+                for message in next..next + count {
+                    self.write(Entry::Message { queue: 0, message });
+                }
             }
             Event::Pop {
                 queue,
@@ -148,12 +177,30 @@ impl World {
             Event::Wait(ms) => self.wait(ms),
             Event::FailNextAppend => self.fails_next = true,
             Event::Crash => self.crash(),
+            Event::CutPower(kept) => self.cut_power(kept),
             Event::Restart => self.restart(),
         }
     }
 
+    fn write(&mut self, entry: Entry) {
+        match entry.clone() {
+            Entry::Message { queue, message } => self.queues[queue].push(message),
+            Entry::Timed { record, deliver_at } => drop(self.timer.insert((deliver_at, self.log.len()), record)),
+            Entry::Arrived {
+                record,
+                deliver_at,
+                timed,
+            } => {
+                self.revive_topic.push((record, deliver_at));
+                timed.and_then(|timed| self.timer.remove(&(deliver_at, timed)));
+            }
+        }
+        self.log.push(entry);
+    }
+
     fn save(&mut self) {
         self.saved = self.offsets.clone();
+        self.flushed = self.log.len();
         self.unsaved_revivals.clear();
     }
 
@@ -162,11 +209,15 @@ impl World {
         if std::mem::take(&mut self.fails_next) {
             return false;
         }
-        self.written += 1;
-        match deliver_at <= self.now {
-            true => self.revive_topic.push((record, deliver_at)),
-            false => drop(self.timer.insert((deliver_at, self.written), record)),
-        }
+        let is_due = deliver_at <= self.now;
+        self.write(match is_due {
+            true => Entry::Arrived {
+                record,
+                deliver_at,
+                timed: None,
+            },
+            false => Entry::Timed { record, deliver_at },
+        });
         true
     }
 
@@ -299,9 +350,13 @@ impl World {
         let until = self.now + ms;
         while self.now < until {
             self.now = (self.now + STEP_MS).min(until);
-            while let Some(entry) = self.timer.first_entry().filter(|entry| entry.key().0 <= self.now) {
-                let (deliver_at, _) = *entry.key();
-                self.revive_topic.push((entry.remove(), deliver_at));
+            while let Some(first) = self.timer.first_entry().filter(|first| first.key().0 <= self.now) {
+                let ((deliver_at, timed), record) = (*first.key(), first.get().clone());
+                self.write(Entry::Arrived {
+                    record,
+                    deliver_at,
+                    timed: Some(timed),
+                });
             }
             self.write_buffered(Some(STAY));
             self.let_come_again();
@@ -353,10 +408,10 @@ impl World {
                 break;
             };
             let queue = usize::from(held.checkpoint.topic == TOPICS[1]);
-            for queue_offset in held.left() {
-                let message = self.queues[queue][queue_offset as usize];
+            let again: Vec<_> = held.left().map(|offset| self.queues[queue][offset as usize]).collect();
+            for message in again {
                 self.unsaved_revivals.insert(message);
-                self.queues[1].push(message);
+                self.write(Entry::Message { queue: 1, message });
             }
             self.offsets.revive = Some(self.revive.finish(revive_offset));
         }
@@ -368,6 +423,37 @@ impl World {
         }
         self.doubled.append(&mut self.unsaved_revivals);
         self.offsets = self.saved.clone();
+        self.start();
+    }
+
+    fn cut_power(&mut self, kept: usize) {
+        let kept = self.flushed + kept % (self.log.len() - self.flushed + 1);
+        let mut log = std::mem::take(&mut self.log);
+        log.truncate(kept);
+        self.queues = Default::default();
+        self.timer.clear();
+        self.revive_topic.clear();
+        for entry in log {
+            self.write(entry);
+        }
+        self.flushed = self.log.len();
+        self.offsets = self.saved.clone();
+        for (queue, saved) in self.queues.iter().zip(self.saved.groups) {
+            assert!(
+                saved.unwrap_or(0) <= queue.len() as i64,
+                "an offset passes what is lost"
+            );
+        }
+        assert!(self.saved.revive.unwrap_or(-1) < self.revive_topic.len() as i64);
+        // What is lost is forgotten: other messages take the numbers. All others may come again, as acknowledgements of
+        // them may be lost.
+        let there = self.queues[0].len();
+        self.consumed.retain(|message| *message < there);
+        self.deliveries.retain(|delivery| {
+            delivery.queue_offset < self.queues[delivery.queue].len() as i64 && delivery.message < there
+        });
+        self.doubled = (0..there).collect();
+        self.unsaved_revivals.clear();
         self.start();
     }
 
