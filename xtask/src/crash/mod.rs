@@ -93,7 +93,8 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
         // With several, the original stores the sends of one connection in any order.
         .broker_property("sendMessageThreadPoolNums", 1)
         // The disk may be rather full; that is not what is tested.
-        .broker_property("diskMaxUsedSpaceRatio", 99);
+        .broker_property("diskMaxUsedSpaceRatio", 99)
+        .broker_property("cleanFileForciblyEnable", false);
     let options =
         beside::broker_properties().fold(options, |options, (key, value)| options.broker_property(key, value));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
