@@ -16,9 +16,6 @@ use crate::response::{Refusal, topic_name};
 use crate::topic_attributes;
 use crate::topics::QUEUE_NUMS_MAX;
 
-/// Permissions that an administrator may give.
-const PERM_END: i32 = 8;
-
 pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: CreateTopicHeader = fields(command)?;
     let topic_filter_type = TopicFilterType::from_name(&header.topic_filter_type).ok_or_else(|| {
@@ -71,9 +68,7 @@ pub(super) fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal
     if !queues.contains(&config.read_queue_nums) || !queues.contains(&config.write_queue_nums) {
         return refuse(format!("The topic[{name}] may have 0 to {QUEUE_NUMS_MAX} queues."));
     }
-    if !(0..PERM_END).contains(&config.perm) {
-        return refuse(format!("The perm {} of topic[{name}] is invalid.", config.perm));
-    }
+    // Any permission is taken: only its known bits count, and clients of 5.x refuse others themselves.
     Ok(())
 }
 

@@ -34,7 +34,6 @@ final class TopicCases {
     }
 
     static void permissions(Env env, Map<String, Object> facts) throws Exception {
-        env.needsVersion5();
         String topic = env.name("topic-permissions");
         env.createTopic(topic, 2, 6);
         MessageQueue queue = new MessageQueue(topic, "broker-a", 0);
