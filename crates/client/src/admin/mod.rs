@@ -50,6 +50,7 @@ impl Admin {
         Ok(self.instance.refresh_route(topic).await?.data.clone())
     }
 
+    /// Clusters, their brokers and the addresses of these.
     pub async fn cluster_info(&self) -> Result<ClusterInfo, ClientError> {
         let reply = self
             .instance

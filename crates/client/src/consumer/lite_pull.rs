@@ -72,6 +72,7 @@ pub struct LitePullConsumerBuilder {
 consumer_settings!(LitePullConsumerBuilder: connection, offsets, subscriptions, queues);
 
 impl LitePullConsumer {
+    /// Settings of a consumer of this group.
     pub fn builder(group: impl Into<String>) -> LitePullConsumerBuilder {
         let mut settings = Settings::new(group.into());
         settings.pull_batch_size = 10;
@@ -302,6 +303,7 @@ impl LitePullConsumer {
         self.set_paused(queues, true);
     }
 
+    /// Fetches from these queues again.
     pub fn resume(&self, queues: &[MessageQueue]) {
         self.set_paused(queues, false);
     }
@@ -359,6 +361,7 @@ impl Drop for LitePullConsumer {
 }
 
 impl LitePullConsumerBuilder {
+    /// Whether polls commit what the polls before have returned. On by default.
     #[must_use]
     pub fn auto_commit(mut self, enable: bool) -> Self {
         self.auto_commit = enable;
@@ -386,6 +389,7 @@ impl LitePullConsumerBuilder {
         self
     }
 
+    /// Joins the group, or waits for queues to be assigned.
     pub async fn start(mut self) -> Result<LitePullConsumer, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
         let is_subscribed = !subscriptions.is_empty();

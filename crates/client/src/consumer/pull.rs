@@ -68,6 +68,7 @@ struct Shared {
 }
 
 impl PullConsumer {
+    /// Settings of a consumer of this group.
     pub fn builder(group: impl Into<String>) -> PullConsumerBuilder {
         PullConsumerBuilder {
             settings: Settings::new(group.into()),
@@ -198,6 +199,7 @@ impl Drop for PullConsumer {
 }
 
 impl PullConsumerBuilder {
+    /// Joins the group. Nothing is pulled before it is asked for.
     pub async fn start(mut self) -> Result<PullConsumer, ClientError> {
         let (calls, owns_instance) = self.settings.connect().await?;
         let settings = self.settings;

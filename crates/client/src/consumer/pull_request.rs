@@ -48,6 +48,7 @@ pub struct PullResult {
     pub(crate) suggested_broker_id: i64,
 }
 
+/// What a pull found at its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullStatus {
     Found,

@@ -82,6 +82,7 @@ enum ChosenListener {
 }
 
 impl PushConsumer {
+    /// Settings of a consumer of this group.
     pub fn builder(group: impl Into<String>) -> PushConsumerBuilder {
         PushConsumerBuilder {
             settings: Settings::new(group.into()),
@@ -102,6 +103,7 @@ impl PushConsumer {
         }
     }
 
+    /// What the servers call this client.
     pub fn client_id(&self) -> &str {
         self.engine.calls.instance.client_id()
     }
@@ -124,6 +126,7 @@ impl PushConsumer {
         self.engine.suspend(true);
     }
 
+    /// Pulls again.
     pub fn resume(&self) {
         self.engine.suspend(false);
     }

@@ -81,6 +81,7 @@ impl PullTaskContext {
         PullTaskContext { engine, owned, queue }
     }
 
+    /// The queue whose turn it is.
     pub fn message_queue(&self) -> &MessageQueue {
         &self.queue
     }
@@ -124,6 +125,7 @@ impl fmt::Debug for PullTaskContext {
 }
 
 impl PullScheduleService {
+    /// Settings of a service of this group.
     pub fn builder(group: impl Into<String>) -> PullScheduleServiceBuilder {
         PullScheduleServiceBuilder {
             settings: Settings::new(group.into()),
@@ -132,6 +134,7 @@ impl PullScheduleService {
         }
     }
 
+    /// What the servers call this client.
     pub fn client_id(&self) -> &str {
         self.engine.calls.instance.client_id()
     }
@@ -165,6 +168,7 @@ impl PullScheduleServiceBuilder {
         self
     }
 
+    /// How the members of the group share the queues; `AllocateAveragely` unless set.
     #[must_use]
     pub fn allocate_strategy(mut self, strategy: impl crate::AllocateStrategy) -> Self {
         self.settings.allocate_strategy = Arc::new(strategy);
@@ -178,6 +182,7 @@ impl PullScheduleServiceBuilder {
         self
     }
 
+    /// Joins the group. Tasks are called as soon as queues are assigned.
     pub async fn start(mut self) -> Result<PullScheduleService, ClientError> {
         check_range("pull_threads", self.pull_threads, PULL_THREADS_MAX)?;
         if self.tasks.is_empty() {

@@ -246,6 +246,7 @@ macro_rules! consumer_settings {
             self
         }
 
+        /// How the members of the group share the queues; `AllocateAveragely` unless set.
         #[must_use]
         pub fn allocate_strategy(mut self, strategy: impl $crate::AllocateStrategy) -> Self {
             self.settings.allocate_strategy = std::sync::Arc::new(strategy);

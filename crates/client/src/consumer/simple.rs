@@ -80,6 +80,7 @@ struct Source {
 }
 
 impl SimpleConsumer {
+    /// Settings of a consumer of this group.
     pub fn builder(group: impl Into<String>) -> SimpleConsumerBuilder {
         SimpleConsumerBuilder {
             settings: Settings::new(group.into()),
@@ -87,6 +88,7 @@ impl SimpleConsumer {
         }
     }
 
+    /// What the servers call this client.
     pub fn client_id(&self) -> &str {
         self.shared.calls.instance.client_id()
     }
@@ -102,6 +104,7 @@ impl SimpleConsumer {
         Ok(())
     }
 
+    /// Takes a topic out. What was received of it can still be acknowledged.
     pub async fn unsubscribe(&self, topic: &str) {
         let topic = self.shared.calls.namespace().wrap(topic);
         self.shared.subscriptions.lock().remove(&topic);
@@ -246,6 +249,7 @@ impl SimpleConsumerBuilder {
         self
     }
 
+    /// Joins the group and tells the brokers of its topics.
     pub async fn start(mut self) -> Result<SimpleConsumer, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
         let (calls, owns_instance) = self.settings.connect().await?;

@@ -71,6 +71,7 @@ impl MessageStream {
         self.engine.start(None).await
     }
 
+    /// What the servers call this client.
     pub fn client_id(&self) -> &str {
         self.engine.calls.instance.client_id()
     }
@@ -106,6 +107,7 @@ impl MessageStream {
         self.engine.suspend(true);
     }
 
+    /// Pulls again.
     pub fn resume(&self) {
         self.engine.suspend(false);
     }

@@ -51,6 +51,7 @@ pub type Answer = Pin<Box<dyn Future<Output = Option<RemotingCommand>> + Send>>;
 
 /// A producer or consumer of an instance.
 pub trait Member: Send + Sync + 'static {
+    /// What heartbeats say of it.
     fn data(&self) -> MemberData;
 
     /// A route differs from the one known before.
@@ -145,10 +146,12 @@ impl Instance {
         Ok(Instance(shared))
     }
 
+    /// What the servers call this client: address and name.
     pub fn client_id(&self) -> &str {
         &self.0.client_id
     }
 
+    /// What it was started with.
     pub fn config(&self) -> &InstanceConfig {
         &self.0.config
     }
@@ -173,6 +176,7 @@ impl Instance {
         &self.0.pending_replies
     }
 
+    /// As they were given.
     pub fn name_server_addrs(&self) -> &[String] {
         self.0.name_servers.addrs()
     }

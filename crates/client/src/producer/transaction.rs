@@ -132,6 +132,7 @@ impl<L: TransactionListener> TransactionProducerBuilder<L> {
 }
 
 impl<L: TransactionListener> TransactionProducer<L> {
+    /// Settings of a producer of this group.
     pub fn builder(group: impl Into<String>, listener: L) -> TransactionProducerBuilder<L> {
         TransactionProducerBuilder {
             producer: Producer::builder(group),
@@ -146,6 +147,7 @@ impl<L: TransactionListener> TransactionProducer<L> {
         &self.producer
     }
 
+    /// What it was made with.
     pub fn listener(&self) -> &L {
         &self.listener
     }

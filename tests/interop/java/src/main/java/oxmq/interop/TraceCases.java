@@ -30,6 +30,7 @@ final class TraceCases {
 
     static void trace(Env env, Map<String, Object> facts) throws Exception {
         env.needsVersion5();
+        TraceReader.prepare(env.namesrv);
         List<List<String>> java = java(env);
         facts.put("sent and consumed twice", java.get(0));
         facts.put("committed", java.get(1));

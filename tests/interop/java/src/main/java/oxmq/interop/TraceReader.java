@@ -11,6 +11,8 @@ import org.apache.rocketmq.client.trace.TraceBean;
 import org.apache.rocketmq.client.trace.TraceContext;
 import org.apache.rocketmq.client.trace.TraceDataEncoder;
 import org.apache.rocketmq.client.trace.TraceType;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
@@ -19,6 +21,24 @@ public final class TraceReader {
     static final String TOPIC = "RMQ_SYS_TRACE_TOPIC";
 
     private TraceReader() {
+    }
+
+    /** Makes the topic of traces: a client does not send again what is lost while nobody knows where the topic is. */
+    public static void prepare(String namesrv) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer("trace-topic-makers");
+        producer.setNamesrvAddr(namesrv);
+        producer.setInstanceName("trace-topic-makers-" + System.nanoTime());
+        producer.setSendMsgTimeout(10_000);
+        producer.start();
+        try {
+            Env.await("the topic of traces", () -> producer.send(new Message(TOPIC, "ready".getBytes())) != null);
+            Env.await("its route", () -> {
+                return !producer.getDefaultMQProducerImpl().getmQClientFactory().getMQClientAPIImpl()
+                    .getTopicRouteInfoFromNameServer(TOPIC, 3000).getQueueDatas().isEmpty();
+            });
+        } finally {
+            producer.shutdown();
+        }
     }
 
     /** The kinds of the records of a message, in order of their names, once there are so many. */

@@ -16,6 +16,7 @@ public final class Trace {
     public static void main(String[] args) throws Exception {
         String namesrv = args[0];
         CountDownLatch consumed = new CountDownLatch(1);
+        oxmq.interop.TraceReader.prepare(namesrv);
         // docs: begin
         DefaultMQProducer producer = new DefaultMQProducer("java_traced");
         producer.setNamesrvAddr(namesrv);
