@@ -49,6 +49,8 @@ const ENTER_AT_ONCE: GetLimits = GetLimits {
 };
 /// Longest sleep: a clock that was set forward is noticed after this time.
 const SLEEP_MAX_MS: i64 = 1000;
+/// Messages that are due one after the other are delivered together, as long as they wait no longer than this for it.
+const GATHER_MS: i64 = 5;
 /// Pause after something failed.
 const RETRY_MS: i64 = 500;
 /// How often files of the timer log are looked at that may be old (spec: storage.md §16.5).
@@ -314,6 +316,7 @@ fn run(broker: &Broker) {
     let timers = &broker.timers;
     let mut buffer = BytesMut::new();
     let mut delivery = Delivery::default();
+    let mut delivered_at = i64::MIN / 2;
     while !timers.is_stopping() {
         let now = broker.now_ms();
         let config = Arc::clone(&broker.config());
@@ -323,11 +326,15 @@ fn run(broker: &Broker) {
         };
         let stepped = stepped.and_then(|entered| match config.timer_stop_dequeue {
             true => Ok(entered),
-            false => Ok(delivery.step(timers, broker, now)? || entered),
+            false if delivery.step(timers, broker, now)? => {
+                delivered_at = now;
+                Ok(true)
+            }
+            false => Ok(entered),
         });
         match stepped {
             Ok(true) => {}
-            Ok(false) => sleep(broker, &config, now),
+            Ok(false) => sleep(broker, &config, now, delivered_at + GATHER_MS),
             Err(reason) => {
                 tracing::warn!(reason, "timer messages cannot be handled, trying again");
                 thread::park_timeout(Duration::from_millis(RETRY_MS as u64));
@@ -336,8 +343,8 @@ fn run(broker: &Broker) {
     }
 }
 
-/// Until a message is due or one arrives.
-fn sleep(broker: &Broker, config: &BrokerConfig, now: i64) {
+/// Until a message is due, but not before `gathers_until`, or one arrives.
+fn sleep(broker: &Broker, config: &BrokerConfig, now: i64, gathers_until: i64) {
     let queue = broker.store.queue_or_create(TIMER_TOPIC, 0);
     let timers = broker.timers.store.lock();
     queue.wait_mask.fetch_or(Service::Timer.wait_bit(), Ordering::SeqCst);
@@ -347,7 +354,7 @@ fn sleep(broker: &Broker, config: &BrokerConfig, now: i64) {
     drop(timers);
     let wait_ms = match next {
         _ if has_arrived => 1,
-        Some(next) => (next - broker.now_ms()).min(SLEEP_MAX_MS),
+        Some(next) => (next.max(gathers_until) - broker.now_ms()).min(SLEEP_MAX_MS),
         None => SLEEP_MAX_MS,
     };
     if wait_ms > 0 && now >= 0 && !broker.timers.is_stopping() {
