@@ -10,6 +10,7 @@ mod filters;
 mod golden;
 mod harness;
 mod hostile;
+mod kinds;
 mod node;
 mod offsets;
 mod pops;
