@@ -3,6 +3,7 @@
 //! One thread and one epoll instance drive all connections. All answers that one read brings are followed by one
 //! write, so that the generator stays cheap next to what it measures.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -17,6 +18,8 @@ use super::response::Response;
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How many requests of an orderly consumer come to one renewal of its lock.
 const PULLS_PER_LOCK: u32 = 256;
+/// Unique keys that one load of sends may use up before it takes those of the next.
+const SERIALS_PER_LOAD: u32 = 1 << 26;
 /// Low bits of an opaque: which of a connection's requests it is.
 const SLOT_BITS: u32 = 10;
 
@@ -204,6 +207,9 @@ impl InFlight {
     }
 }
 
+/// How many loads of sends have begun: a key that comes again is a message that was sent twice.
+static LOADS: AtomicU32 = AtomicU32::new(0);
+
 /// Sends from one template, queue after queue.
 pub(crate) struct Sends {
     template: SendTemplate,
@@ -218,7 +224,7 @@ impl Sends {
             template,
             in_flight: (0..connections).map(|_| InFlight::new(in_flight)).collect(),
             next_queue_id: 0,
-            next_serial: 0,
+            next_serial: LOADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(SERIALS_PER_LOAD),
         }
     }
 
