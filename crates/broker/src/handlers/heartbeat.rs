@@ -134,7 +134,6 @@ fn tell(broker: &Broker, notices: &[GroupNotice<ConnectionHandle>]) {
     }
 }
 
-/// Sends NOTIFY_CONSUMER_IDS_CHANGED. A member that cannot be reached is about to leave anyway.
 /// Tells the members of a group to look for their queues.
 pub(super) fn notify_group(broker: &Broker, group: &str) {
     let members = broker.consumers.with_group(group, |group| {
@@ -148,6 +147,7 @@ pub(super) fn notify_group(broker: &Broker, group: &str) {
     notify_members(notice.as_slice());
 }
 
+/// Sends NOTIFY_CONSUMER_IDS_CHANGED. A member that cannot be reached is about to leave anyway.
 pub(crate) fn notify_members(notices: &[GroupNotice<ConnectionHandle>]) {
     for notice in notices {
         let header = ConsumerGroupHeader {

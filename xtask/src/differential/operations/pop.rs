@@ -9,7 +9,7 @@ use oxmq_protocol::requests::{
 
 use super::super::script::Step;
 use super::sends::{plain, text};
-use super::{GROUPS, Generator, Topic, create_topic};
+use super::{GROUPS, Generator, REFUSED_GROUP, Topic, create_topic};
 
 const TOPIC: Topic = Topic::new("@pop", 1, 1, 6);
 const ORDERED_TOPIC: Topic = Topic::new("@ordered", 1, 1, 6);
@@ -37,6 +37,10 @@ pub(super) fn pop(generator: &mut Generator) {
     let mut header = header(generator);
     if generator.random.one_in(12) {
         header.max_msg_nums = generator.random.pick(&[33, 0, -1]);
+        if header.max_msg_nums < 0 {
+            // Java stumbles before it keeps where the group begins.
+            header.consumer_group = REFUSED_GROUP.into();
+        }
     }
     if generator.random.one_in(4) {
         header.exp_type = Some("TAG".into());
