@@ -142,20 +142,17 @@ fn repair(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         text::write_problems(&mut io::stdout().lock(), &survey)?;
     }
     if plan.is_empty() {
-        println!("There is nothing that can be repaired.");
+        say("There is nothing that can be repaired.");
         return Ok(exit_code(&survey));
     }
     let is_asked = matches.get_flag("yes");
-    println!(
-        "{}",
-        if is_asked {
-            "What is done:"
-        } else {
-            "What --yes would do:"
-        }
-    );
+    say(if is_asked {
+        "What is done:"
+    } else {
+        "What --yes would do:"
+    });
     for step in plan.steps() {
-        println!("  {step}");
+        say(&format!("  {step}"));
     }
     if !is_asked {
         return Ok(ExitCode::from(PROBLEMS));
@@ -165,12 +162,17 @@ fn repair(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         None => root.join(format!("repaired-{}", text::compact_time())),
     };
     store.repair(plan, &aside)?;
-    println!("What was replaced is in {}.", aside.display());
+    say(&format!("What was replaced is in {}.", aside.display()));
     let store = open(matches)?;
     let survey = store.survey(&mut |progress| shown.show(progress))?;
     shown.clear();
     print(matches, &survey)?;
     Ok(exit_code(&survey))
+}
+
+/// A repair goes on whether somebody reads what it says or not.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// A line of progress on a terminal, nothing elsewhere.

@@ -8,6 +8,7 @@ use crate::disk::Disk;
 /// What `accept` makes of the file, or of its `.bak` when the file is missing, empty or refused; `None` when neither
 /// will do.
 pub fn load<T>(disk: &dyn Disk, path: &Path, accept: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+    let mut is_damaged = false;
     for candidate in [path.to_path_buf(), with_suffix(path, ".bak")] {
         let bytes = match read_all(disk, &candidate) {
             Ok(bytes) => bytes,
@@ -15,9 +16,13 @@ pub fn load<T>(disk: &dyn Disk, path: &Path, accept: impl Fn(&[u8]) -> Option<T>
             Err(error) => return Err(error),
         };
         if let Some(value) = (!bytes.is_empty()).then(|| accept(&bytes)).flatten() {
+            if is_damaged {
+                tracing::error!(path = %candidate.display(), "the version before is used");
+            }
             return Ok(Some(value));
         }
-        tracing::warn!(path = %candidate.display(), bytes = bytes.len(), "configuration file is not usable");
+        tracing::error!(path = %candidate.display(), bytes = bytes.len(), "this file is damaged and cannot be used");
+        is_damaged = true;
     }
     Ok(None)
 }

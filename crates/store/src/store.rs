@@ -472,12 +472,16 @@ impl MessageStore {
     /// Looks at the whole log at once, on the calling thread.
     pub fn scrub(&self) -> Result<ScrubProgress, ReadError> {
         while self.engine.seal_step()? {}
-        self.engine.scrub.lock().end = 0;
-        let began = (self.engine.config.clock)();
-        let passes = self.scrub_progress().passes;
-        let due = began.saturating_add(self.config().scrub_interval_ms as i64);
+        let now = (self.engine.config.clock)();
+        let passes = {
+            let mut progress = self.engine.scrub.lock();
+            // The present pass is given up, and a new one is due.
+            progress.end = 0;
+            progress.began_ms = now.saturating_sub(self.config().scrub_interval_ms as i64);
+            progress.passes
+        };
         while self.scrub_progress().passes == passes {
-            self.engine.scrub_step(due)?;
+            self.engine.scrub_step(now)?;
         }
         Ok(self.scrub_progress())
     }

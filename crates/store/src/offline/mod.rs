@@ -35,6 +35,7 @@ use crate::config::{FlushDiskType, StoreConfig};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::foreign::refuse_foreign;
+use crate::index_file::IndexShape;
 use crate::segments::{Segment, parse_offset_name};
 use crate::store::take_lock;
 use crate::unit::QueueKind;
@@ -188,12 +189,21 @@ impl OfflineStore {
     }
 
     /// The configuration for a start of the store that repairs it.
-    fn start_config(&self) -> StoreConfig {
-        StoreConfig {
+    fn start_config(&self) -> Result<StoreConfig, OfflineError> {
+        let file_bytes = IndexShape {
+            slots: self.config.index_slots,
+            entries: self.config.index_entries.max(2),
+        }
+        .file_bytes();
+        let index = self.list(&self.config.root.join("index"))?;
+        // A start drops index files of another size: those of settings that are not known here stay as they are.
+        let knows_index = index.iter().all(|entry| entry.is_dir || entry.len == file_bytes);
+        Ok(StoreConfig {
+            index_enabled: self.config.index_enabled && knows_index,
             flush_disk_type: FlushDiskType::Async,
             background_threads: false,
             ..self.config.clone()
-        }
+        })
     }
 }
 

@@ -143,7 +143,7 @@ impl OfflineStore {
             self.move_aside(&self.config.root.join("checkpoint"), aside)?;
         }
         self.disk.sync_dir(aside).map_err(at(aside))?;
-        let config = self.start_config();
+        let config = self.start_config()?;
         let disk = Arc::clone(&self.disk);
         drop(self);
         drop(lock);

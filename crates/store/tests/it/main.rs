@@ -27,6 +27,8 @@ mod retention;
 #[cfg(test)]
 mod scan;
 #[cfg(test)]
+mod scrub;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod timer;
