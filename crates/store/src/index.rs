@@ -156,7 +156,10 @@ impl Index {
             keys: Vec::new(),
             topic: Vec::new(),
             topic_hash: 0,
-            already: self.last_update().1,
+            // No file is ahead of the log: one that says so is damaged.
+            already: Some(self.last_update().1)
+                .filter(|end| *end <= confirmed)
+                .unwrap_or(from),
             failure: None,
         };
         let reached = log.records(from, confirmed, STEP_BYTES, buffer, |record| building.add(record))?;

@@ -125,8 +125,7 @@ fn read_all(store: &MessageStore) -> BTreeMap<Place, Vec<u8>> {
     let mut found = BTreeMap::new();
     for topic in TOPICS {
         if let Some(queue) = store.queue(topic, 0) {
-            for record in read_queue(store, &queue) {
-                let offset = RecordRef::parse(&record).unwrap().queue_offset();
+            for (offset, record) in read_queue(store, &queue) {
                 assert_eq!(found.insert((topic, offset), record), None, "{topic} {offset} twice");
             }
         }
@@ -135,12 +134,12 @@ fn read_all(store: &MessageStore) -> BTreeMap<Place, Vec<u8>> {
 }
 
 /// Every record of a queue, as a client that follows `next_begin_offset` gets them.
-fn read_queue(store: &MessageStore, queue: &Arc<ConsumeQueue>) -> Vec<Vec<u8>> {
+fn read_queue(store: &MessageStore, queue: &Arc<ConsumeQueue>) -> Vec<(i64, Vec<u8>)> {
     let mut records = Vec::new();
     let mut offset = 0;
     while offset < queue.max_offset() {
         let mut out = BytesMut::new();
-        let limits = GetLimits::count(32);
+        let limits = GetLimits::count(1);
         let got = store
             .get_messages(queue, offset, &limits, &mut |_: i64| true, Wait::Allowed, &mut out)
             .unwrap();
@@ -148,7 +147,7 @@ fn read_queue(store: &MessageStore, queue: &Arc<ConsumeQueue>) -> Vec<Vec<u8>> {
         let mut rest = &out[..];
         while !rest.is_empty() {
             let record = RecordRef::parse(rest).unwrap();
-            records.push(record.as_bytes().to_vec());
+            records.push((got.next_begin_offset - 1, record.as_bytes().to_vec()));
             rest = &rest[record.total_size()..];
         }
         offset = got.next_begin_offset;
