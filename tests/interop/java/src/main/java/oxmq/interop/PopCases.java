@@ -182,8 +182,11 @@ final class PopCases {
         void send(String tag, String body, int queue) throws Exception {
             Message message = Env.message(topic, tag, body);
             message.putUserProperty("number", String.valueOf(body.length()));
-            var sent = env.producer.send(message, new MessageQueue(topic, brokerName, queue));
+            MessageQueue target = new MessageQueue(topic, brokerName, queue);
+            var sent = env.producer.send(message, target);
             Env.equal("send status", SendStatus.SEND_OK, sent.getSendStatus());
+            // On the original a queue follows the log by a moment.
+            Env.await("the message in its queue", () -> env.admin.maxOffset(target) > sent.getQueueOffset());
         }
 
         private long committed(MessageQueue queue) throws Exception {

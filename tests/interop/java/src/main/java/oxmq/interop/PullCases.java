@@ -33,6 +33,8 @@ final class PullCases {
         MessageQueue queue = consumer.fetchSubscribeMessageQueues(topic).iterator().next();
         facts.put("empty", describe(consumer.pull(queue, "*", 0, 10)));
         env.send(topic, "pulled", 20);
+        // On the original a queue follows the log by a moment.
+        Env.await("the messages in their queue", () -> consumer.maxOffset(queue) == 20);
         facts.put("first", describe(consumer.pull(queue, "*", 0, 8)));
         facts.put("rest", describe(consumer.pull(queue, "*", 8, 32)));
         facts.put("none new", describe(consumer.pull(queue, "*", 20, 32)));
