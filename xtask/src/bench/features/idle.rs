@@ -14,7 +14,6 @@ use crate::bench::workload::{Feature, Scale};
 
 const TOPIC: &str = "bench_idle";
 const CONNECTIONS: usize = 40;
-const SUSPEND_MS: u32 = 8_000;
 
 pub(crate) struct Idle;
 
@@ -24,27 +23,31 @@ impl Feature for Idle {
     }
 
     fn run(&self, addr: &str, scale: Scale, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
-        let groups = match scale {
-            Scale::Quick => 1_000,
-            Scale::Full => 10_000,
+        // Some pulls have to come back within the window.
+        let (groups, suspend_ms) = match scale {
+            Scale::Quick => (1_000, 300),
+            Scale::Full => (10_000, 8_000),
         };
         // Groups come into being and every pull is held before the window opens.
         let plan = Plan {
             ramp: plan.ramp * 2,
             ..*plan
         };
-        load::run(addr, &mut Waits::new(groups), &plan, meter)
+        load::run(addr, &mut Waits::new(groups, suspend_ms), &plan, meter)
     }
 }
 
 struct Waits {
+    /// How long a pull may be held.
+    suspend_ms: u32,
     in_flight: Vec<InFlight>,
 }
 
 impl Waits {
-    fn new(groups: usize) -> Self {
+    fn new(groups: usize, suspend_ms: u32) -> Self {
         let in_flight = (0..CONNECTIONS).map(|_| InFlight::new(groups / CONNECTIONS));
         Self {
+            suspend_ms,
             in_flight: in_flight.collect(),
         }
     }
@@ -57,7 +60,7 @@ impl Waits {
             group: &group,
             queue_id: slot as u32 % QUEUES,
             queue_offset: 0,
-            suspend_ms: Some(SUSPEND_MS),
+            suspend_ms: Some(self.suspend_ms),
             commit_offset: None,
             subscription: Subscription::ALL,
         };
