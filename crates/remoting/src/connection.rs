@@ -43,6 +43,8 @@ pub struct Connection {
     dirty: Cell<bool>,
     /// The socket took less than there was; the connection's task waits until it is writable.
     blocked: Cell<bool>,
+    /// The socket takes no more output; what is written is thrown away.
+    deaf: Cell<bool>,
     /// The connection's task stopped reading because of congestion.
     paused: Cell<bool>,
     /// Requests that were taken and will be answered later, and what their answers are expected to take.
@@ -68,6 +70,7 @@ impl Connection {
             output: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
+            deaf: Cell::new(false),
             paused: Cell::new(false),
             in_flight: Cell::new(0),
             expected_bytes: Cell::new(0),
@@ -95,7 +98,7 @@ impl Connection {
     /// Appends whole frames to the output. They leave at the end of the turn. `fill` is not called when the connection
     /// has ended, and must not use this connection.
     pub fn write(self: &Rc<Self>, fill: impl FnOnce(&mut BytesMut)) {
-        if self.is_closed() {
+        if self.is_closed() || self.deaf.get() {
             return;
         }
         let mut output = self.output.borrow_mut();
@@ -276,9 +279,9 @@ impl Connection {
             };
             match writable {
                 Ok(()) => self.blocked.set(self.flush()),
-                Err(error) => {
+                Err(_) => {
                     self.blocked.set(false);
-                    self.begin_close(CloseReason::Io(error.kind()));
+                    self.give_up_output();
                 }
             }
         }
@@ -291,7 +294,7 @@ impl Connection {
         let Some(stream) = &*stream else { return false };
         let mut output = self.output.borrow_mut();
         let before = output.len();
-        let mut full = false;
+        let (mut full, mut failed) = (false, false);
         while !output.is_empty() {
             match stream.try_write(&output) {
                 // Not `advance`, which would lose the front of the buffer.
@@ -302,8 +305,8 @@ impl Connection {
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.begin_close(CloseReason::Io(error.kind()));
+                Err(_) => {
+                    failed = true;
                     break;
                 }
             }
@@ -317,8 +320,26 @@ impl Connection {
             self.worker.buffers.give_back(std::mem::take(&mut *output));
         }
         drop(output);
-        self.resume_if_drained();
+        if failed {
+            self.give_up_output();
+        } else {
+            self.resume_if_drained();
+        }
         full
+    }
+
+    /// The peer takes nothing any more. What it sent before it went (a consumer's last offsets) is read on, to its end
+    /// or to the error that ended the connection.
+    fn give_up_output(&self) {
+        self.deaf.set(true);
+        self.drop_output();
+        self.resume_if_drained();
+    }
+
+    fn drop_output(&self) {
+        let output = std::mem::take(&mut *self.output.borrow_mut());
+        self.worker.output_bytes.update(|bytes| bytes - output.len());
+        self.worker.buffers.give_back(output);
     }
 
     fn resume_if_drained(&self) {
@@ -346,9 +367,7 @@ impl Connection {
         self.stream.borrow_mut().take();
         self.task.borrow_mut().take();
         self.calls.borrow_mut().fail_all();
-        let output = std::mem::take(&mut *self.output.borrow_mut());
-        self.worker.output_bytes.update(|bytes| bytes - output.len());
-        self.worker.buffers.give_back(output);
+        self.drop_output();
     }
 }
 

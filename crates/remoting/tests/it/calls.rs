@@ -1,7 +1,11 @@
 //! Requests and replies as the protocol wants them.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use oxmq_protocol::{RemotingCommand, SerializeType, response_code};
+use oxmq_remoting::ServerConfig;
+use socket2::SockRef;
 
 use crate::support::*;
 
@@ -99,6 +103,26 @@ fn one_way_requests_are_handled_and_never_answered() {
     client.send(&request_with_number(ECHO_LATE, 5, 20));
     assert_eq!(client.receive().header.opaque, 5);
     assert_eq!(server.handled(), 4);
+}
+
+#[test]
+fn what_a_client_sent_before_it_went_is_handled_even_if_its_answers_cannot_be_written() {
+    let server = TestServer::start(ServerConfig {
+        read_buffer_bytes: 4096,
+        ..config()
+    });
+    let mut client = server.connect();
+    let gate = server.handler.gate.lock();
+    client.send(&request(GATE, 0, b""));
+    wait_for("the worker waits", || server.handled() == 1);
+    // More than one read takes, and answers in the first: they meet a connection that is reset.
+    let requests = (1..=200).map(|opaque| encode(&request(ECHO, opaque, &[1; 50])));
+    client.write(&requests.collect::<Vec<_>>().concat());
+    SockRef::from(&client.socket).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    drop(gate);
+    wait_for("the connection is gone", || server.connections() == 0);
+    assert_eq!(server.handled(), 201);
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) struct TestHandler {
     late: Arc<AtomicUsize>,
     /// The most late answers that were to come at one time.
     pub(crate) late_max: AtomicUsize,
+    /// Who holds it keeps the worker of a `GATE` request from going on.
+    pub(crate) gate: Mutex<()>,
 }
 
 /// Answered with its own body.
@@ -42,6 +44,8 @@ pub(crate) const ECHO_LATE: RequestCode = RequestCode::PullMessage;
 pub(crate) const SILENT: RequestCode = RequestCode::HeartBeat;
 /// Answered with a body of as many bytes as `queueId` says.
 pub(crate) const LARGE: RequestCode = RequestCode::QueryMessage;
+/// Answered, but not before the gate is open; its whole worker waits.
+pub(crate) const GATE: RequestCode = RequestCode::LockBatchMq;
 /// A bug in the handler.
 pub(crate) const PANIC: RequestCode = RequestCode::UnlockBatchMq;
 
@@ -64,6 +68,10 @@ impl CommandHandler for TestHandler {
             }
             LARGE => Outcome::Reply(answer(vec![7; number() as usize].into())),
             SILENT => Outcome::Nothing,
+            GATE => {
+                drop(self.gate.lock());
+                Outcome::Reply(answer(command.body))
+            }
             PANIC => panic!("as the test wants it"),
             _ => Outcome::Unsupported,
         }
