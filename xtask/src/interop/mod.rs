@@ -127,6 +127,7 @@ const MQADMIN: &str = "mqadmin";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
 const FIRST_PORT: u16 = 20_000;
+const TRIES: u16 = 3;
 
 /// What became of one case of one client on one cluster.
 enum Outcome {
@@ -186,15 +187,19 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let mut results: Vec<(Setup, Outcomes)> = Vec::new();
     for (port, setup) in (arguments.port..).step_by(100).zip(setups) {
         let mut outcomes = run_setup(&setup, port, &arguments)?;
-        let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_failed());
-        let failed: Vec<Key> = failed.map(|(key, _)| key.clone()).collect();
-        try_again(&setup, &mut outcomes, &failed, port + 50, &arguments)?;
+        for _ in 1..TRIES {
+            let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_failed());
+            let failed: Vec<Key> = failed.map(|(key, _)| key.clone()).collect();
+            try_again(&setup, &mut outcomes, &failed, port + 50, &arguments)?;
+        }
         results.push((setup, outcomes));
     }
-    let differing: Vec<Key> = differences(&results).into_iter().map(|(_, key, _)| key).collect();
-    let compared = results.iter_mut().filter(|(setup, _)| is_compared(setup));
-    for (port, (setup, outcomes)) in (arguments.port + 1000..).step_by(100).zip(compared) {
-        try_again(setup, outcomes, &differing, port, &arguments)?;
+    for again in 1..TRIES {
+        let differing: Vec<Key> = differences(&results).into_iter().map(|(_, key, _)| key).collect();
+        let compared = results.iter_mut().filter(|(setup, _)| is_compared(setup));
+        for (port, (setup, outcomes)) in (arguments.port + 1000 * again..).step_by(100).zip(compared) {
+            try_again(setup, outcomes, &differing, port, &arguments)?;
+        }
     }
     fail_differing(&mut results);
     let (passed, failed) = report(&results);
@@ -208,8 +213,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs these cases once more: stock clients have races of their own, on the original as well, and a busy machine makes
-/// them worse. What goes wrong twice is broken.
+/// Runs these cases again: stock clients have races of their own, on the original as well, and a busy machine makes
+/// them worse. What goes wrong in every try is broken.
 fn try_again(
     setup: &Setup,
     outcomes: &mut Outcomes,
@@ -235,7 +240,7 @@ fn try_again(
             Outcome::Failed(reason) => reason,
             _ => "differs",
         };
-        println!("  second try of {case} with {client}; the first: {first}");
+        println!("  another try of {case} with {client}; the one before: {first}");
         outcomes.insert(key.clone(), second);
     }
     Ok(())
