@@ -92,8 +92,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let arguments = parse(args)?;
     let known_path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tests/differential/known.txt");
     let known = Arc::new(KnownDifferences::load(&known_path)?);
-    let scripts = scripts(&arguments)?;
-    let operations: usize = scripts.iter().map(Vec::len).sum();
+    let scripts: Vec<_> = scripts(&arguments)?.into_iter().enumerate().collect();
+    let operations: usize = scripts.iter().map(|(_, script)| script.len()).sum();
 
     let java = start(Server::Java(JAVA_SERVER), arguments.port, "java")?;
     let binary = oxmq_binary(arguments.debug)?;
@@ -114,8 +114,20 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     );
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failed = runtime.block_on(run_all(&servers, &known, scripts));
+    let mut failed = runtime.block_on(run_all(&servers, &known, 0, scripts));
     println!("done in {} s", started.elapsed().as_secs());
+    // Java has races: of two topics registered at the same moment a name server keeps one.
+    if !failed.is_empty() {
+        for failed in &failed {
+            println!(
+                "actor {} saw a difference and tries once more: {}",
+                failed.actor,
+                failed.kind()
+            );
+        }
+        let scripts = failed.into_iter().map(|failed| (failed.actor, failed.script)).collect();
+        failed = runtime.block_on(run_all(&servers, &known, 1, scripts));
+    }
     let mut shrinker = Shrinker::new(&servers, &known);
     let count = runtime.block_on(report(&arguments, &mut shrinker, failed))?;
     drop((java, oxmq));
@@ -183,14 +195,18 @@ fn start(server: Server, port: u16, name: &str) -> anyhow::Result<Cluster> {
     Cluster::start(options)
 }
 
-/// Does all scripts side by side; the failures, by actor.
-async fn run_all(servers: &Servers, known: &Arc<KnownDifferences>, scripts: Vec<Vec<Step>>) -> Vec<Failed> {
+/// Does the scripts of these actors side by side; the failures, by actor.
+async fn run_all(
+    servers: &Servers,
+    known: &Arc<KnownDifferences>,
+    run: u32,
+    scripts: Vec<(usize, Vec<Step>)>,
+) -> Vec<Failed> {
     let tasks = LocalSet::new();
     let running: Vec<_> = scripts
         .into_iter()
-        .enumerate()
         .map(|(number, script)| {
-            let mut actor = Actor::new(servers, Arc::clone(known), 0, number);
+            let mut actor = Actor::new(servers, Arc::clone(known), run, number);
             tasks.spawn_local(async move {
                 let failure = actor.run(&script).await.err()?;
                 Some(Failed {

@@ -25,7 +25,7 @@ impl<'a> Shrinker<'a> {
         Shrinker {
             servers,
             known,
-            runs: 0,
+            runs: 1,
         }
     }
 
