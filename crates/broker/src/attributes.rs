@@ -1,4 +1,4 @@
-//! Attributes of topics and the changes that may be made to them (spec: behaviour.md §2.4).
+//! Attributes of topics and groups, and the changes that may be made to them (spec: behaviour.md §2.4).
 //!
 //! A change is written `+key=value` or `-key`, in a request as a comma-separated list and in a body as a map whose keys
 //! carry the sign.
@@ -11,6 +11,8 @@ pub const QUEUE_TYPE: &str = "queue.type";
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
 pub const MESSAGE_TYPE: &str = "message.type";
 pub const RESERVE_TIME: &str = "reserve.time";
+/// Of groups: the share of pops, in percent, that go by priority.
+pub const PRIORITY_FACTOR: &str = "priority.factor";
 
 /// Value of [`CLEANUP_POLICY`].
 pub const COMPACTION: &str = "COMPACTION";
@@ -20,7 +22,7 @@ pub const PRIORITY: &str = "PRIORITY";
 /// Attribute names and values.
 pub type Attributes = BTreeMap<String, String>;
 
-struct Attribute {
+pub struct Attribute {
     name: &'static str,
     changeable: bool,
     values: Values,
@@ -29,39 +31,57 @@ struct Attribute {
 enum Values {
     /// In the order in which Java's error message lists them.
     OneOf(&'static [&'static str]),
-    AtLeast(i64),
+    Range(i64, i64),
+    Boolean,
+    Text,
 }
 
-const ATTRIBUTES: [Attribute; 4] = [
+const fn fixed(name: &'static str, values: &'static [&'static str]) -> Attribute {
     Attribute {
-        name: QUEUE_TYPE,
+        name,
         changeable: false,
-        values: Values::OneOf(&["BatchCQ", "SimpleCQ"]),
-    },
+        values: Values::OneOf(values),
+    }
+}
+
+const fn changeable(name: &'static str, values: Values) -> Attribute {
     Attribute {
-        name: CLEANUP_POLICY,
-        changeable: false,
-        values: Values::OneOf(&[COMPACTION, "DELETE"]),
-    },
-    Attribute {
-        name: MESSAGE_TYPE,
+        name,
         changeable: true,
-        values: Values::OneOf(&[
-            "UNSPECIFIED",
-            "MIXED",
-            "TRANSACTION",
-            PRIORITY,
-            "FIFO",
-            "DELAY",
-            "LITE",
-            "NORMAL",
-        ]),
-    },
-    Attribute {
-        name: RESERVE_TIME,
-        changeable: true,
-        values: Values::AtLeast(-1),
-    },
+        values,
+    }
+}
+
+const MESSAGE_TYPES: &[&str] = &[
+    "UNSPECIFIED",
+    "MIXED",
+    "TRANSACTION",
+    PRIORITY,
+    "FIFO",
+    "DELAY",
+    "LITE",
+    "NORMAL",
+];
+
+/// What topics may have.
+pub const TOPIC: &[Attribute] = &[
+    fixed(QUEUE_TYPE, &["BatchCQ", "SimpleCQ"]),
+    fixed(CLEANUP_POLICY, &[COMPACTION, "DELETE"]),
+    changeable(MESSAGE_TYPE, Values::OneOf(MESSAGE_TYPES)),
+    changeable(RESERVE_TIME, Values::Range(-1, i64::MAX)),
+    changeable("lite.topic.expiration", Values::Range(-1, 43_200)),
+];
+
+/// What groups may have. All but [`PRIORITY_FACTOR`] are for lite topics, and without effect.
+pub const GROUP: &[Attribute] = &[
+    changeable(PRIORITY_FACTOR, Values::Range(0, 100)),
+    changeable("lite.bind.topic", Values::Text),
+    changeable("lite.sub.client.max.event.cnt", Values::Range(10, i64::MAX)),
+    changeable("lite.sub.client.quota", Values::Range(-1, i64::MAX)),
+    changeable("lite.sub.model", Values::OneOf(&["Shared", "Exclusive"])),
+    changeable("lite.sub.reset.offset.exclusive", Values::Boolean),
+    changeable("lite.sub.reset.offset.unsubscribe", Values::Boolean),
+    changeable("lite.sub.wildcard", Values::Text),
 ];
 
 /// A change that is refused, in the words of the original.
@@ -89,8 +109,12 @@ pub enum AttributeError {
     Unchangeable(String),
     #[error("value is not in set: [{0}]")]
     Value(String),
-    #[error("value is not in range({0}, {max})", max = i64::MAX)]
-    Range(i64),
+    #[error("value is not in range({0}, {1})")]
+    Range(i64, i64),
+    #[error("For input string: \"{0}\"")]
+    Number(String),
+    #[error("boolean attribute format is wrong.")]
+    Boolean,
 }
 
 /// The list of a request as a map with signed keys.
@@ -110,8 +134,13 @@ pub fn parse_changes(text: &str) -> Result<Attributes, AttributeError> {
     Ok(changes)
 }
 
-/// The attributes after the changes. `current` is `None` while the topic is being created.
-pub fn apply_changes(current: Option<&Attributes>, changes: &Attributes) -> Result<Attributes, AttributeError> {
+/// The attributes after the changes; `known` are [`TOPIC`] or [`GROUP`]. `current` is `None` while the topic or group is
+/// being created.
+pub fn apply_changes(
+    known: &[Attribute],
+    current: Option<&Attributes>,
+    changes: &Attributes,
+) -> Result<Attributes, AttributeError> {
     let mut result = current.cloned().unwrap_or_default();
     let mut seen = Vec::new();
     for (signed, value) in changes {
@@ -125,7 +154,7 @@ pub fn apply_changes(current: Option<&Attributes>, changes: &Attributes) -> Resu
         seen.push(key);
         match (signed.as_bytes()[0], current) {
             (b'+', _) => {
-                check(key, Some(value), current.is_none())?;
+                check(known, key, Some(value), current.is_none())?;
                 result.insert(key.into(), value.clone());
             }
             (_, None) => return Err(AttributeError::OnlyAddOnCreate(key.into())),
@@ -133,7 +162,7 @@ pub fn apply_changes(current: Option<&Attributes>, changes: &Attributes) -> Resu
                 if !current.contains_key(key) {
                     return Err(AttributeError::DeleteAbsent(key.into()));
                 }
-                check(key, None, false)?;
+                check(known, key, None, false)?;
                 result.remove(key);
             }
             _ => return Err(AttributeError::Unsigned(key.into())),
@@ -149,18 +178,22 @@ pub fn asks_for_mixed(changes: &Attributes) -> bool {
         .any(|(key, value)| key.ends_with(MESSAGE_TYPE) && value == "MIXED")
 }
 
-fn check(key: &str, value: Option<&str>, creating: bool) -> Result<(), AttributeError> {
-    let known = ATTRIBUTES.iter().find(|attribute| attribute.name == key);
-    let attribute = known.ok_or_else(|| AttributeError::UnknownKey(key.into()))?;
+fn check(known: &[Attribute], key: &str, value: Option<&str>, creating: bool) -> Result<(), AttributeError> {
+    let attribute = known.iter().find(|attribute| attribute.name == key);
+    let attribute = attribute.ok_or_else(|| AttributeError::UnknownKey(key.into()))?;
     if !creating && !attribute.changeable {
         return Err(AttributeError::Unchangeable(key.into()));
     }
-    match (&attribute.values, value) {
-        (Values::OneOf(values), Some(value)) if !values.contains(&value) => {
-            Err(AttributeError::Value(values.join(", ")))
-        }
-        (Values::AtLeast(least), Some(value)) if !value.parse().is_ok_and(|number: i64| number >= *least) => {
-            Err(AttributeError::Range(*least))
+    let Some(value) = value else { return Ok(()) };
+    match attribute.values {
+        Values::OneOf(values) if !values.contains(&value) => Err(AttributeError::Value(values.join(", "))),
+        Values::Range(least, most) => match value.parse::<i64>() {
+            Ok(number) if (least..=most).contains(&number) => Ok(()),
+            Ok(_) => Err(AttributeError::Range(least, most)),
+            Err(_) => Err(AttributeError::Number(value.into())),
+        },
+        Values::Boolean if !["true", "false"].iter().any(|word| value.eq_ignore_ascii_case(word)) => {
+            Err(AttributeError::Boolean)
         }
         _ => Ok(()),
     }
@@ -178,7 +211,7 @@ mod tests {
                 .collect()
         };
         let current = current.map(map);
-        let result = parse_changes(changes).and_then(|changes| apply_changes(current.as_ref(), &changes));
+        let result = parse_changes(changes).and_then(|changes| apply_changes(TOPIC, current.as_ref(), &changes));
         assert_eq!(
             result.map_err(|error| error.to_string()),
             expected.map(map).map_err(String::from),
@@ -244,7 +277,29 @@ mod tests {
         check(None, "+reserve.time=5", Ok(&[("reserve.time", "5")]));
         let out_of_range = "value is not in range(-1, 9223372036854775807)";
         check(None, "+reserve.time=-2", Err(out_of_range));
+        check(None, "+reserve.time=soon", Err("For input string: \"soon\""));
         check(None, "+=5", Err("kv string format wrong."));
+    }
+
+    #[test]
+    fn groups_have_attributes_of_their_own() {
+        let apply = |change: &str| {
+            let changes = parse_changes(change).unwrap();
+            apply_changes(GROUP, None, &changes).map_err(|error| error.to_string())
+        };
+        assert_eq!(apply("+priority.factor=50").unwrap()[PRIORITY_FACTOR], "50");
+        let refused = [
+            ("+priority.factor=101", "value is not in range(0, 100)"),
+            ("+lite.sub.model=x", "value is not in set: [Shared, Exclusive]"),
+            (
+                "+lite.sub.reset.offset.exclusive=yes",
+                "boolean attribute format is wrong.",
+            ),
+            ("+message.type=FIFO", "unsupported key: message.type"),
+        ];
+        for (change, expected) in refused {
+            assert_eq!(apply(change), Err(expected.to_owned()));
+        }
     }
 
     #[test]

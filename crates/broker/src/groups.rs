@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::attributes::{self, AttributeError};
 use crate::config_file::{ConfigFile, Unsaved};
 
 /// Bit of the forbidden mask that takes the right to read: Java shifts by the index of the permission.
@@ -141,13 +142,21 @@ impl Groups {
         Some(config)
     }
 
-    /// Creates or replaces groups on behalf of an administrator.
-    pub fn update(&self, configs: Vec<SubscriptionGroupConfig>, now: i64) {
+    /// Creates or replaces groups on behalf of an administrator: all of them, or none on an error. The attributes of
+    /// `configs` are changes with signed keys.
+    pub fn update(&self, configs: Vec<SubscriptionGroupConfig>, now: i64) -> Result<(), AttributeError> {
         let mut state = self.state.write();
+        let mut checked = Vec::with_capacity(configs.len());
         for config in configs {
+            let current = state.table.get(&config.group_name).map(|known| &known.attributes);
+            let attributes = attributes::apply_changes(attributes::GROUP, current, &config.attributes)?;
+            checked.push(SubscriptionGroupConfig { attributes, ..config });
+        }
+        for config in checked {
             state.table.insert(config.group_name.clone(), Arc::new(config));
         }
         self.changed(&mut state, now);
+        Ok(())
     }
 
     pub fn delete(&self, group: &str, now: i64) {
@@ -267,7 +276,7 @@ mod tests {
             retry_max_times: 3,
             ..SubscriptionGroupConfig::new("g")
         };
-        groups.update(vec![config], 1);
+        groups.update(vec![config], 1).unwrap();
         groups.set_read_forbidden("g", "orders", true, 1);
         groups.persist().unwrap();
         let groups = open(folder.path());

@@ -3,6 +3,7 @@
 //! [`Broker`] is the shared state. Each worker thread runs one [`worker`] service: it reads frames, stages sends into
 //! one batch per turn, serves pulls and hands everything else to the request handlers.
 
+pub mod attributes;
 mod background;
 mod broker;
 pub mod clients;
@@ -42,7 +43,6 @@ mod send_back;
 pub mod static_topics;
 pub mod stats;
 pub mod timer;
-pub mod topic_attributes;
 mod topic_cache;
 pub mod topics;
 pub mod transactions;

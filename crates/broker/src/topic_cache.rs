@@ -10,9 +10,9 @@ use oxmq_protocol::body::{TopicConfig, TopicQueueMappingDetail};
 use oxmq_protocol::topic;
 use oxmq_store::{ConsumeQueue, QueueKind};
 
+use crate::attributes;
 use crate::broker::Broker;
 use crate::stats::TopicStats;
-use crate::topic_attributes;
 
 /// Holds existing topics only, so their number bounds it.
 #[derive(Default)]
@@ -86,8 +86,8 @@ impl TopicState {
             is_closed_to_clients: topic::is_closed_to_clients(&config.topic_name),
             is_compaction: config
                 .attributes
-                .get(topic_attributes::CLEANUP_POLICY)
-                .is_some_and(|policy| policy == topic_attributes::COMPACTION),
+                .get(attributes::CLEANUP_POLICY)
+                .is_some_and(|policy| policy == attributes::COMPACTION),
             mapping: broker.static_topics.get(&config.topic_name),
             stats: broker.stats.topic(stats_name),
             config,

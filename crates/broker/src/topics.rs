@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::BrokerConfig;
+use crate::attributes::{self, AttributeError};
 use crate::config_file::{ConfigFile, Unsaved};
 use crate::light_queues;
-use crate::topic_attributes::{self, AttributeError};
 
 /// Queues that a topic may have. Java takes any number and then walks over all of them in statistics requests.
 pub const QUEUE_NUMS_MAX: i32 = 65_536;
@@ -151,8 +151,8 @@ impl Topics {
     pub fn compaction_topics(&self) -> Vec<String> {
         let state = self.state.read();
         let is_compaction = |config: &TopicConfig| {
-            let policy = config.attributes.get(topic_attributes::CLEANUP_POLICY);
-            policy.is_some_and(|policy| policy == topic_attributes::COMPACTION)
+            let policy = config.attributes.get(attributes::CLEANUP_POLICY);
+            policy.is_some_and(|policy| policy == attributes::COMPACTION)
         };
         let compacted = state.table.values().filter(|config| is_compaction(config));
         compacted.map(|config| config.topic_name.clone()).collect()
@@ -164,7 +164,7 @@ impl Topics {
         let queue_type = state
             .table
             .get(topic)
-            .and_then(|config| config.attributes.get(topic_attributes::QUEUE_TYPE));
+            .and_then(|config| config.attributes.get(attributes::QUEUE_TYPE));
         match queue_type.map(String::as_str) {
             Some("BatchCQ") => QueueKind::Batch,
             _ => QueueKind::Simple,
@@ -297,7 +297,7 @@ impl Topics {
                 continue;
             }
             let current = state.table.get(&config.topic_name).map(|known| &known.attributes);
-            let attributes = topic_attributes::apply_changes(current, &config.attributes)?;
+            let attributes = attributes::apply_changes(attributes::TOPIC, current, &config.attributes)?;
             checked.push(Arc::new(TopicConfig { attributes, ..config }));
         }
         self.put_all(&mut state, &checked, now);

@@ -26,12 +26,9 @@ fn put(broker: &Broker, configs: Vec<SubscriptionGroupConfig>) -> Handled {
     for config in &configs {
         topic::validate_group(&config.group_name)
             .map_err(|error| Refusal::new(code::INVALID_PARAMETER, group_name(&config.group_name, &error)))?;
-        if let Some(key) = config.attributes.keys().next() {
-            let remark = format!("unsupported key: {}", key.trim_start_matches(['+', '-']));
-            return Err(Refusal::new(code::SYSTEM_ERROR, remark));
-        }
     }
-    broker.groups.update(configs, broker.now_ms());
+    let updated = broker.groups.update(configs, broker.now_ms());
+    updated.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?;
     Ok(success())
 }
 

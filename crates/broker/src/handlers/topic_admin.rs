@@ -11,9 +11,9 @@ use oxmq_protocol::requests::{CreateTopicHeader, GetAllTopicConfigReply, TopicHe
 use oxmq_protocol::{RemotingCommand, response_code as code, topic};
 
 use super::{Handled, body, fields, is_blank, saved, success, success_json, success_unset};
+use crate::attributes;
 use crate::broker::Broker;
 use crate::response::{Refusal, topic_name};
-use crate::topic_attributes;
 use crate::topics::QUEUE_NUMS_MAX;
 
 pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
@@ -22,7 +22,7 @@ pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
         let remark = format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
         Refusal::new(code::SYSTEM_ERROR, remark)
     })?;
-    let changes = topic_attributes::parse_changes(&header.attributes.unwrap_or_default());
+    let changes = attributes::parse_changes(&header.attributes.unwrap_or_default());
     let config = TopicConfig {
         attributes: changes.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?,
         order: header.order,
@@ -61,7 +61,7 @@ pub(super) fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal
         return refuse(topic_name(name, &error));
     }
     refuse_system_topic(broker, name)?;
-    if topic_attributes::asks_for_mixed(&config.attributes) && !broker.config().enable_mixed_message_type {
+    if attributes::asks_for_mixed(&config.attributes) && !broker.config().enable_mixed_message_type {
         return refuse("MIXED message type is not supported.".into());
     }
     let queues = 0..=QUEUE_NUMS_MAX;

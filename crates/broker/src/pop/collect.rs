@@ -17,12 +17,11 @@ use super::order::OrderInfo;
 use super::queue::{Buffered, Serial, Stay};
 use super::shown::put_shown;
 use super::{Pop, SharedQueue};
+use crate::attributes;
 use crate::broker::Broker;
 use crate::consumer_offsets::offset_of_a_new_group;
-use crate::topic_attributes;
 
 /// Attribute of a group: per cent of its requests that read topics of type PRIORITY in the order of priority.
-const PRIORITY_FACTOR: &str = "priority.factor";
 const PRIORITY_FACTOR_DEFAULT: i64 = 100;
 /// Memory only shows so much before a checkpoint must be written: the original's margin.
 const BUFFER_MARGIN_MS: i64 = 1500;
@@ -126,12 +125,12 @@ pub(crate) fn collect(broker: &Broker, pop: &Pop, wait: Wait) -> Collected {
 /// Whether this request reads the queues in the order of their priority: the topic says so, and the group for the share
 /// of requests that its attribute tells.
 fn is_by_priority(broker: &Broker, pop: &Pop, chance: u32) -> bool {
-    let message_type = pop.topic.attributes.get(topic_attributes::MESSAGE_TYPE);
-    if message_type.is_none_or(|kind| kind != topic_attributes::PRIORITY) {
+    let message_type = pop.topic.attributes.get(attributes::MESSAGE_TYPE);
+    if message_type.is_none_or(|kind| kind != attributes::PRIORITY) {
         return false;
     }
     let group = broker.groups.get(&pop.group);
-    let factor = group.and_then(|group| group.attributes.get(PRIORITY_FACTOR)?.parse::<i64>().ok());
+    let factor = group.and_then(|group| group.attributes.get(attributes::PRIORITY_FACTOR)?.parse::<i64>().ok());
     i64::from(chance) < factor.unwrap_or(PRIORITY_FACTOR_DEFAULT)
 }
 
