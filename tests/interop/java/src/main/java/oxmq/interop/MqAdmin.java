@@ -80,8 +80,7 @@ public final class MqAdmin {
         commands("updateSubGroup -c DefaultCluster -g GROUP -s true -m true -d false -q 2 -r 5 -i 0 -w 1 -a true",
             "updateSubGroup -b BROKER -g GROUP -s true",
             "updateSubGroup -b BROKER -g GROUP --attributes +priority.factor=30",
-            "updateSubGroup -b BROKER -g GROUP --attributes +priority.factor=300",
-            "updateSubGroup -b BROKER -g GROUP --attributes -priority.factor", "getConsumerConfig -g GROUP", "consumerProgress -g GROUP",
+            "updateSubGroup -b BROKER -g GROUP --attributes=-priority.factor", "getConsumerConfig -g GROUP", "consumerProgress -g GROUP",
             "consumerConnection -g GROUP", "producerConnection -g nobody -t TOPIC");
 
         int queue = 0;
