@@ -211,6 +211,16 @@ fn statistics_show_progress_by_queue() {
     let all = client.ok::<request::GetBrokerConsumeStats>(&GetBrokerConsumeStatsHeader { is_order: false }, "");
     let all: ConsumeStatsList = body(&all);
     assert_eq!(all.total_diff, 1);
+    let groups = all.consume_stats_list.len();
+
+    // Groups may commit any offset, and of several the differences overflow.
+    for (group, queue_id, offset) in [("g", 0, i64::MIN), ("g", 1, i64::MIN), ("h", 0, i64::MAX)] {
+        member.heart_beat(&consumer("c1", group, &["orders"]));
+        client.ok::<request::UpdateConsumerOffset>(&commit(group, "orders", Some(queue_id), Some(offset)), "");
+    }
+    let all = GetBrokerConsumeStatsHeader { is_order: false };
+    let all: ConsumeStatsList = body(&client.ok::<request::GetBrokerConsumeStats>(&all, ""));
+    assert_eq!(all.consume_stats_list.len(), groups + 1);
 
     let span = TopicGroupHeader {
         topic: Some("orders".into()),
