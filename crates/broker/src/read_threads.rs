@@ -1,4 +1,7 @@
-//! Threads for work that may wait for the disk: cold reads and what handlers put off. Workers never wait.
+//! Threads for work that may wait for the disk, or that takes long: cold reads and what handlers put off. Workers never
+//! wait.
+//!
+//! Each kind of work has threads of its own, so that work which needs memory only is not held up by reads that hang.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,10 +17,32 @@ use crate::broker::Broker;
 use crate::mailbox::Mailboxes;
 use crate::pop::Collected;
 
-/// Enough to keep a disk busy.
-const THREADS: usize = 4;
-/// Work that may wait for a thread; then requests are refused, as with a full thread pool of the original.
+/// Work of one lane that may wait for a thread; then requests are refused, as with a full thread pool of the original.
 const WAITING_MAX: usize = 10_000;
+
+/// A kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Messages that are not in memory.
+    Disk,
+    /// Messages that are in memory, by filters that take long. Does not wait for the disk.
+    Memory,
+    /// What handlers put off.
+    Commands,
+}
+
+impl Lane {
+    const ALL: [Lane; 3] = [Lane::Disk, Lane::Memory, Lane::Commands];
+
+    /// Names of the threads, and how many there are: enough to keep a disk busy.
+    fn threads(self) -> (&'static str, usize) {
+        match self {
+            Lane::Disk => ("broker-read", 4),
+            Lane::Memory => ("broker-filter", 2),
+            Lane::Commands => ("broker-command", 4),
+        }
+    }
+}
 
 /// What came of work that was put off.
 pub(crate) enum Done {
@@ -37,9 +62,9 @@ struct Job {
     work: Work,
 }
 
-/// Where workers hand work to. The threads end when the last of these is gone.
+/// Where workers hand work to, by lane. The threads end when the last of these is gone.
 #[derive(Clone)]
-pub(crate) struct ReadQueue(Sender<Job>);
+pub(crate) struct ReadQueue([Sender<Job>; 3]);
 
 impl ReadQueue {
     /// Starts the threads. Results go to the mailbox of the worker that asked, under its ticket.
@@ -47,19 +72,24 @@ impl ReadQueue {
         broker: &Arc<Broker>,
         mailboxes: &Arc<Mailboxes>,
     ) -> io::Result<(ReadQueue, Vec<JoinHandle<()>>)> {
-        let (sender, jobs) = crossbeam_channel::bounded(WAITING_MAX);
-        let threads = (0..THREADS).map(|index| {
-            let (jobs, broker, mailboxes) = (jobs.clone(), Arc::clone(broker), Arc::clone(mailboxes));
-            let thread = thread::Builder::new().name(format!("broker-read-{index}"));
-            thread.spawn(move || run(&jobs, &broker, &mailboxes))
+        let mut threads = Vec::new();
+        let senders = Lane::ALL.map(|lane| {
+            let (sender, jobs) = crossbeam_channel::bounded(WAITING_MAX);
+            let (name, count) = lane.threads();
+            threads.extend((0..count).map(|index| {
+                let (jobs, broker, mailboxes) = (jobs.clone(), Arc::clone(broker), Arc::clone(mailboxes));
+                let thread = thread::Builder::new().name(format!("{name}-{index}"));
+                thread.spawn(move || run(&jobs, &broker, &mailboxes))
+            }));
+            sender
         });
-        let threads = threads.collect::<io::Result<_>>()?;
-        Ok((ReadQueue(sender), threads))
+        let threads = threads.into_iter().collect::<io::Result<_>>()?;
+        Ok((ReadQueue(senders), threads))
     }
 
     /// False when too much waits already.
-    pub(crate) fn submit(&self, worker: usize, ticket: usize, work: Work) -> bool {
-        self.0.try_send(Job { worker, ticket, work }).is_ok()
+    pub(crate) fn submit(&self, lane: Lane, worker: usize, ticket: usize, work: Work) -> bool {
+        self.0[lane as usize].try_send(Job { worker, ticket, work }).is_ok()
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::checksums::{Checksums, Damaged, GROUP_SPAN_BYTES};
+use crate::checksums::{Damaged, GROUP_SPAN_BYTES};
+use crate::cold_windows::ColdWindows;
+use crate::cursor::LogParts;
+use crate::disk::Advice;
 use crate::read::Wait;
 use crate::segments::Segment;
 
@@ -21,6 +24,7 @@ const _: () = assert!(
 pub(crate) struct BlockCache {
     state: Mutex<State>,
     blocks_max: usize,
+    cold: Mutex<ColdWindows>,
 }
 
 #[derive(Debug, Default)]
@@ -58,22 +62,22 @@ impl BlockCache {
         BlockCache {
             state: Mutex::default(),
             blocks_max: (bytes_max / BLOCK_BYTES).max(2),
+            cold: Mutex::default(),
         }
     }
 
     /// The block around this position, holding at least `[physical_offset, needed_end)` as far as one block can.
     pub(crate) fn get(
         &self,
+        log: &LogParts<'_>,
         segment: &Segment,
         physical_offset: i64,
         needed_end: i64,
-        readable_end: i64,
         wait: Wait,
-        checksums: &Checksums,
     ) -> io::Result<Arc<Block>> {
         let within = physical_offset - segment.base;
         let start = physical_offset - within % BLOCK_BYTES as i64;
-        let end = (start + BLOCK_BYTES as i64).min(segment.end).min(readable_end);
+        let end = (start + BLOCK_BYTES as i64).min(segment.end).min(log.written);
         let needed = (needed_end.min(end) - start) as usize;
         if let Some(block) = self.cached(start).filter(|block| block.len >= needed) {
             return Ok(block);
@@ -89,12 +93,13 @@ impl BlockCache {
             if wait == Wait::Never {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+            self.move_cold(log, start);
             len = segment.file.read_at(wanted, at)?;
         }
         if len < needed {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let damaged = checksums.damaged_in(segment, start, &bytes[..len], wait)?;
+        let damaged = log.checksums.damaged_in(segment, start, &bytes[..len], wait)?;
         for part in &damaged {
             tracing::error!(
                 from = part.start,
@@ -113,6 +118,15 @@ impl BlockCache {
         let used = state.clock;
         state.blocks.insert(start, (Arc::clone(&block), used));
         Ok(block)
+    }
+
+    /// A reader that may wait missed here: lets the page cache go along with it.
+    fn move_cold(&self, log: &LogParts<'_>, at: i64) {
+        let Some(moved) = self.cold.lock().missed(at, log.written) else {
+            return;
+        };
+        log.segments.advise(Advice::WillNeed, &moved.fetch);
+        log.segments.advise(Advice::DontNeed, &moved.drop);
     }
 
     /// The block around this position, if it is in the cache.

@@ -105,6 +105,7 @@ struct Part {
 impl CommitLog {
     /// A log that goes on at `end`, with everything before it durable.
     pub(crate) fn new(config: &StoreConfig, segments: Segments, checksums: Checksums, end: Mark) -> CommitLog {
+        segments.all().iter().for_each(|segment| segment.read_by_windows());
         CommitLog {
             checksums,
             tail: Tail::new(config.tail_bytes),

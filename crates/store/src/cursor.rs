@@ -104,9 +104,7 @@ impl Cursor {
         }
         let block = match &*self {
             Cursor::Block(block) if block.get(physical_offset, 1).is_some() => Arc::clone(block),
-            _ => log
-                .blocks
-                .get(&segment, physical_offset, end, log.written, look.wait, log.checksums)?,
+            _ => log.blocks.get(log, &segment, physical_offset, end, look.wait)?,
         };
         if block.is_damaged(physical_offset, end) {
             return Ok(false);
@@ -169,9 +167,7 @@ impl Cursor {
                 *self = Cursor::Copied { physical_offset, bytes };
                 return Ok(true);
             }
-            block = log
-                .blocks
-                .get(segment, position, range.end, log.written, wait, log.checksums)?;
+            block = log.blocks.get(log, segment, position, range.end, wait)?;
             if block.is_damaged(position, range.end) {
                 return Ok(false);
             }

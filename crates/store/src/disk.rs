@@ -9,6 +9,7 @@ mod simulated;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,10 +35,11 @@ pub struct DiskUsage {
 /// How a file is going to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
-    Normal,
+    /// The whole file, here and there: nothing is read ahead.
     Random,
-    Sequential,
-    /// The cached pages of this file will not be needed again.
+    /// Soon: reading may begin.
+    WillNeed,
+    /// Not again: memory need not keep it.
     DontNeed,
 }
 
@@ -87,8 +89,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Makes a reserved range read as zeros again.
     fn zero_range(&self, offset: u64, bytes: u64) -> io::Result<()>;
-    /// A hint; failing to follow it is no error.
-    fn advise(&self, advice: Advice);
+    /// A hint; failing to follow it is no error. Does not wait for the disk to have read anything.
+    fn advise(&self, advice: Advice, range: Range<u64>);
 }
 
 /// A file mapped into memory. Reads and writes outside of it are bugs of the caller and panic.

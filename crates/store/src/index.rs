@@ -266,7 +266,7 @@ impl Index {
 
 fn reserve(file: &dyn crate::disk::DiskFile, bytes: u64) -> io::Result<()> {
     file.allocate(bytes)?;
-    file.advise(Advice::Random);
+    file.advise(Advice::Random, 0..bytes);
     file.sync_data()
 }
 

@@ -13,6 +13,7 @@ mod batch_read;
 mod block_cache;
 mod checkpoint;
 mod checksums;
+mod cold_windows;
 mod commit_log;
 mod compaction;
 pub mod config;

@@ -1,18 +1,22 @@
 //! The table of consume queues. A queue is loaded from its files when somebody asks for it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use oxmq_protocol::topic;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::config::QueueKindOf;
 use crate::consume_queue::ConsumeQueue;
 use crate::queue_files::QueueFiles;
 use crate::read::Wait;
 use crate::unit::{Extent, QueueKind, Unit};
+
+/// Queues that are loaded at the same time by several threads, at most.
+const LOADING_LOCKS: usize = 64;
 
 /// A queue whose files may have to follow the log.
 pub(crate) enum Untrimmed {
@@ -25,6 +29,8 @@ pub(crate) struct Queues {
     batch_files: QueueFiles,
     kind_of: QueueKindOf,
     topics: RwLock<HashMap<Arc<str>, HashMap<i32, Slot>>>,
+    /// Held while a queue is loaded, by hash of its name.
+    loading: [Mutex<()>; LOADING_LOCKS],
     serials: AtomicU64,
     /// Number of light queues among them.
     light: AtomicUsize,
@@ -66,6 +72,7 @@ impl Queues {
             batch_files,
             kind_of,
             topics: RwLock::new(topics),
+            loading: std::array::from_fn(|_| Mutex::default()),
             serials: AtomicU64::new(0),
             log_min: AtomicI64::new(log_min),
             trusted_before: AtomicI64::new(i64::MAX),
@@ -249,17 +256,24 @@ impl Queues {
         Ok(queue)
     }
 
-    /// The files hold exactly the entries of the log, or of its part that is trusted. The lock is held while they are looked at: two
-    /// objects for one queue would assign the same offsets twice.
+    /// The files hold exactly the entries of the log, or of its part that is trusted. Two objects for one queue would assign
+    /// the same offsets twice: one thread loads it, and only those who ask for it, or for one that shares its lock, wait.
     fn load_listed(&self, topic: &str, queue_id: i32, kind: QueueKind) -> Arc<ConsumeQueue> {
-        let mut topics = self.topics.write();
-        let (name, slots) = match topics.get_key_value(topic) {
-            Some((name, _)) => (Arc::clone(name), topics.get_mut(topic)),
-            None => (Arc::from(topic), None),
+        let mut place = DefaultHasher::new();
+        (topic, queue_id).hash(&mut place);
+        let _no_other_load = self.loading[place.finish() as usize % LOADING_LOCKS].lock();
+        let loaded = |slots: &HashMap<i32, Slot>| match slots.get(&queue_id) {
+            Some(Slot::Loaded(queue)) => Some(Arc::clone(queue)),
+            _ => None,
         };
-        if let Some(Slot::Loaded(queue)) = slots.as_ref().and_then(|slots| slots.get(&queue_id)) {
-            return Arc::clone(queue);
-        }
+        let name = {
+            let topics = self.topics.read();
+            let known = topics.get_key_value(topic);
+            if let Some(queue) = known.and_then(|(_, slots)| loaded(slots)) {
+                return queue;
+            }
+            known.map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name))
+        };
         let log_min = self.log_min.load(Ordering::Relaxed);
         let before = self.trusted_before.load(Ordering::Relaxed);
         let extent = self
@@ -270,7 +284,10 @@ impl Queues {
             Extent::default()
         });
         let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), kind, extent));
-        if let Some(slots) = slots {
+        if let Some(slots) = self.topics.write().get_mut(topic) {
+            if let Some(queue) = loaded(slots) {
+                return queue;
+            }
             slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
         }
         queue

@@ -28,6 +28,12 @@ use crate::unit::{QueueKind, Unit};
 /// Entries that stand for records the log lost in the middle of a queue; more are not believed.
 const GAP_ENTRIES_MAX: i64 = 1_000_000;
 
+/// The replay tells where it is after so many bytes.
+const PROGRESS_BYTES: i64 = 128 << 20;
+
+/// Queues whose ends were found, between two lines about that.
+const PROGRESS_QUEUES: usize = 10_000;
+
 /// Bytes of the log written again at once.
 const REWRITE_BYTES: i64 = 1 << 20;
 
@@ -190,7 +196,12 @@ impl Recovery<'_> {
     /// record: a power cut may have left entries of a log that was never written.
     fn cut_queues(&self, start: i64) -> io::Result<()> {
         let log_min = self.segments.min();
-        for (topic, queue_id, kind) in self.queues.ids() {
+        let ids = self.queues.ids();
+        let of = ids.len();
+        for (done, (topic, queue_id, kind)) in ids.into_iter().enumerate() {
+            if done > 0 && done.is_multiple_of(PROGRESS_QUEUES) {
+                tracing::info!(done, of, "consume queues are compared with the commit log");
+            }
             let mut failure = None;
             let mut belongs = |unit: &Unit| match self.belongs(&topic, queue_id, unit, start) {
                 Ok(belongs) => belongs,
@@ -270,10 +281,15 @@ impl Recovery<'_> {
         let mut records = 0;
         let mut failure = None;
         let mut buffer = Vec::new();
+        let mut tell_at = start.offset + PROGRESS_BYTES;
         while let Some(segment) = self.segments.at(end.offset) {
             let reached = scan_segment(&segment, end.offset, segment.end, &mut buffer, &mut |record| {
                 records += 1;
                 end.last_record = record.physical_offset();
+                if end.last_record >= tell_at {
+                    tell_at = end.last_record + PROGRESS_BYTES;
+                    self.tell_progress(start.offset, end.last_record, records);
+                }
                 end.store_timestamp = end.store_timestamp.max(record.store_timestamp());
                 if let Some(observer) = self.observer {
                     observer(record);
@@ -300,6 +316,17 @@ impl Recovery<'_> {
             }
         }
         Ok((end, records))
+    }
+
+    fn tell_progress(&self, from: i64, reached: i64, records: u64) {
+        let end_at_most = self.segments.last().map_or(reached, |last| last.end);
+        tracing::info!(
+            from,
+            reached,
+            end_at_most,
+            records,
+            "the commit log is read from the recovery position"
+        );
     }
 
     /// Where the log goes on behind bytes that are no record: at a record that was on disk when the checkpoint was

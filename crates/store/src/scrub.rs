@@ -105,7 +105,9 @@ impl Engine {
             let checksums = self.log.checksums();
             if !checksums.is_sealed(&segment, start)? {
                 buffer.resize((end - start) as usize, 0);
-                if segment.file.read_at(&mut buffer, (start - segment.base) as u64)? == buffer.len() {
+                let at = (start - segment.base) as u64;
+                let read = segment.read_once(start, end, || segment.file.read_at(&mut buffer, at))?;
+                if read == buffer.len() {
                     checksums.seal(&segment, start, &buffer)?;
                 }
             }
@@ -148,7 +150,7 @@ impl Engine {
             return Ok(0);
         };
         let to = (from + STEP_BYTES).min(segment.end).min(progress.end);
-        let (reached, damaged, mended) = self.scrub_part(&segment, from, to)?;
+        let (reached, damaged, mended) = segment.read_once(from, to, || self.scrub_part(&segment, from, to))?;
         progress.damaged += damaged;
         progress.mended += mended;
         self.damaged.fetch_add(damaged, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The files of the commit log: names, sizes, creation ahead of need (spec: storage.md §2, §10.2).
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::config::{FlushDiskType, StoreConfig};
 use crate::config_file::create_dir_durably;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Advice, Disk, DiskFile};
 use crate::error::OpenError;
 
 /// One commit log file, of full size from its first moment.
@@ -19,6 +20,29 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
 }
+
+impl Segment {
+    /// Readers say themselves what is to be read ahead: see [`crate::cold_windows`].
+    pub(crate) fn read_by_windows(&self) {
+        self.file.advise(Advice::Random, 0..(self.end - self.base) as u64);
+    }
+
+    /// Reads a part that nobody else may want: if it was not in the page cache, it is not there afterwards.
+    pub(crate) fn read_once<T>(&self, from: i64, to: i64, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let start = (from - self.base) as u64 / PAGE_BYTES * PAGE_BYTES;
+        let end = (to - self.base) as u64;
+        let mut bytes = vec![0; (end - start) as usize];
+        let was_cached = matches!(self.file.try_read_at(&mut bytes, start), Ok(read) if read == bytes.len());
+        let outcome = read();
+        if !was_cached {
+            self.file.advise(Advice::DontNeed, start..end);
+        }
+        outcome
+    }
+}
+
+/// What the page cache forgets at the least.
+const PAGE_BYTES: u64 = 4096;
 
 /// Distance kept ahead of the records, and what a new file starts with.
 const ZEROED_BYTES: i64 = 16 * 1024 * 1024;
@@ -175,6 +199,18 @@ impl Segments {
             .collect()
     }
 
+    /// Advice on a part of the log that may lie in several files.
+    pub(crate) fn advise(&self, advice: Advice, range: &Range<i64>) {
+        if range.is_empty() {
+            return;
+        }
+        for segment in self.within(range.start, range.end) {
+            let (from, to) = (range.start.max(segment.base), range.end.min(segment.end));
+            let within = (from - segment.base) as u64..(to - segment.base) as u64;
+            segment.file.advise(advice, within);
+        }
+    }
+
     /// The file that starts at `base`, prepared or created now. It joins the list with [`Segments::push`].
     pub(crate) fn take_next(&self, base: i64) -> io::Result<Arc<Segment>> {
         let mut prepared = self.prepared.lock();
@@ -255,12 +291,14 @@ impl Segments {
             let _ = self.disk.remove_file(&path);
             return Err(error);
         }
-        Ok(Arc::new(Segment {
+        let segment = Segment {
             base,
             end: base + self.file_bytes,
             path,
             file,
-        }))
+        };
+        segment.read_by_windows();
+        Ok(Arc::new(segment))
     }
 }
 

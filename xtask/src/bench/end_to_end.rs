@@ -4,6 +4,7 @@
 //! Producer and consumer have a connection each, as two client processes would, and share this thread: both ends
 //! of a message are read from one clock.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -39,8 +40,6 @@ impl EndToEnd {
         let mut consumer = Connection::connect(addr)?;
         poll.add(&producer.stream, PRODUCER)?;
         poll.add(&consumer.stream, CONSUMER)?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
-        poll.add(&timer, TIMER)?;
 
         let template = SendTemplate::single(self.topic, self.body_bytes);
         let mut measure = Measure::new();
@@ -49,7 +48,8 @@ impl EndToEnd {
             self.pull(queue_id as u32, queue_offset, &mut consumer.output.bytes);
         }
         consumer.flush()?;
-        start_timer(&timer, interval)?;
+        let timer = start_timer(interval)?;
+        poll.add(&timer, TIMER)?;
 
         let started = Instant::now();
         let due = |index: u32| interval * index;
@@ -159,18 +159,20 @@ fn count_in(span: Duration, interval: Duration) -> u32 {
     (span.as_nanos() / interval.as_nanos()) as u32
 }
 
-fn start_timer(timer: &std::os::fd::OwnedFd, interval: Duration) -> anyhow::Result<()> {
+/// Becomes readable so often.
+pub(super) fn start_timer(interval: Duration) -> anyhow::Result<OwnedFd> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
     let interval = Timespec {
         tv_sec: interval.as_secs() as i64,
         tv_nsec: interval.subsec_nanos().into(),
     };
     timerfd_settime(
-        timer,
+        &timer,
         TimerfdTimerFlags::empty(),
         &Itimerspec {
             it_interval: interval,
             it_value: interval,
         },
     )?;
-    Ok(())
+    Ok(timer)
 }

@@ -65,6 +65,8 @@ pub(crate) struct Measure {
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
     pub(crate) usage: Usage,
+    /// Messages in a second that the machine allows, where that was measured beside.
+    pub(crate) limit: Option<f64>,
 }
 
 impl Measure {
@@ -75,6 +77,7 @@ impl Measure {
             errors: 0,
             first_error: None,
             usage: Usage::default(),
+            limit: None,
         }
     }
 

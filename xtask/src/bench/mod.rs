@@ -5,7 +5,7 @@
 //!
 //! - `frames`, `response`, `connection`: requests, answers, sockets
 //! - `load`, `end_to_end`: the closed and the open loop; `meter`, `process`: what a server uses meanwhile
-//! - `features`: workloads on parts of the message model
+//! - `features`: workloads on parts of the message model; `store`: on what the store does beside
 //! - `workload`: what is measured; `target`: what it is measured on; `report`: how it is shown
 
 mod connection;
@@ -18,6 +18,7 @@ mod meter;
 mod process;
 mod report;
 mod response;
+mod store;
 mod target;
 mod workload;
 
@@ -33,8 +34,9 @@ use rustix::fs::syncfs;
 use self::meter::Meter;
 use self::process::Memory;
 use self::report::Report;
+use self::store::Stage;
 use self::target::{Running, Target};
-use self::workload::{Scale, Setup, WORKLOADS, Workload};
+use self::workload::{Kind, Scale, Setup, WORKLOADS, Workload};
 use crate::servers::target_dir;
 
 const USAGE: &str = "\
@@ -47,6 +49,7 @@ usage: cargo xtask bench [options]
   --backlog N                   messages to drain (1500000)
   --quick                       one round, 2 seconds, short warm-up, small backlog
   --binary FILE                 the oxmq to measure (default: built with the release profile)
+  --port N                      the servers' first port (22000)
   --dir FOLDER                  where the servers keep their data (target/bench)
   --perf                        profile every measured window with perf, below target/bench-perf
   --write                       put the result into docs/benchmarks.md";
@@ -66,6 +69,7 @@ struct Options {
     scale: Scale,
     binary: Option<PathBuf>,
     dir: PathBuf,
+    port: u16,
     perf: bool,
     write: bool,
 }
@@ -123,7 +127,7 @@ fn measure(
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
-    let server = Running::start(target, oxmq, &dir, setup)?;
+    let mut server = Running::start(target, oxmq, &dir, options.port, setup)?;
     sleep(IDLE);
     if setup == Setup::Async {
         report.add_start(target, server.serving_after, Memory::of(server.pid)?);
@@ -153,6 +157,7 @@ fn measure(
             continue;
         }
         meter.profile = None;
+        meter.server_pid = server.pid;
         workload
             .prepare(&server.addr, options.scale, &meter)
             .with_context(|| workload.name.to_owned())?;
@@ -161,9 +166,21 @@ fn measure(
         if options.perf {
             meter.profile = Some(profile_path(target, workload)?);
         }
-        let measure = workload
-            .run(&server.addr, options.scale, options.window, &meter)
-            .with_context(|| workload.name.to_owned())?;
+        let mut measure = match workload.kind {
+            Kind::Store(kind) => kind.run(&mut Stage {
+                server: &mut server,
+                setup,
+                scale: options.scale,
+                window: options.window,
+                warm_up,
+                profile: meter.profile.clone(),
+            }),
+            _ => workload.run(&server.addr, options.scale, options.window, &meter),
+        }
+        .with_context(|| workload.name.to_owned())?;
+        if let Some((in_flight, record_bytes)) = workload.is_bound_by_flushes() {
+            measure.limit = Some(store::disk::flushed_messages_per_second(&dir, in_flight, record_bytes)?);
+        }
         ensure!(
             measure.messages > 0,
             "{}: {}",
@@ -195,6 +212,7 @@ impl Options {
             scale: Scale::Full,
             binary: None,
             dir: target_dir().join("bench"),
+            port: target::PORT,
             perf: false,
             write: false,
         };
@@ -225,6 +243,7 @@ impl Options {
                     options.scale = Scale::Quick;
                 }
                 "--binary" => options.binary = Some(fs::canonicalize(value()?)?),
+                "--port" => options.port = value()?.parse()?,
                 "--dir" => options.dir = PathBuf::from(value()?),
                 "--perf" => options.perf = true,
                 "--write" => options.write = true,

@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::load::Measure;
 use super::process::Memory;
 use super::target::{JAVA_VERSION, Target};
-use super::workload::{Goal, Setup, WORKLOADS, Workload};
+use super::workload::{Goal, QUIET, Setup, WORKLOADS, Workload};
 
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench --write` -->\n";
 const END: &str = "<!-- end -->\n";
@@ -45,6 +45,7 @@ struct Figures {
     anonymous_mib: Spread,
     mapped_mib: Spread,
     generator_us: Spread,
+    limit: Spread,
     errors: u64,
     first_error: Option<String>,
 }
@@ -128,6 +129,7 @@ impl Report {
             let goal = match workload.goal {
                 Some(Goal::MessagesPerCpuSecond(times)) => format!("CPU ≥ {times:.0}×: {}", verdict(cpu >= times)),
                 Some(Goal::P99(part)) => format!("p99 ≤ {part:.2}×: {}", verdict(p99 <= part)),
+                Some(Goal::P999OfQuiet(_) | Goal::FlushLimit { .. } | Goal::Within(_)) => "below".to_owned(),
                 None => "–".to_owned(),
             };
             let rate = oxmq.rate.median() / java.rate.median();
@@ -142,6 +144,59 @@ impl Report {
                 workload.title,
                 times(cpu),
                 times(rate),
+            );
+        }
+        rows
+    }
+
+    /// Workloads whose goal is not Java alone: the disk, the quiet run, or a time.
+    fn store_rows(&self) -> String {
+        let mut rows = String::new();
+        let quiet = WORKLOADS.iter().position(|workload| workload.name == QUIET);
+        for &(index, target) in self.measures.keys() {
+            let (Some(goal), Some(figures)) = (WORKLOADS[index].goal, self.figures(index, target)) else {
+                continue;
+            };
+            let of_quiet = quiet
+                .and_then(|quiet| self.figures(quiet, target))
+                .map(|quiet| figures.p999_ms.median() / quiet.p999_ms.median());
+            let (share, goal) = match goal {
+                Goal::MessagesPerCpuSecond(_) | Goal::P99(_) => continue,
+                Goal::P999OfQuiet(times) => (
+                    of_quiet.map(|share| format!("{share:.2}× p99.9 of the quiet run")),
+                    of_quiet.map(|share| (format!("≤ {times:.1}×"), share <= times)),
+                ),
+                Goal::FlushLimit { of_disk, of_java } => {
+                    let share = figures.rate.median() / figures.limit.median();
+                    let java = self.figures(index, Target::Java);
+                    let times = java.map_or(f64::INFINITY, |java| figures.rate.median() / java.rate.median());
+                    (
+                        Some(format!("{:.0} % of {}/s", share * 100.0, figures.limit.count())),
+                        Some((
+                            format!("≥ {:.0} %, {of_java:.0}× Java", of_disk * 100.0),
+                            share >= of_disk && times >= of_java,
+                        )),
+                    )
+                }
+                Goal::Within(ms) => (None, Some((format!("≤ {ms:.0} ms"), figures.p50_ms.median() <= ms))),
+            };
+            let goal = goal.filter(|_| target == Target::Oxmq);
+            let _ = writeln!(
+                rows,
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                WORKLOADS[index].title,
+                target.title(),
+                figures.rate.count(),
+                figures.p50_ms.decimal(),
+                figures.p99_ms.decimal(),
+                figures.p999_ms.decimal(),
+                figures.max_ms.decimal(),
+                figures.errors,
+                share.unwrap_or("–".to_owned()),
+                goal.map_or("–".to_owned(), |(goal, is_reached)| format!(
+                    "{goal}: {}",
+                    verdict(is_reached)
+                )),
             );
         }
         rows
@@ -239,6 +294,13 @@ impl Display for Report {
                 "### OxMQ against Java\n\n| workload | messages per CPU-second | messages/s | p50 | p99 | goal | CPU per message / messages/s, of the floor's |\n|---|--:|--:|--:|--:|---|--:|\n{ratios}"
             )?;
         }
+        let store = self.store_rows();
+        if !store.is_empty() {
+            writeln!(
+                out,
+                "### The store at work\n\n| workload | server | messages/s | p50 ms | p99 ms | p99.9 ms | max ms | refused | share | goal |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|\n{store}"
+            )?;
+        }
         let processes = self.process_rows();
         if !processes.is_empty() {
             writeln!(
@@ -274,6 +336,7 @@ impl Figures {
             anonymous_mib: Spread::over(measures, |m| m.usage.memory.anonymous as f64 / MIB),
             mapped_mib: Spread::over(measures, |m| m.usage.memory.mapped as f64 / MIB),
             generator_us: Spread::over(measures, |m| per_message(m.usage.generator_cpu, m)),
+            limit: Spread::over(measures, |m| m.limit.unwrap_or(f64::NAN)),
             errors: measures.iter().map(|measure| measure.errors).sum(),
             first_error: measures.iter().find_map(|measure| measure.first_error.clone()),
         }

@@ -16,7 +16,8 @@ use super::workload::Setup;
 use crate::servers::{Cluster, Options, Server};
 
 pub(crate) const JAVA_VERSION: &str = "5.5.0";
-const PORT: u16 = 22_000;
+/// The name server listens here, the broker a little above.
+pub(crate) const PORT: u16 = 22_000;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const JVM_FLAGS: [&str; 4] = ["-Xms4g", "-Xmx4g", "-XX:+UseG1GC", "-XX:MaxDirectMemorySize=8g"];
 /// Created by the broker itself when the first message comes.
@@ -45,11 +46,11 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     /// From the start of the process to the first message accepted; not taken of the floor server.
     pub(crate) serving_after: Option<Duration>,
-    _processes: Processes,
+    processes: Processes,
 }
 
 enum Processes {
-    Cluster { _cluster: Cluster },
+    Cluster(Box<Cluster>),
     Floor(Child),
 }
 
@@ -64,15 +65,15 @@ impl Drop for Processes {
 }
 
 impl Running {
-    pub(crate) fn start(target: Target, oxmq: &Path, dir: &Path, setup: Setup) -> anyhow::Result<Self> {
+    pub(crate) fn start(target: Target, oxmq: &Path, dir: &Path, port: u16, setup: Setup) -> anyhow::Result<Self> {
         let server = match target {
             Target::Java => Server::Java(JAVA_VERSION),
             Target::Oxmq => Server::Oxmq {
                 binary: oxmq.to_owned(),
             },
-            Target::Floor => return start_floor(dir, setup),
+            Target::Floor => return start_floor(dir, port, setup),
         };
-        let mut options = Options::new(server, PORT, dir);
+        let mut options = Options::new(server, port, dir);
         options.jvm_flags = JVM_FLAGS.map(String::from).to_vec();
         for (key, value) in setup.broker_properties() {
             options = options.broker_property(key, value);
@@ -86,8 +87,34 @@ impl Running {
             addr: cluster.broker_addr(),
             pid: cluster.broker_pid()?,
             serving_after: Some(serving_after),
-            _processes: Processes::Cluster { _cluster: cluster },
+            processes: Processes::Cluster(Box::new(cluster)),
         })
+    }
+
+    /// Stops the broker as an operator does, and starts it again when this has been done to its files.
+    pub(crate) fn restart(&mut self, meanwhile: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let cluster = self.cluster()?;
+        cluster.stop_broker()?;
+        meanwhile(&cluster.store_dir())?;
+        cluster.start_broker()?;
+        self.pid = cluster.broker_pid()?;
+        Ok(())
+    }
+
+    /// Kills the broker and starts it again. Returns the time from the start to the first message that it stored.
+    pub(crate) fn kill_and_start(&mut self) -> anyhow::Result<Duration> {
+        let cluster = self.cluster()?;
+        cluster.kill_broker()?;
+        let serving_after = start_timed(cluster)?;
+        self.pid = cluster.broker_pid()?;
+        Ok(serving_after)
+    }
+
+    fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
+        match &mut self.processes {
+            Processes::Cluster(cluster) => Ok(cluster),
+            Processes::Floor(_) => bail!("the floor server has no files to go on with"),
+        }
     }
 }
 
@@ -129,20 +156,20 @@ pub(crate) fn request_ok(addr: &str, request: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_floor(dir: &Path, setup: Setup) -> anyhow::Result<Running> {
+fn start_floor(dir: &Path, port: u16, setup: Setup) -> anyhow::Result<Running> {
     fs::create_dir_all(dir)?;
     let program: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(program);
-    command.args(["bench", "floor-server", &PORT.to_string()]).arg(dir);
+    command.args(["bench", "floor-server", &port.to_string()]).arg(dir);
     if setup == Setup::Sync {
         command.arg("--sync");
     }
     let child = command.spawn().context("cannot start the floor server")?;
     let running = Running {
-        addr: format!("127.0.0.1:{PORT}"),
+        addr: format!("127.0.0.1:{port}"),
         pid: child.id(),
         serving_after: None,
-        _processes: Processes::Floor(child),
+        processes: Processes::Floor(child),
     };
     first_success(&running.addr, &AtomicBool::new(false)).context("the floor server does not serve")?;
     Ok(running)

@@ -7,6 +7,10 @@ use super::features;
 use super::frames::SendTemplate;
 use super::load::{self, Measure, Plan, Pulls, Sends};
 use super::meter::Meter;
+use super::store::StoreWorkload;
+use super::store::cold::DrainCold;
+use super::store::recovery::Recovery;
+use super::store::steady::{Beside, Steady};
 use super::target::Target;
 
 /// Messages of the send workloads.
@@ -55,6 +59,7 @@ pub(crate) enum Kind {
         messages_per_second: u32,
     },
     Feature(&'static dyn Feature),
+    Store(&'static dyn StoreWorkload),
 }
 
 /// The server that a workload runs on. Workloads of one setup share a server, one after the other.
@@ -66,23 +71,58 @@ pub(crate) enum Setup {
     Model,
     /// Sends that come twice are told, which the original does not do.
     DuplicateWindow,
+    /// Files of 1 GiB, as usual.
+    LargeFiles,
+    /// Many backlogs fit, and files go when somebody asks for it.
+    MiddleFiles,
+    /// The log takes a new file every second or so.
+    SmallFiles,
+    /// The log is looked at for damage all the time, fast. The original does not look.
+    Scrub,
+    Recovery,
 }
 
 impl Setup {
-    pub(crate) const ALL: [Setup; 4] = [Setup::Async, Setup::Sync, Setup::Model, Setup::DuplicateWindow];
+    pub(crate) const ALL: [Setup; 9] = [
+        Setup::Async,
+        Setup::Sync,
+        Setup::Model,
+        Setup::DuplicateWindow,
+        Setup::LargeFiles,
+        Setup::SmallFiles,
+        Setup::MiddleFiles,
+        Setup::Scrub,
+        Setup::Recovery,
+    ];
 
     /// What stands in the broker's properties, of OxMQ and of the original.
     pub(crate) fn broker_properties(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Setup::Async => &[],
+            Setup::Async | Setup::LargeFiles | Setup::Recovery => &[],
+            Setup::MiddleFiles => &[
+                ("mappedFileSizeCommitLog", "268435456"),
+                ("fileReservedTime", "0"),
+                ("deleteWhen", "99"),
+                ("cleanResourceInterval", "500"),
+            ],
+            Setup::SmallFiles => &[("mappedFileSizeCommitLog", "16777216")],
+            Setup::Scrub => &[("scrubBytesPerSecond", "67108864"), ("scrubInterval", "1000")],
             Setup::Sync => &[("flushDiskType", "SYNC_FLUSH")],
             Setup::Model => &[("enablePropertyFilter", "true")],
             Setup::DuplicateWindow => &[("duplicateSendWindow", "60000")],
         }
     }
 
+    pub(crate) fn has_scrub(self) -> bool {
+        self == Setup::Scrub
+    }
+
     pub(crate) fn exists_on(self, target: Target) -> bool {
-        self != Setup::DuplicateWindow || target == Target::Oxmq
+        match self {
+            Setup::DuplicateWindow | Setup::Scrub => target == Target::Oxmq,
+            Setup::LargeFiles | Setup::MiddleFiles | Setup::SmallFiles | Setup::Recovery => target != Target::Floor,
+            Setup::Async | Setup::Sync | Setup::Model => true,
+        }
     }
 }
 
@@ -108,7 +148,16 @@ pub(crate) enum Goal {
     MessagesPerCpuSecond(f64),
     /// At most this part of Java's p99.
     P99(f64),
+    /// p99.9 at most so many times that of [`QUIET`].
+    P999OfQuiet(f64),
+    /// At least this part of what the disk allows, and this many times Java's messages in a second.
+    FlushLimit { of_disk: f64, of_java: f64 },
+    /// p50 in milliseconds.
+    Within(f64),
 }
+
+/// The workload that those with [`Goal::P999OfQuiet`] are compared with.
+pub(crate) const QUIET: &str = "steady";
 
 const fn send(name: &'static str, title: &'static str, kind: Kind, times_java: f64) -> Workload {
     Workload {
@@ -130,7 +179,44 @@ const fn feature(name: &'static str, title: &'static str, feature: &'static dyn 
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 19] = [
+const fn steady(name: &'static str, title: &'static str, setup: Setup, kind: &'static Steady) -> Workload {
+    Workload {
+        name,
+        title,
+        kind: Kind::Store(kind),
+        setup,
+        goal: Some(Goal::P999OfQuiet(1.5)),
+    }
+}
+
+const fn sync_flush(name: &'static str, title: &'static str, connections: usize, in_flight: usize) -> Workload {
+    Workload {
+        name,
+        title,
+        kind: Kind::Send {
+            body_bytes: 128,
+            connections,
+            in_flight,
+        },
+        setup: Setup::Sync,
+        goal: Some(Goal::FlushLimit {
+            of_disk: 0.8,
+            of_java: 4.0,
+        }),
+    }
+}
+
+const fn recovery(name: &'static str, title: &'static str, kind: &'static Recovery) -> Workload {
+    Workload {
+        name,
+        title,
+        kind: Kind::Store(kind),
+        setup: Setup::Recovery,
+        goal: Some(Goal::Within(1000.0)),
+    }
+}
+
+pub(crate) const WORKLOADS: [Workload; 33] = [
     send(
         "send-128-4x64",
         "send 128 B, 4 connections × 64 in flight",
@@ -226,17 +312,25 @@ pub(crate) const WORKLOADS: [Workload; 19] = [
         setup: Setup::Async,
         goal: Some(Goal::P99(0.25)),
     },
-    Workload {
-        name: "sync-flush-128-4x16",
-        title: "SYNC_FLUSH, send 128 B, 4 connections × 16 in flight",
-        kind: Kind::Send {
-            body_bytes: 128,
-            connections: 4,
-            in_flight: 16,
-        },
-        setup: Setup::Sync,
-        goal: None,
-    },
+    sync_flush("sync-flush-128-1x1", "SYNC_FLUSH, send 128 B, 1 in flight", 1, 1),
+    sync_flush(
+        "sync-flush-128-4x4",
+        "SYNC_FLUSH, send 128 B, 4 connections × 4 in flight",
+        4,
+        4,
+    ),
+    sync_flush(
+        "sync-flush-128-4x16",
+        "SYNC_FLUSH, send 128 B, 4 connections × 16 in flight",
+        4,
+        16,
+    ),
+    sync_flush(
+        "sync-flush-128-4x64",
+        "SYNC_FLUSH, send 128 B, 4 connections × 64 in flight",
+        4,
+        64,
+    ),
     Workload {
         name: "duplicate-window-128-4x64",
         title: "duplicateSendWindow, send 128 B, 4 connections × 64 in flight",
@@ -283,12 +377,80 @@ pub(crate) const WORKLOADS: [Workload; 19] = [
         "pop 128 B in batches of 32 and acknowledge each, 4 connections × 32 in flight",
         &features::pops::Pops,
     ),
+    Workload {
+        name: QUIET,
+        title: "8,000 sends/s of 1 KiB, nothing beside",
+        kind: Kind::Store(&Steady(Beside::Nothing)),
+        setup: Setup::LargeFiles,
+        goal: None,
+    },
+    steady(
+        "steady-allocate-1g",
+        "the same while a file of 1 GiB is a quarter full, and the next is created",
+        Setup::LargeFiles,
+        &Steady(Beside::Place(250)),
+    ),
+    steady(
+        "steady-roll-1g",
+        "the same while a file of 1 GiB becomes full",
+        Setup::LargeFiles,
+        &Steady(Beside::Place(1000)),
+    ),
+    steady(
+        "steady-rolls",
+        "the same into files of 16 MiB",
+        Setup::SmallFiles,
+        &Steady(Beside::Nothing),
+    ),
+    Workload {
+        name: "drain-cold-1k",
+        title: "drain a backlog of 1 KiB that is on the disk only",
+        kind: Kind::Store(&DrainCold),
+        setup: Setup::MiddleFiles,
+        goal: Some(Goal::MessagesPerCpuSecond(5.0)),
+    },
+    steady(
+        "steady-cold-reader",
+        "the same beside a full-speed reader of such a backlog",
+        Setup::MiddleFiles,
+        &Steady(Beside::ColdReader),
+    ),
+    steady(
+        "steady-deletion",
+        "the same while files of 256 MiB are deleted",
+        Setup::MiddleFiles,
+        &Steady(Beside::Deletion),
+    ),
+    steady(
+        "steady-scrub",
+        "the same while 64 MiB/s are looked at for damage",
+        Setup::Scrub,
+        &Steady(Beside::Nothing),
+    ),
+    recovery("recovery-1g", "from kill -9 to serving, 1 GiB of log", &Recovery(1)),
+    recovery("recovery-4g", "from kill -9 to serving, 4 GiB of log", &Recovery(4)),
+    recovery("recovery-10g", "from kill -9 to serving, 10 GiB of log", &Recovery(10)),
 ];
 
 impl Workload {
     /// Whether a server that only appends and answers can take part.
     pub(crate) fn is_send(&self) -> bool {
         matches!(self.kind, Kind::Send { .. } | Kind::SendBatch { .. })
+    }
+
+    /// With how many messages in flight, and of how many bytes in the log.
+    pub(crate) fn is_bound_by_flushes(&self) -> Option<(usize, usize)> {
+        match (self.setup, self.kind) {
+            (
+                Setup::Sync,
+                Kind::Send {
+                    body_bytes,
+                    connections,
+                    in_flight,
+                },
+            ) => Some((connections * in_flight, body_bytes + STORED_OVERHEAD_BYTES as usize)),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_drain(&self) -> bool {
@@ -305,6 +467,7 @@ impl Workload {
 
     pub(crate) fn run(&self, addr: &str, scale: Scale, window: Duration, meter: &Meter) -> anyhow::Result<Measure> {
         match self.kind {
+            Kind::Store(_) => unreachable!("it gets the server itself"),
             Kind::Feature(feature) => {
                 let plan = Plan {
                     ramp: FEATURE_RAMP,

@@ -50,6 +50,11 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
+    /// Nothing can be handed out without the disk.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.count == 0 && self.would_block
+    }
+
     /// For a request that was not looked at.
     pub(crate) fn nothing(now: i64) -> Collected {
         Collected {

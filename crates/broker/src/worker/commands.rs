@@ -6,12 +6,13 @@ use std::rc::Rc;
 use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2};
 use oxmq_protocol::{FieldSet, Frame, RemotingCommand, RequestCode, response_code};
 use oxmq_remoting::{CloseReason, Connection, ReplyTo};
+use oxmq_store::GetError;
 
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::handlers::{self, Outcome};
 use crate::pop::PopError;
 use crate::pull::{PullError, PullRequest};
-use crate::read_threads::{Done, Work};
+use crate::read_threads::{Done, Lane, Work};
 use crate::response::{OVERLOAD, Refusal};
 use crate::send::SendRequest;
 use crate::transactions::end::EndError;
@@ -73,11 +74,13 @@ impl Worker {
             Outcome::Unsupported => connection.reply_unsupported(to),
             Outcome::Offload(work) => {
                 let work: Work = Box::new(move |broker| Done::Command(work(broker)));
-                self.hand_over(Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to), work);
+                let away = Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to);
+                self.hand_over(Lane::Commands, away, work);
             }
             Outcome::Change(work) => {
                 let work: Work = Box::new(move |broker| Done::Changed(work(broker)));
-                self.hand_over(Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to), work);
+                let away = Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to);
+                self.hand_over(Lane::Commands, away, work);
             }
             Outcome::Later(reply) => {
                 let request = connection.begin_request(0);
@@ -95,9 +98,9 @@ impl Worker {
         });
     }
 
-    pub(super) fn hand_over(&self, away: Away, work: Work) {
+    pub(super) fn hand_over(&self, lane: Lane, away: Away, work: Work) {
         let ticket = self.away.borrow_mut().insert(away);
-        if self.read_queue.submit(self.id, ticket, work) {
+        if self.read_queue.submit(lane, self.id, ticket, work) {
             return;
         }
         match self.away.borrow_mut().remove(ticket) {
@@ -131,12 +134,16 @@ impl Worker {
                 Ok(record) => self.end_found(request.connection(), to, &header, outcome, record),
                 Err(error) => self.refuse_end(request.connection(), to, &EndError::Read(error.to_string())),
             },
+            (Some(Away::Pop(request, to, pop)), Done::Pop(collected)) if collected.is_cold() => {
+                self.read_elsewhere(request, to, pop, Lane::Disk);
+            }
             (Some(Away::Pop(request, to, pop)), Done::Pop(collected)) => {
                 self.collected(request.connection(), to, pop, *collected, true);
             }
             (Some(Away::Pull(request, pull)), Done::Pull(got, messages)) => match got {
                 Ok(got) if pull.may_wait(&self.reply(&pull, &got)) => self.wait(request.connection(), pull, &got),
                 Ok(got) => self.answer(request.connection(), &pull, &got, &messages),
+                Err(GetError::WouldBlock) => self.send_away(request, pull, Lane::Disk),
                 Err(error) => self.refuse_pull(request.connection(), pull.to, &PullError::Read(error.to_string())),
             },
             _ => unreachable!("a ticket comes back once, with what it was given for"),

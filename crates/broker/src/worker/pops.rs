@@ -8,7 +8,7 @@ use std::sync::Arc;
 use oxmq_protocol::pop::PopAck;
 use oxmq_protocol::requests::{PopMessageHeader, PopMessageReply};
 use oxmq_protocol::{FieldSet, RemotingCommand, response_code as code};
-use oxmq_remoting::{Connection, ReplyTo};
+use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
 use oxmq_store::{AppendBatch, AppendError, ConsumeQueue, Wait as MayBlock};
 
 use super::notifications::WaitingNotification;
@@ -16,7 +16,7 @@ use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::config::FlushDiskType;
 use crate::pop::waiters::{Key, Timed, Wait, Waiters};
 use crate::pop::{Collected, Handed, PollingLimits, Pop, PopError, collect, records, retry_topics};
-use crate::read_threads::{Done, Work};
+use crate::read_threads::{Done, Lane, Work};
 use crate::response::Refusal;
 
 /// A batch is appended when it has grown beyond this, even before the turn ends.
@@ -114,20 +114,23 @@ impl Worker {
             }
         }
         if pop.filter.is_expensive() {
-            return self.read_elsewhere(connection, to, pop);
+            return self.read_elsewhere(connection.begin_request(AWAY_REPLY_BYTES), to, pop, Lane::Memory);
         }
         let collected = collect(&self.broker, &pop, MayBlock::Never);
-        if collected.count == 0 && collected.would_block {
-            return self.read_elsewhere(connection, to, pop);
+        if collected.is_cold() {
+            return self.read_elsewhere(connection.begin_request(AWAY_REPLY_BYTES), to, pop, Lane::Disk);
         }
         self.collected(connection, to, pop, collected, again);
     }
 
-    fn read_elsewhere(&self, connection: &Rc<Connection>, to: ReplyTo, pop: Rc<Pop>) {
-        let request = Pop::clone(&pop);
-        let work: Work = Box::new(move |broker| Done::Pop(Box::new(collect(broker, &request, MayBlock::Allowed))));
-        let guard = connection.begin_request(AWAY_REPLY_BYTES);
-        self.hand_over(Away::Pop(guard, to, pop), work);
+    pub(super) fn read_elsewhere(&self, request: RequestGuard, to: ReplyTo, pop: Rc<Pop>, lane: Lane) {
+        let wanted = Pop::clone(&pop);
+        let may_block = match lane {
+            Lane::Disk => MayBlock::Allowed,
+            Lane::Memory | Lane::Commands => MayBlock::Never,
+        };
+        let work: Work = Box::new(move |broker| Done::Pop(Box::new(collect(broker, &wanted, may_block))));
+        self.hand_over(lane, Away::Pop(request, to, pop), work);
     }
 
     pub(super) fn refuse_pop(&self, connection: &Rc<Connection>, to: ReplyTo, error: &PopError) {

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use oxmq_remoting::{Connection, ReplyTo};
+use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
 use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
 
 use super::{AWAY_REPLY_BYTES, Away, WaitingPull, Worker};
 use crate::pull::{Checked, Consumer, Pull, PullError, PullReply, PullRequest};
-use crate::read_threads::{Done, Work};
+use crate::read_threads::{Done, Lane, Work};
 use crate::reply;
 use crate::response::Refusal;
 
@@ -27,8 +27,8 @@ enum Look {
     Answered,
     /// Nothing to answer with yet, and it may wait.
     Nothing(GetMessages),
-    /// The disk is needed.
-    WouldBlock,
+    /// It is for another thread.
+    Elsewhere(Lane),
 }
 
 impl Worker {
@@ -67,14 +67,14 @@ impl Worker {
         match self.look(connection, &pull, pull.from, Hold::UntilArrival) {
             Look::Answered => {}
             Look::Nothing(got) => self.wait(connection, pull, &got),
-            Look::WouldBlock => self.send_away(connection, pull),
+            Look::Elsewhere(lane) => self.send_away(connection.begin_request(AWAY_REPLY_BYTES), pull, lane),
         }
     }
 
     /// Reads from the memory and the page cache, messages straight into the output of the connection.
     fn look(&self, connection: &Rc<Connection>, pull: &Pull, from: i64, hold: Hold) -> Look {
         if pull.filter.is_expensive() {
-            return Look::WouldBlock;
+            return Look::Elsewhere(Lane::Memory);
         }
         let mut look = Look::Answered;
         connection.write(|out| {
@@ -98,7 +98,7 @@ impl Worker {
                 }
                 Err(GetError::WouldBlock) => {
                     out.truncate(start);
-                    Look::WouldBlock
+                    Look::Elsewhere(Lane::Disk)
                 }
                 Err(error) => {
                     out.truncate(start);
@@ -179,7 +179,9 @@ impl Worker {
             match self.look_again(&mut pull) {
                 Look::Answered => {}
                 Look::Nothing(got) => self.wait_until(deadline_ms, pull, got.max_offset),
-                Look::WouldBlock => self.send_away(&Rc::clone(&pull.connection), pull.pull),
+                Look::Elsewhere(lane) => {
+                    self.send_away(pull.connection.begin_request(AWAY_REPLY_BYTES), pull.pull, lane);
+                }
             }
         }
     }
@@ -213,7 +215,9 @@ impl Worker {
             waiting.pull.from,
             Hold::UntilArrival,
         ) {
-            Look::WouldBlock => self.send_away(&waiting.connection, waiting.pull),
+            Look::Elsewhere(lane) => {
+                self.send_away(waiting.connection.begin_request(AWAY_REPLY_BYTES), waiting.pull, lane);
+            }
             Look::Answered | Look::Nothing(_) => {}
         }
     }
@@ -226,16 +230,20 @@ impl Worker {
         self.answer(&waiting.connection, pull, &nothing, &[]);
     }
 
-    fn send_away(&self, connection: &Rc<Connection>, pull: Pull) {
+    pub(super) fn send_away(&self, request: RequestGuard, pull: Pull, lane: Lane) {
         let (queue, from, limits, filter) = (Arc::clone(&pull.queue), pull.from, pull.limits, pull.filter.clone());
+        let wait = match lane {
+            Lane::Disk => Wait::Allowed,
+            Lane::Memory | Lane::Commands => Wait::Never,
+        };
         let work: Work = Box::new(move |broker| {
             let mut messages = BytesMut::new();
             let got = broker
                 .store
-                .get_messages(&queue, from, &limits, &mut &filter, Wait::Allowed, &mut messages);
+                .get_messages(&queue, from, &limits, &mut &filter, wait, &mut messages);
             Done::Pull(got, messages)
         });
-        self.hand_over(Away::Pull(connection.begin_request(AWAY_REPLY_BYTES), pull), work);
+        self.hand_over(lane, Away::Pull(request, pull), work);
     }
 
     pub(super) fn refuse_pull(&self, connection: &Rc<Connection>, to: ReplyTo, error: &PullError) {

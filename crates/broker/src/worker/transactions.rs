@@ -15,7 +15,7 @@ use oxmq_store::{AppendBatch, GetError};
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::broker::Broker;
 use crate::put::{InternalMessage, PutError, copy_properties};
-use crate::read_threads::Done;
+use crate::read_threads::{Done, Lane};
 use crate::response::Refusal;
 use crate::transactions::end::{EndError, Outcome, check};
 use crate::transactions::half::{Half, StagedOp, is_of_place};
@@ -56,7 +56,7 @@ impl Worker {
         let physical_offset = header.commit_log_offset;
         let request = connection.begin_request(AWAY_REPLY_BYTES);
         let find = Box::new(move |broker: &Arc<Broker>| Done::Half(broker.store.read_record(physical_offset)));
-        self.hand_over(Away::End(request, to, header, outcome), find);
+        self.hand_over(Lane::Disk, Away::End(request, to, header, outcome), find);
     }
 
     pub(super) fn end_found(

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod admin;
+mod cold_reads;
 mod consumers;
 mod delays;
 mod duplicates;

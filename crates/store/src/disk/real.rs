@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -222,14 +224,14 @@ impl DiskFile for RealFile {
         }
     }
 
-    fn advise(&self, advice: Advice) {
+    fn advise(&self, advice: Advice, range: Range<u64>) {
         let advice = match advice {
-            Advice::Normal => rustix::fs::Advice::Normal,
             Advice::Random => rustix::fs::Advice::Random,
-            Advice::Sequential => rustix::fs::Advice::Sequential,
+            Advice::WillNeed => rustix::fs::Advice::WillNeed,
             Advice::DontNeed => rustix::fs::Advice::DontNeed,
         };
+        let len = NonZeroU64::new(range.end.saturating_sub(range.start));
         // Only a hint: nothing depends on it.
-        let _ = rustix::fs::fadvise(&self.0, 0, None, advice);
+        let _ = rustix::fs::fadvise(&self.0, range.start, len, advice);
     }
 }

@@ -11,10 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{Advice, DirEntry, Disk, DiskFile, DiskUsage, MappedRegion};
 
@@ -26,6 +28,8 @@ type Page = Arc<[u8; PAGE_BYTES]>;
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
+    /// Reads that are held, and those who wait for them.
+    reads: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +50,11 @@ struct State {
     /// What fails, and how many more of its kind succeed before.
     fault: Option<(Fault, u64)>,
     cold: bool,
+    /// Files whose reads hang.
+    held: BTreeSet<usize>,
+    held_reads: usize,
+    /// What readers said they want and want no more.
+    advised: Vec<(usize, Advice, Range<u64>)>,
     capacity_bytes: Option<u64>,
     now_ms: i64,
 }
@@ -134,6 +143,40 @@ impl SimulatedDisk {
         self.state.lock().cold = cold;
     }
 
+    /// From now on nothing of this file is in memory, and reads of it hang until [`SimulatedDisk::release_reads`].
+    pub fn hold_reads(&self, path: &Path) {
+        let mut state = self.state.lock();
+        match state.file(path) {
+            Ok(id) => state.held.insert(id),
+            Err(_) => panic!("{} does not exist", path.display()),
+        };
+    }
+
+    pub fn release_reads(&self) {
+        self.state.lock().held.clear();
+        self.reads.notify_all();
+    }
+
+    /// Waits until so many reads hang. False when that does not happen in time.
+    pub fn wait_for_held_reads(&self, count: usize, at_most: Duration) -> bool {
+        let mut state = self.state.lock();
+        let waited = self
+            .reads
+            .wait_while_for(&mut state, |state| state.held_reads < count, at_most);
+        !waited.timed_out()
+    }
+
+    /// Parts of a file about which such advice was given, in order. Advice on whole files is left out.
+    pub fn advised(&self, path: &Path, advice: Advice) -> Vec<Range<u64>> {
+        let state = self.state.lock();
+        let id = state.file(path).ok();
+        let of_file = state
+            .advised
+            .iter()
+            .filter(|(of, given, _)| Some(*of) == id && *given == advice);
+        of_file.map(|(.., range)| range.clone()).collect()
+    }
+
     /// Flips one bit of a file, cached and durable.
     pub fn flip_bit(&self, path: &Path, byte: u64, bit: u8) {
         let mut state = self.state.lock();
@@ -199,6 +242,7 @@ impl SimulatedDisk {
                 names,
                 ..State::default()
             })),
+            reads: Arc::default(),
         }
     }
 }
@@ -650,13 +694,23 @@ impl DiskFile for SimulatedFile {
         if state.fails(Fault::Read) {
             return Err(io::Error::other("simulated failure of a read"));
         }
+        if state.held.contains(&self.id) {
+            state.held_reads += 1;
+            self.disk.reads.notify_all();
+            self.disk
+                .reads
+                .wait_while(&mut state, |state| state.held.contains(&self.id));
+            state.held_reads -= 1;
+        }
         Ok(state.files[self.id].read(buffer, offset))
     }
 
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.disk.state.lock().cold {
+        let state = self.disk.state.lock();
+        if state.cold || state.held.contains(&self.id) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        drop(state);
         self.read_at(buffer, offset)
     }
 
@@ -720,7 +774,12 @@ impl DiskFile for SimulatedFile {
         Ok(())
     }
 
-    fn advise(&self, _advice: Advice) {}
+    fn advise(&self, advice: Advice, range: Range<u64>) {
+        let mut state = self.disk.state.lock();
+        if advice != Advice::Random {
+            state.advised.push((self.id, advice, range));
+        }
+    }
 }
 
 /// A copy of the file for reading; changes go to the file's cached pages at once. They are not counted: no machine stops

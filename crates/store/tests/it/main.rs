@@ -1,6 +1,7 @@
 //! The store through its public interface, on the real disk and on the simulated one.
 
 #[cfg(test)]
+mod cold;
 mod compaction;
 #[cfg(test)]
 mod crash;

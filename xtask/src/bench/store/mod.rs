@@ -1,0 +1,101 @@
+//! Workloads on the store: what holds up a send, what a flush costs, how soon a killed broker serves again.
+//!
+//! - `steady`: sends at a fixed rate, while the store does something else or nothing
+//! - `cold`: a backlog that is in no memory, drained alone or beside sends
+//! - `recovery`: from `kill -9` to the first message
+//! - `disk`: what the disk itself allows
+
+pub(super) mod cold;
+pub(super) mod disk;
+pub(super) mod recovery;
+pub(super) mod steady;
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use super::connection::call;
+use super::frames::{self, OPAQUE_BASE, SendTemplate};
+use super::load::{self, Measure, Plan, Sends};
+use super::meter::Meter;
+use super::response::Response;
+use super::target::Running;
+use super::workload::{self, Scale, Setup};
+
+/// What a workload on the store has: the server itself, which it may stop, and the files.
+pub(crate) struct Stage<'a> {
+    pub(crate) server: &'a mut Running,
+    pub(crate) setup: Setup,
+    pub(crate) scale: Scale,
+    pub(crate) window: Duration,
+    /// Load that a server needs after a start, before it is measured.
+    pub(crate) warm_up: Duration,
+    pub(crate) profile: Option<std::path::PathBuf>,
+}
+
+pub(crate) trait StoreWorkload: Sync {
+    fn run(&self, stage: &mut Stage<'_>) -> anyhow::Result<Measure>;
+}
+
+impl Stage<'_> {
+    pub(crate) fn addr(&self) -> &str {
+        &self.server.addr
+    }
+
+    fn meter(&self) -> Meter {
+        Meter {
+            server_pid: self.server.pid,
+            profile: None,
+        }
+    }
+
+    fn profiled(&self) -> Meter {
+        Meter {
+            profile: self.profile.clone(),
+            ..self.meter()
+        }
+    }
+
+    /// Stores so many messages in batches.
+    fn fill(&self, topic: &str, body_bytes: usize, messages: u64) -> anyhow::Result<()> {
+        let batch = (FILL_BATCH_BYTES / body_bytes).clamp(1, 32) as u32;
+        let plan = Plan {
+            ramp: Duration::ZERO,
+            window: FILL_TIME_MAX,
+            messages_max: messages,
+        };
+        let template = SendTemplate::batch(topic, body_bytes, batch);
+        let filled = load::run(self.addr(), &mut Sends::new(template, 4, 2), &plan, &self.meter())?;
+        // A broker that is busy is asked again by the load itself; what counts is what it has.
+        ensure!(
+            filled.messages >= messages,
+            "{} of {messages} messages were stored: {}",
+            filled.messages,
+            filled.first_error.unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    /// Load until a virtual machine has compiled what it is going to need.
+    fn warm_up(&self) -> anyhow::Result<()> {
+        workload::warm_up(self.addr(), self.warm_up, &self.meter())?;
+        Ok(())
+    }
+
+    /// Bytes of the commit log that hold records.
+    fn log_end(&self) -> anyhow::Result<u64> {
+        let header = format!(
+            "{{\"code\":28,\"flag\":0,\"language\":\"JAVA\",\"opaque\":{OPAQUE_BASE},\
+             \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
+        );
+        let frame = call(self.addr(), &frames::frame(&header, &[]))?;
+        let (response, _) = Response::parse(&frame)?.context("the answer is cut")?;
+        let info: Value = serde_json::from_slice(response.body)?;
+        let end = info["table"]["commitLogMaxOffset"].as_str();
+        Ok(end.context("no commitLogMaxOffset")?.parse()?)
+    }
+}
+
+const FILL_BATCH_BYTES: usize = 64 << 10;
+const FILL_TIME_MAX: Duration = Duration::from_secs(300);
