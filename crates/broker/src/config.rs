@@ -360,103 +360,117 @@ settings! {
         /// File that remote changes are written to; the file given with -c unless set.
         broker_config_path: Option<String> = "brokerConfigPath" => None;
     }
-    // Keys of RocketMQ for parts that do not exist here yet, or that have no counterpart.
-    not_applied: "accessMessageInMemoryHotRatio", "accountStatsEnable", "accountStatsPrintZeroValues",
-        "ackMessageThreadPoolNums", "ackThreadPoolQueueCapacity", "aclEnable", "adminBrokerThreadPoolNums",
-        "adminBrokerThreadPoolQueueCapacity", "allAckInSyncStateSet",
-        "appendAckAsync", "appendCkAsync", "asyncLearner", "asyncSendEnable", "autoMessageVersionOnTopicLen",
-        "batchDispatchRequestThreadPoolNums", "bitMapLengthConsumeQueueExt",
-        "bottomMostCompressionTypeForConsumeQueueStore", "broadcastOffsetExpireMaxSecond",
-        "broadcastOffsetExpireSecond", "brokerElectionPriority", "brokerFastFailureEnable", "brokerHeartbeatInterval",
-        "brokerNotActiveTimeoutMillis", "cgColdReadThreshold", "channelNotActiveInterval", "checkCRCOnRecover",
-        "checkSyncStateSetPeriod", "cleanOfflineBrokerInterval",
-        "cleanRocksDBDirtyCQIntervalMin", "cleanSwapedMapInterval",
-        "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads", "clientChannelMaxIdleTimeSeconds",
-        "clientCloseSocketIfTimeout", "clientManageThreadPoolNums", "clientManagerThreadPoolQueueCapacity",
-        "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable", "clientSocketRcvBufSize",
-        "clientSocketSndBufSize", "clientWorkerThreads", "coldCtrStrategyEnable", "coldDataFlowControlEnable",
-        "coldDataScanEnable", "combineAssignOffsetCQType", "combineCQEnableCheckSelf", "combineCQLoadingCQTypes",
-        "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType", "commercialBaseCount",
-        "commercialSizePerMsg", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
-        "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogSwapMapInterval",
-        "commitLogSwapMapReserveFileNum", "compactionCqMappedFileSize", "compactionMappedFileSize",
-        "compactionThreadNum", "compatibleWithOldNameSrv",
-        "connectTimeoutMillis", "consumerFallbehindThreshold", "consumerManageThreadPoolNums",
-        "consumerManagerThreadPoolQueueCapacity", "controllerAddr", "controllerHeartBeatTimeoutMills",
-        "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "dLegerGroup", "dLegerPeers",
-        "dLegerSelfId", "dataReadAheadEnable", "debugLockEnable",
-        "disableCallbackExecutor",
-        "disableConsumeIfConsumerReadSlowly", "disableNettyWorkerGroup", "disappearTimeAfterStart", "diskFallRecorded",
-        "dispatchCqCacheNum", "dispatchCqThreads",
-        "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput",
-        "enableAutoInSyncReplicas", "enableBatchPush", "enableBroadcastOffsetStore",
-        "enableBuildConsumeQueueConcurrently", "enableCalcFilterBitMap", "enableCleanExpiredOffset",
-        "enableConnectionMetrics", "enableConsumeQueueExt", "enableControllerMode",
-        "enableDetailStat", "enableFastChannelEventProcess", "enableLagAndDlqMetrics",
-        "enableLmqStats", "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMessageStoreMetrics",
-        "enableNetWorkFlowControl",
-        "enableNotifyBeforePopCalculateLag", "enablePopBatchAck", "enablePopLog",
-        "enablePopMetrics", "enableReconnectForGoAway",
-        "enableRemoteEscape", "enableRemotingMetrics", "enableRequestMetrics",
-        "enableRocksDBLog", "enableRunningFlagsInFlush", "enableScheduleAsyncDeliver", "enableScheduleMessageStats",
-        "enableShutdownGracefully", "enableSkipLongAwaitingAck", "enableSlaveActingMaster", "enableSplitMetadata",
-        "enableStatsMetrics", "enableTransactionMetrics", "enabledAppendPropCRC", "endTransactionPoolQueueCapacity",
-        "endTransactionThreadPoolNums", "estimateAccumulation",
-        "fastFailIfNoBufferInStorePool", "fetchControllerAddrByDnsLookup", "fetchNameSrvAddrByDnsLookup",
-        "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval",
-        "flushCommitLogLeastPages", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
-        "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval",
-        "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile", "forceVerifyPropCRC",
-        "globalColdReadThreshold", "haFlowControlEnable", "haHousekeepingInterval", "haMasterAddress",
-        "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup", "haSendHeartbeatInterval", "haTransferBatchSize",
-        "heartbeatThreadPoolNums", "heartbeatThreadPoolQueueCapacity", "highSpeedMode", "inSyncReplicas",
-        "isBrokerContainer", "isInBrokerContainer", "isScanAvailableNameSrv",
-        "isolateLogEnable", "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity",
-        "loadBalancePollNameServerInterval", "loadBalanceProcessorThreadPoolNums",
-        "loadBalanceThreadPoolQueueCapacity", "lockInStrictMode", "logicQueueForceSwapMapInterval",
-        "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold",
-        "mappedFileSizeConsumeQueueExt", "mappedFileSwapEnable",
-        "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum", "maxChecksumRange",
-        "maxConsumeQueueScan", "maxHaTransferByteInSecond", "maxReconnectIntervalTimeSeconds",
-        "maxRecoveryCommitlogFiles", "maxSlaveResendLength", "maxStatsIdleTimeInMinutes", "maxTopicLength",
-        "memTableFlushIntervalMs", "messageIndexSafe", "messageStorePlugIn", "metricGrpcExporterIntervalInMills",
-        "metricGrpcExporterTimeOutInMills", "metricLoggingExporterIntervalInMills", "metricsExporterType",
-        "metricsGrpcExporterHeader", "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel",
-        "metricsOtelCardinalityLimit", "metricsPromExporterHost", "metricsPromExporterPort", "minInSyncReplicas",
-        "offsetCheckInSlave", "osPageCacheBusyTimeOutMills",
-        "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
-        "popConsumerKVServiceInit", "popConsumerKVServiceLog",
-        "popLongPollingForceNotifyInterval", "popPollingMapExpireTimeSeconds",
-        "popReviveMaxAttemptTimes",
-        "popReviveMaxReturnSizePerRead", "preferredLeaderId", "printChannelGroups", "printChannelGroupsMinNum",
-        "processReplyMessageThreadPoolNums", "pullBatchMaxMessageCount", "pullMessageThreadPoolNums",
-        "pullThreadPoolQueueCapacity", "putConsumeQueueDataByFileChannel", "putMessageFutureThreadPoolNums",
-        "putMessageTimeout", "putMsgIndexHightWater", "putThreadPoolQueueCapacity", "queryMessageThreadPoolNums",
-        "queryThreadPoolQueueCapacity", "readOnlyCommitLogStorePaths", "readUnCommitted",
-        "realTimePersistRocksDBConfig", "recheckReputOffsetFromCq", "recoverConcurrently",
-        "recoverThreadPoolNums", "replicasPerDiskPartition",
-        "reviveAckWaitMs",
-        "reviveMaxSlow", "reviveScanTime", "rocketmqHome", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
-        "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "sampleCountThreshold", "sampleSteps",
-        "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "searchBcqByCacheEnable",
-        "sendHeartbeatTimeoutMillis", "sendMessageThreadPoolNums", "sendThreadPoolQueueCapacity",
-        "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads",
-        "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable",
-        "serverSelectorThreads", "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize",
-        "serverWorkerThreads", "shutdownWaitTimeSeconds", "skipPreOnline",
-        "slaveTimeout", "socksProxyConfig", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
-        "statRocksDBCQIntervalSec", "storePathBrokerIdentity", "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMemberGroupPeriod",
-        "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
-        "syncMasterFlushOffsetWhenStartup", "timerColdDataCheckIntervalMs", "timerEnableDisruptor", "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
-        "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWarmEnable", "topicQueueLockNum", "totalReplicas",
-        "transactionOpBatchInterval",
-        "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize",
-        "travelCqFileNumWhenGetMessage", "updateNameServerAddrPeriod", "useABSLock", "useEpollNativeSelector",
-        "usePIDColdCtrStrategy", "useReentrantLockWhenPutMessage", "useStaticSubscription", "useTLS",
-        "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue", "waitTimeMillsInHeartbeatQueue",
-        "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue", "waitTimeMillsInSendQueue",
-        "waitTimeMillsInTransactionQueue", "wakeCommitWhenPutMessage", "wakeFlushWhenPutMessage",
-        "warmMapedFileEnable", "writeBufferHighWaterMark", "writeBufferLowWaterMark", "writeWithoutMmap";
+    // Keys of RocketMQ, by the reason why they do nothing here.
+    without_effect:
+        "requests are served by a thread for each core and wait in no queue for a pool" =>
+            "ackMessageThreadPoolNums", "ackThreadPoolQueueCapacity", "adminBrokerThreadPoolNums",
+            "adminBrokerThreadPoolQueueCapacity", "batchDispatchRequestThreadPoolNums", "brokerFastFailureEnable",
+            "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads", "clientManageThreadPoolNums",
+            "clientManagerThreadPoolQueueCapacity", "clientOnewaySemaphoreValue", "clientWorkerThreads",
+            "compactionThreadNum", "consumerManageThreadPoolNums", "consumerManagerThreadPoolQueueCapacity",
+            "disableCallbackExecutor", "dispatchCqThreads", "endTransactionPoolQueueCapacity",
+            "endTransactionThreadPoolNums", "heartbeatThreadPoolNums", "heartbeatThreadPoolQueueCapacity",
+            "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity", "loadBalanceProcessorThreadPoolNums",
+            "loadBalanceThreadPoolQueueCapacity", "maxAsyncPutMessageRequests", "processReplyMessageThreadPoolNums",
+            "pullMessageThreadPoolNums", "pullThreadPoolQueueCapacity", "putMessageFutureThreadPoolNums",
+            "putThreadPoolQueueCapacity", "queryMessageThreadPoolNums", "queryThreadPoolQueueCapacity",
+            "recoverThreadPoolNums", "sendMessageThreadPoolNums", "sendThreadPoolQueueCapacity",
+            "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads", "serverOnewaySemaphoreValue",
+            "serverSelectorThreads", "serverWorkerThreads", "spinLockCollisionRetreatOptimalDegree",
+            "topicQueueLockNum", "useABSLock", "useReentrantLockWhenPutMessage", "waitTimeMillsInAckQueue",
+            "waitTimeMillsInAdminBrokerQueue", "waitTimeMillsInHeartbeatQueue", "waitTimeMillsInLitePullQueue",
+            "waitTimeMillsInPullQueue", "waitTimeMillsInSendQueue", "waitTimeMillsInTransactionQueue";
+        "connections are not made with Netty" =>
+            "channelNotActiveInterval", "clientChannelMaxIdleTimeSeconds", "clientCloseSocketIfTimeout",
+            "clientPooledByteBufAllocatorEnable", "clientSocketRcvBufSize", "clientSocketSndBufSize",
+            "connectTimeoutMillis", "disableNettyWorkerGroup", "enableFastChannelEventProcess",
+            "enableNetWorkFlowControl", "enableReconnectForGoAway", "highSpeedMode", "isScanAvailableNameSrv",
+            "loadBalancePollNameServerInterval", "maxReconnectIntervalTimeSeconds", "serverNettyWorkerGroupEnable",
+            "serverPooledByteBufAllocatorEnable", "serverSocketBacklog", "serverSocketRcvBufSize",
+            "serverSocketSndBufSize", "socksProxyConfig", "useEpollNativeSelector", "writeBufferHighWaterMark",
+            "writeBufferLowWaterMark";
+        "files are written, flushed, checked and recovered in another way" =>
+            "autoMessageVersionOnTopicLen", "checkCRCOnRecover", "cleanSwapedMapInterval",
+            "commitCommitLogLeastPages", "commitCommitLogThoroughInterval", "commitIntervalCommitLog",
+            "commitLogForceSwapMapInterval", "commitLogSwapMapInterval", "commitLogSwapMapReserveFileNum",
+            "compactionCqMappedFileSize", "compactionMappedFileSize", "correctLogicMinOffsetForceInterval",
+            "correctLogicMinOffsetSleepInterval", "dataReadAheadEnable", "debugLockEnable", "diskFallRecorded",
+            "dispatchCqCacheNum", "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery",
+            "enableAsyncReput", "enableBuildConsumeQueueConcurrently",
+            "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableRunningFlagsInFlush", "enabledAppendPropCRC",
+            "fastFailIfNoBufferInStorePool", "flushCommitLogLeastPages", "flushCommitLogThoroughInterval",
+            "flushCommitLogTimed", "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval",
+            "flushConsumerOffsetHistoryInterval", "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile",
+            "forceVerifyPropCRC", "logicQueueForceSwapMapInterval", "logicQueueSwapMapInterval",
+            "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold", "mappedFileSwapEnable",
+            "maxBatchDeleteFilesNum", "maxChecksumRange", "maxConsumeQueueScan", "maxRecoveryCommitlogFiles",
+            "maxTopicLength", "messageIndexSafe", "messageStorePlugIn", "osPageCacheBusyTimeOutMills",
+            "putConsumeQueueDataByFileChannel", "putMessageTimeout", "putMsgIndexHightWater",
+            "readOnlyCommitLogStorePaths", "readUnCommitted", "recheckReputOffsetFromCq", "recoverConcurrently",
+            "searchBcqByCacheEnable", "timerWarmEnable", "transferMsgByHeap", "transientStorePoolEnable",
+            "transientStorePoolSize", "travelCqFileNumWhenGetMessage", "wakeCommitWhenPutMessage",
+            "wakeFlushWhenPutMessage", "warmMapedFileEnable", "writeWithoutMmap";
+        "delayed and transactional messages are handled in another way" =>
+            "asyncSendEnable", "enableScheduleAsyncDeliver", "scheduleAsyncDeliverMaxPendingLimit",
+            "scheduleAsyncDeliverMaxResendNum2Blocked", "timerColdDataCheckIntervalMs", "timerEnableDisruptor",
+            "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
+            "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError",
+            "transactionOpBatchInterval";
+        "POP is handled in another way" =>
+            "appendAckAsync", "appendCkAsync", "enableNotifyBeforePopCalculateLag", "enablePopBatchAck",
+            "enablePopLog", "enableSkipLongAwaitingAck", "popLongPollingForceNotifyInterval",
+            "popPollingMapExpireTimeSeconds", "popReviveMaxAttemptTimes", "popReviveMaxReturnSizePerRead",
+            "reviveAckWaitMs", "reviveMaxSlow", "reviveScanTime";
+        "cold reads have threads of their own and hold up nobody" =>
+            "accessMessageInMemoryHotRatio", "cgColdReadThreshold", "coldCtrStrategyEnable",
+            "coldDataFlowControlEnable", "coldDataScanEnable", "globalColdReadThreshold", "usePIDColdCtrStrategy";
+        "queues carry no Bloom filters; expressions look at the messages" =>
+            "bitMapLengthConsumeQueueExt", "enableCalcFilterBitMap", "enableConsumeQueueExt",
+            "mappedFileSizeConsumeQueueExt";
+        "nothing is kept in RocksDB" =>
+            "bottomMostCompressionTypeForConsumeQueueStore", "cleanRocksDBDirtyCQIntervalMin",
+            "combineAssignOffsetCQType", "combineCQEnableCheckSelf", "combineCQLoadingCQTypes",
+            "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType", "enableRocksDBLog",
+            "enableSplitMetadata", "memTableFlushIntervalMs", "popConsumerFSServiceInit",
+            "popConsumerKVServiceEnable", "popConsumerKVServiceInit", "popConsumerKVServiceLog",
+            "realTimePersistRocksDBConfig", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
+            "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "splitMetadataSize",
+            "statRocksDBCQIntervalSec";
+        "name servers are given by their addresses (namesrvAddr)" =>
+            "compatibleWithOldNameSrv", "fetchNameSrvAddrByDnsLookup", "fetchNamesrvAddrByAddressServer",
+            "fetchNamesrvAddrInterval", "updateNameServerAddrPeriod";
+        "broadcasting consumers keep their offsets" =>
+            "broadcastOffsetExpireMaxSecond", "broadcastOffsetExpireSecond", "enableBroadcastOffsetStore";
+        "there is no replication yet" =>
+            "allAckInSyncStateSet", "asyncLearner", "brokerElectionPriority", "brokerHeartbeatInterval",
+            "brokerNotActiveTimeoutMillis", "checkSyncStateSetPeriod", "cleanOfflineBrokerInterval", "controllerAddr",
+            "controllerHeartBeatTimeoutMills", "dLegerGroup", "dLegerPeers", "dLegerSelfId",
+            "enableAutoInSyncReplicas", "enableBatchPush", "enableControllerMode", "enableRemoteEscape",
+            "enableSlaveActingMaster", "fetchControllerAddrByDnsLookup", "haFlowControlEnable",
+            "haHousekeepingInterval", "haMasterAddress", "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup",
+            "haSendHeartbeatInterval", "haTransferBatchSize", "inSyncReplicas", "isBrokerContainer",
+            "isInBrokerContainer", "lockInStrictMode", "maxHaTransferByteInSecond", "maxSlaveResendLength",
+            "minInSyncReplicas", "offsetCheckInSlave", "preferredLeaderId", "replicasPerDiskPartition",
+            "sendHeartbeatTimeoutMillis", "skipPreOnline", "slaveTimeout", "storePathBrokerIdentity",
+            "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMemberGroupPeriod",
+            "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
+            "syncMasterFlushOffsetWhenStartup", "totalReplicas";
+        "there is no access control and no TLS yet" =>
+            "aclEnable", "useTLS";
+        "there are no metrics yet" =>
+            "accountStatsEnable", "accountStatsPrintZeroValues", "commercialBaseCount", "commercialSizePerMsg",
+            "consumerFallbehindThreshold", "disableConsumeIfConsumerReadSlowly", "enableConnectionMetrics",
+            "enableDetailStat", "enableLagAndDlqMetrics", "enableLmqStats", "enableMessageStoreMetrics",
+            "enablePopMetrics", "enableRemotingMetrics", "enableRequestMetrics", "enableScheduleMessageStats",
+            "enableStatsMetrics", "enableTransactionMetrics", "estimateAccumulation", "isolateLogEnable",
+            "maxStatsIdleTimeInMinutes", "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
+            "metricLoggingExporterIntervalInMills", "metricsExporterType", "metricsGrpcExporterHeader",
+            "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel", "metricsOtelCardinalityLimit",
+            "metricsPromExporterHost", "metricsPromExporterPort", "printChannelGroups", "printChannelGroupsMinNum",
+            "sampleCountThreshold", "sampleSteps";
+        "it has no counterpart" =>
+            "disappearTimeAfterStart", "enableCleanExpiredOffset", "enableShutdownGracefully",
+            "pullBatchMaxMessageCount", "rocketmqHome", "shutdownWaitTimeSeconds", "useStaticSubscription";
 }
 
 impl BrokerConfig {
@@ -526,10 +540,8 @@ mod tests {
         let mut config = BrokerConfig::default();
         let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        let idle = [(6, "aclEnable")];
-        let idle = idle
-            .map(|(line, key)| format!("broker.conf:{line}: {key} is a RocketMQ setting that has no effect here yet"));
-        assert_eq!(warnings, idle);
+        let why = "there is no access control and no TLS yet";
+        assert_eq!(warnings, [format!("broker.conf:6: aclEnable has no effect: {why}")]);
         assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
         assert_eq!((config.fast_port(), config.ha_port()), (Some(30909), 30912));
     }
@@ -537,7 +549,7 @@ mod tests {
     #[test]
     fn every_key_is_declared_once() {
         let mut keys: Vec<_> = BrokerConfig::TABLE.iter().map(|setting| setting.key).collect();
-        keys.extend(BrokerConfig::NOT_APPLIED);
+        keys.extend(BrokerConfig::WITHOUT_EFFECT.iter().flat_map(|(_, keys)| *keys));
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();

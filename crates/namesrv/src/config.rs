@@ -45,19 +45,26 @@ settings! {
         /// Forget topics of a broker that its registration does not name any more.
         delete_topic_with_broker_registration: bool = "deleteTopicWithBrokerRegistration" => false, live();
     }
-    not_applied:
-        "clientRequestThreadPoolNums", "clientRequestThreadPoolQueueCapacity", "clusterTest", "defaultThreadPoolNums",
-        "defaultThreadPoolQueueCapacity", "enableControllerInNamesrv", "enableShutdownGracefully", "productEnvName",
-        "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads", "serverNettyWorkerGroupEnable",
-        "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable", "serverSelectorThreads",
-        "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize", "shutdownWaitTimeSeconds",
-        "unRegisterBrokerQueueCapacity", "useEpollNativeSelector", "writeBufferHighWaterMark",
-        "writeBufferLowWaterMark", "clientWorkerThreads", "clientCallbackExecutorThreads", "clientOnewaySemaphoreValue",
-        "clientAsyncSemaphoreValue", "connectTimeoutMillis", "channelNotActiveInterval", "isScanAvailableNameSrv",
-        "clientChannelMaxIdleTimeSeconds", "clientSocketSndBufSize", "clientSocketRcvBufSize",
-        "clientPooledByteBufAllocatorEnable", "clientCloseSocketIfTimeout", "useTLS", "socksProxyConfig",
-        "disableCallbackExecutor", "disableNettyWorkerGroup", "maxReconnectIntervalTimeSeconds",
-        "enableReconnectForGoAway";
+    without_effect:
+        "requests are served by a thread for each core and wait in no queue for a pool" =>
+            "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads", "clientOnewaySemaphoreValue",
+            "clientRequestThreadPoolNums", "clientRequestThreadPoolQueueCapacity", "clientWorkerThreads",
+            "defaultThreadPoolNums", "defaultThreadPoolQueueCapacity", "disableCallbackExecutor",
+            "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads", "serverOnewaySemaphoreValue",
+            "serverSelectorThreads", "unRegisterBrokerQueueCapacity";
+        "connections are not made with Netty" =>
+            "channelNotActiveInterval", "clientChannelMaxIdleTimeSeconds", "clientCloseSocketIfTimeout",
+            "clientPooledByteBufAllocatorEnable", "clientSocketRcvBufSize", "clientSocketSndBufSize",
+            "connectTimeoutMillis", "disableNettyWorkerGroup", "enableReconnectForGoAway", "isScanAvailableNameSrv",
+            "maxReconnectIntervalTimeSeconds", "serverNettyWorkerGroupEnable", "serverPooledByteBufAllocatorEnable",
+            "serverSocketBacklog", "serverSocketRcvBufSize", "serverSocketSndBufSize", "socksProxyConfig",
+            "useEpollNativeSelector", "writeBufferHighWaterMark", "writeBufferLowWaterMark";
+        "there is no replication yet" =>
+            "enableControllerInNamesrv";
+        "there is no access control and no TLS yet" =>
+            "useTLS";
+        "it has no counterpart" =>
+            "clusterTest", "enableShutdownGracefully", "productEnvName", "shutdownWaitTimeSeconds";
 }
 
 fn processors() -> usize {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::store_command;
+use crate::{config_command, store_command};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -18,15 +18,17 @@ pub(crate) enum Role {
     Broker,
     Shutdown,
     Store,
+    Config,
 }
 
 /// Every subcommand, with the name of the executable that stands for it where there is one.
-const ROLES: [(Role, &str, Option<&str>); 5] = [
+const ROLES: [(Role, &str, Option<&str>); 6] = [
     (Role::Quickstart, "quickstart", None),
     (Role::Namesrv, "namesrv", Some("mqnamesrv")),
     (Role::Broker, "broker", Some("mqbroker")),
     (Role::Shutdown, "shutdown", Some("mqshutdown")),
     (Role::Store, "store", None),
+    (Role::Config, "config", None),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
@@ -134,6 +136,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
             ))
             .arg(print_config()),
         Role::Store => store_command::command(name),
+        Role::Config => config_command::command(name),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),

@@ -2,6 +2,7 @@
 
 mod broker;
 mod cli;
+mod config_command;
 #[cfg(test)]
 mod documents;
 mod logging;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some(cli::Role::Namesrv) => namesrv::run(&matches),
         Some(cli::Role::Shutdown) => shutdown::run(&matches),
         Some(cli::Role::Store) => store_command::run(&matches),
+        Some(cli::Role::Config) => config_command::run(&matches),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", cli::program_name());

@@ -23,14 +23,14 @@
 //!         /// Unset unless given: absent from `-p` and code 26.
 //!         namesrv_addr: Option<String> = "namesrvAddr" => None, important(), live();
 //!     }
-//!     // RocketMQ's keys that are accepted without effect, with a warning.
-//!     not_applied: "aclEnable", "enableLmq";
+//!     // RocketMQ's keys that are accepted with a warning, by the reason why they do nothing.
+//!     without_effect: "there is no access control yet" => "aclEnable", "globalWhiteAddrs";
 //! }
 //!
 //! let mut config = BrokerConfig::default();
 //! let warnings = config.load("broker.conf", b"flushDiskType=SYNC_FLUSH\naclEnable=true\n")?;
 //! assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
-//! assert_eq!(warnings[0].to_string(), "broker.conf:2: aclEnable is a RocketMQ setting that has no effect here yet");
+//! assert_eq!(warnings[0].to_string(), "broker.conf:2: aclEnable has no effect: there is no access control yet");
 //! assert!(config.load("broker.conf", b"flushConsumerOffsetInterval=5s").unwrap_err().to_string().starts_with("broker.conf:1: "));
 //! config.set("namesrvAddr", "127.0.0.1:9876")?; // command-line override
 //! assert!(config.text().contains("flushConsumerOffsetInterval=5000\n")); // -p, code 26
@@ -129,8 +129,12 @@ pub struct SettingError {
 /// Something in a file that was accepted without effect.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SettingWarning {
-    #[error("{}{key} is a RocketMQ setting that has no effect here yet", prefix(.place))]
-    NotApplied { place: String, key: String },
+    #[error("{}{key} has no effect: {why}", prefix(.place))]
+    WithoutEffect {
+        place: String,
+        key: String,
+        why: &'static str,
+    },
     #[error("{}{key} is not a known setting", prefix(.place))]
     Unknown { place: String, key: String },
 }
@@ -176,8 +180,8 @@ pub trait SettingValue: Sized {
 pub trait Settings: Default + Clone {
     /// Every setting, in the order of declaration.
     const TABLE: &'static [Setting];
-    /// RocketMQ's keys that exist but have no effect here yet.
-    const NOT_APPLIED: &'static [&'static str];
+    /// RocketMQ's keys that do nothing, by the reason why.
+    const WITHOUT_EFFECT: &'static [(&'static str, &'static [&'static str])];
 
     /// Sets row `index` of the table without checking its range.
     fn set_row(&mut self, index: usize, text: &str) -> Result<Option<i64>, BadValue>;
@@ -230,10 +234,9 @@ pub trait Settings: Default + Clone {
             }
             changed.others().insert(key.clone(), value);
             if warned.insert(key.clone()) {
-                warnings.push(if Self::NOT_APPLIED.contains(&key.as_str()) {
-                    SettingWarning::NotApplied { place, key }
-                } else {
-                    SettingWarning::Unknown { place, key }
+                warnings.push(match Self::why_without_effect(&key) {
+                    Some(why) => SettingWarning::WithoutEffect { place, key, why },
+                    None => SettingWarning::Unknown { place, key },
                 });
             }
         }
@@ -333,12 +336,21 @@ pub trait Settings: Default + Clone {
                 "| `{key}` | {type_name} | {default} | {unit} | {range} | {changes} | {doc} |\n"
             ));
         }
-        let keys: BTreeSet<_> = Self::NOT_APPLIED.iter().map(|key| format!("`{key}`")).collect();
-        if !keys.is_empty() {
-            let keys = keys.into_iter().collect::<Vec<_>>().join(", ");
-            out.push_str(&format!("\nAccepted with a warning, without effect so far: {keys}.\n"));
+        if !Self::WITHOUT_EFFECT.is_empty() {
+            out.push_str("\nAccepted with a warning, without effect:\n\n| because | keys |\n|---|---|\n");
+        }
+        for (why, keys) in Self::WITHOUT_EFFECT {
+            let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+            out.push_str(&format!("| {why} | {} |\n", keys.join(", ")));
         }
         out
+    }
+
+    /// Why a key of RocketMQ does nothing; `None` for keys that do something, and for unknown ones.
+    fn why_without_effect(key: &str) -> Option<&'static str> {
+        let reasons = Self::WITHOUT_EFFECT.iter();
+        let mut with_key = reasons.filter(|(_, keys)| keys.contains(&key));
+        with_key.next().map(|(why, _)| *why)
     }
 
     fn index_of(key: &str) -> Option<usize> {
@@ -429,7 +441,7 @@ macro_rules! settings {
         $vis:vis struct $name:ident {
             $( $(#[doc = $doc:literal])+ $field:ident: $ty:ty = $key:literal => $default:expr $(, $option:ident($($argument:expr)?))*; )*
         }
-        not_applied: $($not_applied:literal),* $(,)?;
+        without_effect: $( $why:literal => $($idle:literal),+; )*
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone)]
@@ -453,7 +465,8 @@ macro_rules! settings {
                     concat!($($doc),+),
                 ) $(.$option($($argument)?))*,
             )* ];
-            const NOT_APPLIED: &'static [&'static str] = &[ $($not_applied),* ];
+            const WITHOUT_EFFECT: &'static [(&'static str, &'static [&'static str])] =
+                &[ $( ($why, &[ $($idle),+ ]) ),* ];
 
             fn set_row(&mut self, index: usize, text: &str) -> Result<Option<i64>, $crate::settings::BadValue> {
                 let mut row = 0;
@@ -540,7 +553,7 @@ mod tests {
             /// Where to.
             path: Option<String> = "path" => None;
         }
-        not_applied: "later";
+        without_effect: "it is too early" => "later";
     }
 
     fn refused(file: &str, message: &str) {
@@ -588,7 +601,7 @@ mod tests {
         assert_eq!(
             text,
             [
-                "f:1: later is a RocketMQ setting that has no effect here yet",
+                "f:1: later has no effect: it is too early",
                 "f:3: never is not a known setting"
             ]
         );
@@ -636,7 +649,7 @@ mod tests {
         let text = Sample::markdown();
         assert!(text.contains("| `interval` | long | `5000` | ms | 10 – 60000 | live | How often it looks. |\n"));
         assert!(text.contains("| `path` | String | – |  |  | in the file only | Where to. |\n"));
-        assert!(text.contains("without effect so far: `later`."));
+        assert!(text.contains("| it is too early | `later` |"));
         assert_eq!(Sample::default().important_text(), "listenPort=9876\n");
     }
 }
