@@ -5,6 +5,9 @@
 //! An [`Instance`] is one client in the eyes of the servers. It owns the connections, the routes and the heartbeats;
 //! producers and consumers are its members and usually create one of their own.
 
+#[macro_use]
+mod setters;
+
 mod admin;
 mod clock;
 mod consumer;

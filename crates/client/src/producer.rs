@@ -201,7 +201,7 @@ impl Producer {
     pub async fn shutdown(&self) {
         self.0.finish_batches().await;
         self.0.in_flight.wait_idle(self.0.send.timeout).await;
-        self.0.instance.leave(&as_member(&self.0)).await;
+        self.0.instance.leave(&*self.0).await;
         if self.0.owns_instance {
             self.0.instance.shutdown().await;
         }
@@ -364,10 +364,6 @@ fn no_queue(prepared: &Prepared) -> SendError {
     SendError::NoQueue {
         topic: prepared.topic().to_owned(),
     }
-}
-
-fn as_member(shared: &Arc<Shared>) -> Arc<dyn Member> {
-    Arc::clone(shared) as Arc<dyn Member>
 }
 
 impl Member for Shared {

@@ -109,6 +109,7 @@ impl Admin {
         let calls = BrokerCalls {
             instance: self.instance.clone(),
             group: TOOLS_GROUP.to_owned(),
+            owns_instance: false,
         };
         let subscription = SubscriptionData::parse(topic, "*", now_millis())?;
         let mut found = Vec::new();

@@ -177,7 +177,6 @@ impl Admin {
     }
 
     async fn call<R: Request>(&self, addr: &str, header: &R::Header, body: Bytes) -> Result<Reply<R>, ClientError> {
-        let remoting = self.instance.remoting();
-        Ok(remoting.call::<R>(addr, header, body, self.timeout).await?)
+        self.instance.call::<R>(addr, header, body, self.timeout).await
     }
 }

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use oxmq_protocol::body::{
     ConsumeStats, MessageQueue, MessageRequestMode, ResetOffsetBody, SetMessageRequestModeRequestBody,
 };
-use oxmq_protocol::requests::{GetConsumeStatsHeader, QueueHeader, ResetOffsetHeader, request};
+use oxmq_protocol::requests::{GetConsumeStatsHeader, ResetOffsetHeader, request};
 use oxmq_protocol::{json, topic};
 
 use super::{Admin, Boundary};
 use crate::error::ClientError;
+use crate::instance::queue_header;
 
 impl Admin {
     /// The offset after the last message of a queue.
@@ -25,12 +26,7 @@ impl Admin {
 
     /// When the first message that still exists was stored, in milliseconds since 1970; `None` when there is none.
     pub async fn earliest_msg_store_time(&self, queue: &MessageQueue) -> Result<Option<i64>, ClientError> {
-        let header = QueueHeader {
-            topic: queue.topic.clone(),
-            queue_id: queue.queue_id,
-            committed: None,
-            broker_name: Some(queue.broker_name.clone()),
-        };
+        let header = queue_header(queue);
         let master = self.instance.master_of(queue).await?;
         let reply = self
             .call::<request::GetEarliestMsgStoreTime>(&master, &header, Bytes::new())

@@ -32,9 +32,18 @@ pub(crate) struct BrokerCalls {
     pub(crate) instance: Instance,
     /// As the servers know it.
     pub(crate) group: String,
+    /// The instance is the consumer's alone and ends with it.
+    pub(crate) owns_instance: bool,
 }
 
 impl BrokerCalls {
+    /// After the consumer has left the group.
+    pub(crate) async fn close(&self) {
+        if self.owns_instance {
+            self.instance.shutdown().await;
+        }
+    }
+
     /// Between the names that the application knows and those in calls.
     pub(crate) fn namespace(&self) -> &Namespace {
         self.instance.namespace()
@@ -58,7 +67,6 @@ impl BrokerCalls {
         {
             let called = self
                 .instance
-                .remoting()
                 .call::<request::GetConsumerListByGroup>(
                     &self.instance.fast_addr(addr.clone()),
                     &header,
@@ -68,7 +76,7 @@ impl BrokerCalls {
                 .await;
             match called {
                 Ok(reply) => return Ok(json::from_slice::<ConsumerIdList>(&reply.body)?.consumer_id_list),
-                Err(error) => failed = error.into(),
+                Err(error) => failed = error,
             }
         }
         Err(failed)
@@ -86,10 +94,8 @@ impl BrokerCalls {
         let broker = self.instance.fast_addr(self.broker(queue, MASTER_ID).await?.addr);
         let called = self
             .instance
-            .remoting()
             .call::<request::QueryConsumerOffset>(&broker, &header, Bytes::new(), OFFSET_TIMEOUT)
-            .await
-            .map_err(ClientError::from);
+            .await;
         match called {
             Ok(reply) => Ok(Some(reply.fields.offset).filter(|offset| *offset >= 0)),
             Err(error) if error.response_code() == Some(response_code::QUERY_NOT_FOUND) => Ok(None),
@@ -102,7 +108,6 @@ impl BrokerCalls {
         let header = self.commit_header(queue, offset);
         let master = self.instance.master_of(queue).await?;
         self.instance
-            .remoting()
             .call::<request::UpdateConsumerOffset>(&master, &header, Bytes::new(), OFFSET_TIMEOUT)
             .await?;
         Ok(())
@@ -135,7 +140,6 @@ impl BrokerCalls {
         let body = json::to_vec(&self.lock_body(queues));
         let reply = self
             .instance
-            .remoting()
             .call::<request::LockBatchMq>(&master, &(), body.into(), LOCK_TIMEOUT)
             .await?;
         Ok(json::from_slice::<LockBatchResponseBody>(&reply.body)?.lock_ok_mq_set)
@@ -146,7 +150,6 @@ impl BrokerCalls {
         let master = self.instance.master_addr(broker_name)?;
         let body = json::to_vec(&self.lock_body(queues));
         self.instance
-            .remoting()
             .call::<request::UnlockBatchMq>(&master, &(), body.into(), LOCK_TIMEOUT)
             .await?;
         Ok(())
@@ -182,7 +185,6 @@ impl BrokerCalls {
             .instance
             .fast_addr(self.instance.master_addr(&message.broker_name)?);
         self.instance
-            .remoting()
             .call::<request::ConsumerSendMsgBack>(&master, &header, Bytes::new(), SEND_BACK_TIMEOUT)
             .await?;
         Ok(())
@@ -214,9 +216,10 @@ impl BrokerCalls {
             let sent = async {
                 let master = self.instance.fast_addr(self.instance.master_addr(&queue.broker_name)?);
                 let body = retry.message.body.clone();
-                let remoting = self.instance.remoting();
-                let called = remoting.call::<request::SendMessageV2>(&master, &header, body, SEND_TIMEOUT);
-                called.await.map_err(ClientError::from)
+                let called = self
+                    .instance
+                    .call::<request::SendMessageV2>(&master, &header, body, SEND_TIMEOUT);
+                called.await
             };
             match sent.await {
                 Ok(_) => return Ok(()),
@@ -264,8 +267,8 @@ impl BrokerCalls {
             .iter()
             .filter_map(|broker| broker.broker_addrs.values().next())
         {
-            let remoting = self.instance.remoting();
-            match remoting
+            match self
+                .instance
                 .call::<request::QueryAssignment>(addr, &(), body.clone(), timeout)
                 .await
             {
@@ -273,7 +276,7 @@ impl BrokerCalls {
                     let assigned: QueryAssignmentResponseBody = json::from_slice(&reply.body)?;
                     return Ok(assigned.message_queue_assignments);
                 }
-                Err(error) => failed = error.into(),
+                Err(error) => failed = error,
             }
         }
         Err(failed)

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use oxmq_protocol::body::{ConsumeType, MessageQueue};
+use oxmq_protocol::body::MessageQueue;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::engine::{Batch, Delivery, Engine};
 use super::listener::Messages;
-use super::offset_store::OffsetStore;
 use super::selector::MessageSelector;
 use super::settings::{Settings, consumer_settings};
 use crate::error::ClientError;
@@ -49,8 +48,6 @@ pub struct LitePullConsumer {
     auto_commit_interval: Option<Duration>,
     topic_metadata_check_interval: Duration,
     is_subscribed: bool,
-    /// The instance is ours alone and ends with the consumer.
-    owns_instance: bool,
 }
 
 /// What the application has got and what of it is not committed yet.
@@ -66,7 +63,6 @@ pub struct LitePullConsumerBuilder {
     auto_commit: bool,
     auto_commit_interval: Duration,
     topic_metadata_check_interval: Duration,
-    pull_threshold_for_all: usize,
 }
 
 consumer_settings!(LitePullConsumerBuilder: connection, offsets, subscriptions, queues);
@@ -75,13 +71,13 @@ impl LitePullConsumer {
     /// Settings of a consumer of this group.
     pub fn builder(group: impl Into<String>) -> LitePullConsumerBuilder {
         let mut settings = Settings::new(group.into());
-        settings.pull_batch_size = 10;
+        settings.engine.pull_batch_size = 10;
+        settings.engine.flow_limits.messages_of_all = Some(10_000);
         LitePullConsumerBuilder {
             settings,
             auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
             topic_metadata_check_interval: Duration::from_secs(30),
-            pull_threshold_for_all: 10_000,
         }
     }
 
@@ -327,9 +323,6 @@ impl LitePullConsumer {
             self.commit_and_log().await;
         }
         self.engine.shutdown().await;
-        if self.owns_instance {
-            self.engine.calls.instance.shutdown().await;
-        }
     }
 
     async fn commit_if_due(&self) {
@@ -361,45 +354,26 @@ impl Drop for LitePullConsumer {
 }
 
 impl LitePullConsumerBuilder {
-    /// Whether polls commit what the polls before have returned. On by default.
-    #[must_use]
-    pub fn auto_commit(mut self, enable: bool) -> Self {
-        self.auto_commit = enable;
-        self
-    }
-
-    /// Polls commit what the polls before have returned, but not more often than this; a second at least.
-    #[must_use]
-    pub fn auto_commit_interval(mut self, interval: Duration) -> Self {
-        self.auto_commit_interval = interval;
-        self
-    }
-
-    /// How often [`LitePullConsumer::register_topic_message_queue_change_listener`] looks.
-    #[must_use]
-    pub fn topic_metadata_check_interval(mut self, interval: Duration) -> Self {
-        self.topic_metadata_check_interval = interval;
-        self
-    }
-
-    /// Messages of all queues together that may wait here.
-    #[must_use]
-    pub fn pull_threshold_for_all(mut self, count: usize) -> Self {
-        self.pull_threshold_for_all = count;
-        self
+    setters! {
+        /// Whether polls commit what the polls before have returned. On by default.
+        auto_commit(enable: bool): auto_commit = enable;
+        /// Polls commit what the polls before have returned, but not more often than this; a second at least.
+        auto_commit_interval(interval: Duration): auto_commit_interval = interval;
+        /// How often [`LitePullConsumer::register_topic_message_queue_change_listener`] looks.
+        topic_metadata_check_interval(interval: Duration): topic_metadata_check_interval = interval;
+        /// Messages of all queues together that may wait here.
+        pull_threshold_for_all(count: usize): settings.engine.flow_limits.messages_of_all = Some(count);
     }
 
     /// Joins the group, or waits for queues to be assigned.
-    pub async fn start(mut self) -> Result<LitePullConsumer, ClientError> {
+    pub async fn start(self) -> Result<LitePullConsumer, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
         let is_subscribed = !subscriptions.is_empty();
-        let mut config = self.settings.engine_config(ConsumeType::Actively)?;
-        config.flow_limits.messages_of_all = Some(self.pull_threshold_for_all);
-        let (calls, owns_instance) = self.settings.connect().await?;
-        let settings = self.settings;
-        let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
         let (batches, arrivals) = mpsc::unbounded_channel();
-        let engine = Engine::new(config, calls, offsets, Delivery::Poll { batches }, subscriptions);
+        let engine = self
+            .settings
+            .into_engine(Delivery::Poll { batches }, subscriptions)
+            .await?;
         let interval = self.auto_commit_interval.max(AUTO_COMMIT_INTERVAL_MIN);
         let consumer = LitePullConsumer {
             engine,
@@ -411,7 +385,6 @@ impl LitePullConsumerBuilder {
             auto_commit_interval: self.auto_commit.then_some(interval),
             topic_metadata_check_interval: self.topic_metadata_check_interval,
             is_subscribed,
-            owns_instance,
         };
         consumer.engine.start(None).await?;
         Ok(consumer)

@@ -84,8 +84,7 @@ impl BrokerCalls {
             broker_name: Some(handle.broker_name.to_owned()),
         };
         let master = self.instance.master_addr(handle.broker_name)?;
-        let remoting = self.instance.remoting();
-        remoting
+        self.instance
             .call::<request::AckMessage>(&master, &header, Bytes::new(), ACK_TIMEOUT)
             .await?;
         Ok(())
@@ -111,8 +110,9 @@ impl BrokerCalls {
             broker_name: Some(handle.broker_name.to_owned()),
         };
         let master = self.instance.master_addr(handle.broker_name)?;
-        let remoting = self.instance.remoting();
-        let called = remoting.call::<request::ChangeMessageInvisibleTime>(&master, &header, Bytes::new(), ACK_TIMEOUT);
+        let called =
+            self.instance
+                .call::<request::ChangeMessageInvisibleTime>(&master, &header, Bytes::new(), ACK_TIMEOUT);
         let fields = called.await?.fields;
         let renewed = ReceiptHandle {
             start_offset: queue_offset,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::message::MessageExt;
 use parking_lot::Mutex;
@@ -17,7 +16,7 @@ use super::retry::max_reconsume_times_concurrent;
 use super::selector::MessageSelector;
 use super::settings::{Settings, consumer_settings};
 use crate::error::ClientError;
-use crate::instance::{Answer, Member, MemberData};
+use crate::instance::{Member, MemberData};
 
 /// How long a blocking pull waits for a message.
 const SUSPEND: Duration = Duration::from_secs(20);
@@ -42,8 +41,6 @@ const SUSPEND: Duration = Duration::from_secs(20);
 /// ```
 pub struct PullConsumer {
     shared: Arc<Shared>,
-    /// The instance is ours alone and ends with the consumer.
-    owns_instance: bool,
 }
 
 /// Settings of a pull consumer.
@@ -184,11 +181,8 @@ impl PullConsumer {
                 tracing::warn!(%queue, %error, "offset not saved");
             }
         }
-        let member: Arc<dyn Member> = Arc::clone(&self.shared) as Arc<dyn Member>;
-        self.shared.calls.instance.leave(&member).await;
-        if self.owns_instance {
-            self.shared.calls.instance.shutdown().await;
-        }
+        self.shared.calls.instance.leave(&*self.shared).await;
+        self.shared.calls.close().await;
     }
 }
 
@@ -201,22 +195,21 @@ impl Drop for PullConsumer {
 impl PullConsumerBuilder {
     /// Joins the group. Nothing is pulled before it is asked for.
     pub async fn start(mut self) -> Result<PullConsumer, ClientError> {
-        let (calls, owns_instance) = self.settings.connect().await?;
-        let settings = self.settings;
+        let calls = self.settings.connect().await?;
+        let engine = &self.settings.engine;
         let shared = Arc::new(Shared {
-            offsets: OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?,
-            message_model: settings.message_model,
-            max_reconsume_times: settings.max_reconsume_times,
-            persist_interval: settings.persist_consumer_offset_interval,
+            offsets: self.settings.open_offsets(&calls)?,
+            message_model: engine.message_model,
+            max_reconsume_times: engine.max_reconsume_times,
+            persist_interval: engine.persist_interval,
             topics: Mutex::default(),
             progressed: Mutex::default(),
             stopped: watch::Sender::new(false),
             calls,
         });
-        let member: Arc<dyn Member> = Arc::clone(&shared) as Arc<dyn Member>;
-        shared.calls.instance.join(&member)?;
+        shared.calls.instance.join(&shared)?;
         tokio::spawn(Arc::clone(&shared).keep_persisting());
-        Ok(PullConsumer { shared, owns_instance })
+        Ok(PullConsumer { shared })
     }
 }
 
@@ -261,11 +254,5 @@ impl Member for Shared {
             subscription_data_set: subscriptions.collect(),
             unit_mode: false,
         })
-    }
-
-    fn on_route_change(&self, _topic: &str) {}
-
-    fn on_request(self: Arc<Self>, _request: RemotingCommand) -> Answer {
-        Box::pin(std::future::ready(None))
     }
 }

@@ -5,14 +5,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxmq_protocol::body::ConsumeType;
+use oxmq_protocol::body::{ConsumeType, SubscriptionData};
 use oxmq_protocol::topic;
 use tokio::sync::mpsc;
 
-use super::engine::{Delivery, Engine, EngineConfig, PopConfig, clamp_suspend_time, with_retry_topic};
+use super::engine::{Delivery, Engine, clamp_suspend_time};
 use super::listener::{self, ConsumeOrderlyStatus, ConsumeStatus, Listener, Messages};
-use super::offset_store::OffsetStore;
-use super::process_queue::FlowLimits;
 use super::selector::MessageSelector;
 use super::settings::{Settings, check_range, consumer_settings};
 use super::stream::MessageStream;
@@ -53,8 +51,6 @@ const PULL_SUSPEND: Duration = Duration::from_secs(15);
 /// ```
 pub struct PushConsumer {
     engine: Arc<Engine>,
-    /// The instance is ours alone and ends with the consumer.
-    owns_instance: bool,
 }
 
 /// Settings of a push consumer. Names and defaults are those of the original.
@@ -62,15 +58,6 @@ pub struct PushConsumer {
 pub struct PushConsumerBuilder {
     settings: Settings,
     listener: Option<ChosenListener>,
-    pull_interval: Duration,
-    consume_message_batch_max_size: usize,
-    consume_concurrency: usize,
-    consume_timeout: Duration,
-    suspend_current_queue_time: Duration,
-    await_termination: Duration,
-    post_subscription_when_pull: bool,
-    client_rebalance: bool,
-    pop: PopConfig,
 }
 
 consumer_settings!(PushConsumerBuilder: connection, offsets, retries, subscriptions, queues);
@@ -84,22 +71,16 @@ enum ChosenListener {
 impl PushConsumer {
     /// Settings of a consumer of this group.
     pub fn builder(group: impl Into<String>) -> PushConsumerBuilder {
+        let mut settings = Settings::new(group.into());
+        let engine = &mut settings.engine;
+        engine.consume_type = ConsumeType::Passively;
+        engine.consume_concurrency = 20;
+        engine.pull_batch_bytes_max = PULL_BATCH_BYTES_MAX;
+        engine.pull_suspend = PULL_SUSPEND;
+        engine.send_subscription = false;
         PushConsumerBuilder {
-            settings: Settings::new(group.into()),
+            settings,
             listener: None,
-            pull_interval: Duration::ZERO,
-            consume_message_batch_max_size: 1,
-            consume_concurrency: 20,
-            consume_timeout: Duration::from_secs(15 * 60),
-            suspend_current_queue_time: Duration::from_secs(1),
-            await_termination: Duration::from_secs(10),
-            post_subscription_when_pull: false,
-            client_rebalance: true,
-            pop: PopConfig {
-                invisible_time: Duration::from_secs(60),
-                batch_nums: 32,
-                threshold_for_queue: 96,
-            },
         }
     }
 
@@ -134,9 +115,6 @@ impl PushConsumer {
     /// Stops pulling, waits for listeners that run, saves the offsets, gives locks back and leaves the group.
     pub async fn shutdown(self) {
         self.engine.shutdown().await;
-        if self.owns_instance {
-            self.engine.calls.instance.shutdown().await;
-        }
     }
 }
 
@@ -169,104 +147,51 @@ impl PushConsumerBuilder {
         self
     }
 
-    /// A rest between two pulls of a queue.
-    #[must_use]
-    pub fn pull_interval(mut self, interval: Duration) -> Self {
-        self.pull_interval = interval;
-        self
-    }
-
-    /// How far ahead of an unfinished message a concurrent consumer may pull.
-    #[must_use]
-    pub fn consume_concurrently_max_span(mut self, offsets: u32) -> Self {
-        self.settings.consume_max_span = offsets;
-        self
-    }
-
-    /// Messages per call of the listener, 1 to 1024.
-    #[must_use]
-    pub fn consume_message_batch_max_size(mut self, count: usize) -> Self {
-        self.consume_message_batch_max_size = count;
-        self
-    }
-
-    /// Calls of the listener that run at the same time: what `consumeThreadMax` is elsewhere.
-    #[must_use]
-    pub fn consume_concurrency(mut self, count: usize) -> Self {
-        self.consume_concurrency = count;
-        self
-    }
-
-    /// A listener that takes longer hangs: its message is sent back.
-    #[must_use]
-    pub fn consume_timeout(mut self, timeout: Duration) -> Self {
-        self.consume_timeout = timeout;
-        self
-    }
-
-    /// How long an orderly queue rests after [`ConsumeOrderlyStatus::SuspendCurrentQueueAMoment`].
-    #[must_use]
-    pub fn suspend_current_queue_time(mut self, time: Duration) -> Self {
-        self.suspend_current_queue_time = time;
-        self
-    }
-
-    /// How long a shutdown waits for listeners that run.
-    #[must_use]
-    pub fn await_termination(mut self, time: Duration) -> Self {
-        self.await_termination = time;
-        self
-    }
-
-    /// Sends the subscription with every pull.
-    #[must_use]
-    pub fn post_subscription_when_pull(mut self, post: bool) -> Self {
-        self.post_subscription_when_pull = post;
-        self
-    }
-
-    /// `false`: the broker shares out the queues of the group, and says for each topic whether its messages are pulled or
-    /// popped ([`Admin::set_message_request_mode`](crate::Admin::set_message_request_mode)). Only for concurrent consumption
-    /// in a clustering group; brokers that cannot do it leave it to the members.
-    #[must_use]
-    pub fn client_rebalance(mut self, by_members: bool) -> Self {
-        self.client_rebalance = by_members;
-        self
-    }
-
-    /// For how long nobody else gets a popped message: the time for consuming it. 5 s to 5 min.
-    #[must_use]
-    pub fn pop_invisible_time(mut self, time: Duration) -> Self {
-        self.pop.invisible_time = time;
-        self
-    }
-
-    /// Messages per POP at most, 1 to 32.
-    #[must_use]
-    pub fn pop_batch_nums(mut self, count: u32) -> Self {
-        self.pop.batch_nums = count;
-        self
-    }
-
-    /// Popped messages of one queue that may wait here.
-    #[must_use]
-    pub fn pop_threshold_for_queue(mut self, count: usize) -> Self {
-        self.pop.threshold_for_queue = count;
-        self
+    setters! {
+        /// A rest between two pulls of a queue.
+        pull_interval(interval: Duration): settings.engine.pull_interval = interval;
+        /// How far ahead of an unfinished message a concurrent consumer may pull.
+        consume_concurrently_max_span(offsets: u32): settings.engine.flow_limits.span = Some(offsets.into());
+        /// Messages per call of the listener, 1 to 1024.
+        consume_message_batch_max_size(count: usize): settings.engine.consume_batch_max_size = count;
+        /// Calls of the listener that run at the same time: what `consumeThreadMax` is elsewhere.
+        consume_concurrency(count: usize): settings.engine.consume_concurrency = count;
+        /// A listener that takes longer hangs: its message is sent back.
+        consume_timeout(timeout: Duration): settings.engine.consume_timeout = timeout;
+        /// How long an orderly queue rests after [`ConsumeOrderlyStatus::SuspendCurrentQueueAMoment`].
+        suspend_current_queue_time(time: Duration): settings.engine.suspend_current_queue_time = clamp_suspend_time(time);
+        /// How long a shutdown waits for listeners that run.
+        await_termination(time: Duration): settings.engine.await_termination = time;
+        /// Sends the subscription with every pull.
+        post_subscription_when_pull(post: bool): settings.engine.send_subscription = post;
+        /// `false`: the broker shares out the queues of the group, and says for each topic whether its messages are pulled
+        /// or popped ([`Admin::set_message_request_mode`](crate::Admin::set_message_request_mode)). Only for concurrent
+        /// consumption in a clustering group; brokers that cannot do it leave it to the members.
+        client_rebalance(by_members: bool): settings.engine.client_rebalance = by_members;
+        /// For how long nobody else gets a popped message: the time for consuming it. 5 s to 5 min.
+        pop_invisible_time(time: Duration): settings.engine.pop.invisible_time = time;
+        /// Messages per POP at most, 1 to 32.
+        pop_batch_nums(count: u32): settings.engine.pop.batch_nums = count;
+        /// Popped messages of one queue that may wait here.
+        pop_threshold_for_queue(count: usize): settings.engine.pop.threshold_for_queue = count;
     }
 
     /// Joins the group. Messages come to the listener as soon as queues are assigned.
     pub async fn start(mut self) -> Result<PushConsumer, ClientError> {
-        let (delivery, arrivals) = match self.listener.clone() {
+        let (delivery, arrivals) = match self.listener.take() {
             None => return Err(ClientError::Config("a push consumer needs a listener".to_owned())),
-            Some(ChosenListener::Orderly(listener)) => (Delivery::Orderly { listener }, None),
+            Some(ChosenListener::Orderly(listener)) => {
+                self.settings.engine.flow_limits.span = None;
+                (Delivery::Orderly { listener }, None)
+            }
             Some(ChosenListener::Concurrent(listener)) => {
                 let (batches, arrivals) = mpsc::unbounded_channel();
                 (Delivery::Concurrent { listener, batches }, Some(arrivals))
             }
         };
-        let (engine, owns_instance) = self.engine(delivery).await?;
-        let consumer = PushConsumer { engine, owns_instance };
+        let subscriptions = self.checked()?;
+        let engine = self.settings.into_engine(delivery, subscriptions).await?;
+        let consumer = PushConsumer { engine };
         consumer.engine.start(arrivals).await?;
         Ok(consumer)
     }
@@ -279,68 +204,41 @@ impl PushConsumerBuilder {
                 "a stream takes the place of the listener".to_owned(),
             ));
         }
-        self.consume_message_batch_max_size = 1;
+        self.settings.engine.consume_batch_max_size = 1;
+        let subscriptions = self.checked()?;
+        self.settings.engine.consume_concurrency = STREAMED_MAX;
         let (batches, arrivals) = mpsc::unbounded_channel();
-        let (engine, owns_instance) = self.engine(Delivery::Stream { batches }).await?;
-        let stream = MessageStream::new(engine, arrivals, owns_instance);
-        stream.start().await?;
-        Ok(stream)
+        let engine = self
+            .settings
+            .into_engine(Delivery::Stream { batches }, subscriptions)
+            .await?;
+        MessageStream::start(engine, arrivals).await
     }
 
-    async fn engine(&mut self, delivery: Delivery) -> Result<(Arc<Engine>, bool), ClientError> {
+    fn checked(&self) -> Result<Vec<SubscriptionData>, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
         if subscriptions.is_empty() {
             return Err(ClientError::Config("a push consumer needs a subscription".to_owned()));
         }
-        let mut config = self.engine_config()?;
-        if matches!(delivery, Delivery::Stream { .. }) {
-            config.consume_concurrency = STREAMED_MAX;
-        }
-        let (calls, owns_instance) = self.settings.connect().await?;
-        let settings = &self.settings;
-        let subscriptions = with_retry_topic(subscriptions, &calls.group, settings.message_model);
-        let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
-        let engine = Engine::new(config, calls, offsets, delivery, subscriptions);
-        Ok((engine, owns_instance))
-    }
-
-    fn engine_config(&self) -> Result<EngineConfig, ClientError> {
+        let engine = &self.settings.engine;
+        let batch_size = engine.consume_batch_max_size;
+        check_range("consume_message_batch_max_size", batch_size, CONSUME_BATCH_MAX)?;
         check_range(
-            "consume_message_batch_max_size",
-            self.consume_message_batch_max_size,
-            CONSUME_BATCH_MAX,
+            "consume_concurrency",
+            engine.consume_concurrency,
+            CONSUME_CONCURRENCY_MAX,
         )?;
-        check_range("consume_concurrency", self.consume_concurrency, CONSUME_CONCURRENCY_MAX)?;
-        check_range("pop_batch_nums", self.pop.batch_nums as usize, POP_BATCH_MAX)?;
+        check_range("pop_batch_nums", engine.pop.batch_nums as usize, POP_BATCH_MAX)?;
         check_range(
             "pop_threshold_for_queue",
-            self.pop.threshold_for_queue,
+            engine.pop.threshold_for_queue,
             POP_THRESHOLD_MAX,
         )?;
-        if !POP_INVISIBLE_TIMES.contains(&self.pop.invisible_time) {
+        if !POP_INVISIBLE_TIMES.contains(&engine.pop.invisible_time) {
             return Err(ClientError::Config(
                 "pop_invisible_time must be 5 s to 5 min".to_owned(),
             ));
         }
-        let shared = self.settings.engine_config(ConsumeType::Passively)?;
-        let is_orderly = matches!(self.listener, Some(ChosenListener::Orderly(_)));
-        Ok(EngineConfig {
-            pull_batch_bytes_max: PULL_BATCH_BYTES_MAX,
-            pull_interval: self.pull_interval,
-            pull_suspend: PULL_SUSPEND,
-            flow_limits: FlowLimits {
-                span: shared.flow_limits.span.filter(|_| !is_orderly),
-                ..shared.flow_limits
-            },
-            send_subscription: self.post_subscription_when_pull,
-            consume_concurrency: self.consume_concurrency,
-            consume_batch_max_size: self.consume_message_batch_max_size,
-            consume_timeout: self.consume_timeout,
-            suspend_current_queue_time: clamp_suspend_time(self.suspend_current_queue_time),
-            await_termination: self.await_termination,
-            client_rebalance: self.client_rebalance,
-            pop: self.pop,
-            ..shared
-        })
+        Ok(subscriptions)
     }
 }

@@ -7,11 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxmq_protocol::body::{ConsumeType, MessageQueue, SubscriptionData};
+use oxmq_protocol::body::{MessageQueue, SubscriptionData};
 use oxmq_protocol::topic;
 
-use super::engine::{Delivery, Engine, EngineConfig, OwnedQueue};
-use super::offset_store::OffsetStore;
+use super::engine::{Delivery, Engine, OwnedQueue};
 use super::pull_request::PullResult;
 use super::selector::MessageSelector;
 use super::settings::{Settings, check_range, consumer_settings};
@@ -53,8 +52,6 @@ pub type PullTaskError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 pub struct PullScheduleService {
     engine: Arc<Engine>,
-    /// The instance is ours alone and ends with the service.
-    owns_instance: bool,
 }
 
 /// Settings of a pull schedule service.
@@ -62,7 +59,6 @@ pub struct PullScheduleService {
 pub struct PullScheduleServiceBuilder {
     settings: Settings,
     tasks: BTreeMap<String, PullTask>,
-    pull_threads: usize,
 }
 
 consumer_settings!(PullScheduleServiceBuilder: connection, offsets);
@@ -127,10 +123,11 @@ impl fmt::Debug for PullTaskContext {
 impl PullScheduleService {
     /// Settings of a service of this group.
     pub fn builder(group: impl Into<String>) -> PullScheduleServiceBuilder {
+        let mut settings = Settings::new(group.into());
+        settings.engine.consume_concurrency = PULL_THREADS;
         PullScheduleServiceBuilder {
-            settings: Settings::new(group.into()),
+            settings,
             tasks: BTreeMap::new(),
-            pull_threads: PULL_THREADS,
         }
     }
 
@@ -142,9 +139,6 @@ impl PullScheduleService {
     /// Waits for tasks that run, saves the offsets and leaves the group.
     pub async fn shutdown(self) {
         self.engine.shutdown().await;
-        if self.owns_instance {
-            self.engine.calls.instance.shutdown().await;
-        }
     }
 }
 
@@ -168,23 +162,20 @@ impl PullScheduleServiceBuilder {
         self
     }
 
-    /// How the members of the group share the queues; `AllocateAveragely` unless set.
-    #[must_use]
-    pub fn allocate_strategy(mut self, strategy: impl crate::AllocateStrategy) -> Self {
-        self.settings.allocate_strategy = Arc::new(strategy);
-        self
-    }
-
-    /// Tasks that run at the same time: what `pullThreadNums` is elsewhere.
-    #[must_use]
-    pub fn pull_threads(mut self, count: usize) -> Self {
-        self.pull_threads = count;
-        self
+    setters! {
+        /// How the members of the group share the queues; `AllocateAveragely` unless set.
+        allocate_strategy(strategy: impl crate::AllocateStrategy): settings.engine.strategy = Arc::new(strategy);
+        /// Tasks that run at the same time: what `pullThreadNums` is elsewhere.
+        pull_threads(count: usize): settings.engine.consume_concurrency = count;
     }
 
     /// Joins the group. Tasks are called as soon as queues are assigned.
     pub async fn start(mut self) -> Result<PullScheduleService, ClientError> {
-        check_range("pull_threads", self.pull_threads, PULL_THREADS_MAX)?;
+        check_range(
+            "pull_threads",
+            self.settings.engine.consume_concurrency,
+            PULL_THREADS_MAX,
+        )?;
         if self.tasks.is_empty() {
             return Err(ClientError::Config("a pull schedule needs a task".to_owned()));
         }
@@ -196,16 +187,11 @@ impl PullScheduleServiceBuilder {
             topic::validate_topic(topic)?;
             subscriptions.push(SubscriptionData::parse(topic, "*", now_millis())?);
         }
-        let config = EngineConfig {
-            consume_concurrency: self.pull_threads,
-            ..self.settings.engine_config(ConsumeType::Actively)?
-        };
-        let (calls, owns_instance) = self.settings.connect().await?;
-        let settings = &self.settings;
-        let offsets = OffsetStore::open(&calls, settings.message_model, &settings.local_offset_store_dir)?;
-        let delivery = Delivery::Scheduled { tasks };
-        let engine = Engine::new(config, calls, offsets, delivery, subscriptions);
-        let service = PullScheduleService { engine, owns_instance };
+        let engine = self
+            .settings
+            .into_engine(Delivery::Scheduled { tasks }, subscriptions)
+            .await?;
+        let service = PullScheduleService { engine };
         service.engine.start(None).await?;
         Ok(service)
     }

@@ -94,8 +94,7 @@ impl BrokerCalls {
             namespace: None,
             subscription_data: subscription.clone(),
         };
-        let remoting = self.instance.remoting();
-        remoting
+        self.instance
             .call::<request::CheckClientConfig>(addr, &(), json::to_vec(&body).into(), CHECK_TIMEOUT)
             .await?;
         Ok(())

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use oxmq_protocol::allocate::{AllocateAveragely, AllocateStrategy};
+use oxmq_protocol::allocate::AllocateAveragely;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData};
 use oxmq_protocol::topic;
 
 use super::broker_calls::BrokerCalls;
-use super::engine::{EngineConfig, PopConfig};
+use super::engine::{Delivery, Engine, EngineConfig, PopConfig};
 use super::offset_file::OffsetFile;
+use super::offset_store::OffsetStore;
 use super::process_queue::FlowLimits;
 use super::selector::MessageSelector;
+use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 use crate::namespace::Namespace;
@@ -22,26 +24,15 @@ const CONSUME_TIMESTAMP_BEFORE_START: Duration = Duration::from_secs(30 * 60);
 /// Java checks it as well.
 const PULL_BATCH_MAX: usize = 1024;
 
-/// What a builder holds; [`Settings::engine_config`] checks it.
+/// What a builder holds. It is checked when the consumer starts.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) group: String,
     pub(crate) instance_config: InstanceConfig,
     pub(crate) instance: Option<Instance>,
-    pub(crate) message_model: MessageModel,
     pub(crate) local_offset_store_dir: PathBuf,
-    pub(crate) max_reconsume_times: i32,
     pub(crate) subscriptions: Vec<(String, MessageSelector)>,
-    pub(crate) consume_from_where: ConsumeFromWhere,
-    pub(crate) consume_timestamp: SystemTime,
-    pub(crate) allocate_strategy: Arc<dyn AllocateStrategy>,
-    pub(crate) pull_batch_size: u32,
-    pub(crate) pull_threshold_for_queue: usize,
-    pub(crate) pull_threshold_size_for_queue_mib: u32,
-    pub(crate) pull_threshold_for_topic: Option<usize>,
-    pub(crate) pull_threshold_size_for_topic_mib: Option<u32>,
-    pub(crate) consume_max_span: u32,
-    pub(crate) persist_consumer_offset_interval: Duration,
+    pub(crate) engine: EngineConfig,
 }
 
 impl Settings {
@@ -50,20 +41,41 @@ impl Settings {
             group,
             instance_config: InstanceConfig::default(),
             instance: None,
-            message_model: MessageModel::Clustering,
             local_offset_store_dir: OffsetFile::default_dir(),
-            max_reconsume_times: -1,
             subscriptions: Vec::new(),
-            consume_from_where: ConsumeFromWhere::LastOffset,
-            consume_timestamp: SystemTime::now() - CONSUME_TIMESTAMP_BEFORE_START,
-            allocate_strategy: Arc::new(AllocateAveragely),
-            pull_batch_size: 32,
-            pull_threshold_for_queue: 1000,
-            pull_threshold_size_for_queue_mib: 100,
-            pull_threshold_for_topic: None,
-            pull_threshold_size_for_topic_mib: None,
-            consume_max_span: 2000,
-            persist_consumer_offset_interval: Duration::from_secs(5),
+            engine: EngineConfig {
+                message_model: MessageModel::Clustering,
+                consume_type: ConsumeType::Actively,
+                consume_from_where: ConsumeFromWhere::LastOffset,
+                consume_timestamp: millis(SystemTime::now() - CONSUME_TIMESTAMP_BEFORE_START),
+                strategy: Arc::new(AllocateAveragely),
+                pull_batch_size: 32,
+                pull_batch_bytes_max: i32::MAX,
+                pull_interval: Duration::ZERO,
+                pull_suspend: Duration::from_secs(20),
+                flow_limits: FlowLimits {
+                    messages: 1000,
+                    bytes: mib(100),
+                    messages_of_topic: None,
+                    bytes_of_topic: None,
+                    messages_of_all: None,
+                    span: Some(2000),
+                },
+                send_subscription: true,
+                consume_concurrency: 1,
+                consume_batch_max_size: 1,
+                max_reconsume_times: -1,
+                consume_timeout: Duration::from_secs(15 * 60),
+                suspend_current_queue_time: Duration::from_secs(1),
+                persist_interval: Duration::from_secs(5),
+                await_termination: Duration::from_secs(10),
+                client_rebalance: true,
+                pop: PopConfig {
+                    invisible_time: Duration::from_secs(60),
+                    batch_nums: 32,
+                    threshold_for_queue: 96,
+                },
+            },
         }
     }
 
@@ -74,18 +86,24 @@ impl Settings {
         }
     }
 
-    /// The connections to use, and whether they are ours alone and end with the consumer.
-    pub(crate) async fn connect(&mut self) -> Result<(BrokerCalls, bool), ClientError> {
+    /// The connections to use.
+    pub(crate) async fn connect(&mut self) -> Result<BrokerCalls, ClientError> {
         let group = self.namespace().wrap(&self.group);
         topic::validate_group(&group)?;
-        let (instance, is_owned) = match self.instance.take() {
-            Some(instance) => (instance, false),
-            None => {
-                let config = self.instance_config.clone().for_model(self.message_model);
-                (Instance::start(config).await?, true)
-            }
+        let owns_instance = self.instance.is_none();
+        let instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => Instance::start(self.instance_config.clone().for_model(self.engine.message_model)).await?,
         };
-        Ok((BrokerCalls { instance, group }, is_owned))
+        Ok(BrokerCalls {
+            instance,
+            group,
+            owns_instance,
+        })
+    }
+
+    pub(crate) fn open_offsets(&self, calls: &BrokerCalls) -> Result<OffsetStore, ClientError> {
+        OffsetStore::open(calls, self.engine.message_model, &self.local_offset_store_dir)
     }
 
     /// With the topics that the servers know.
@@ -99,47 +117,34 @@ impl Settings {
         self.subscriptions.iter().map(parse).collect()
     }
 
-    /// The engine of a consumer that sets nothing else.
-    pub(crate) fn engine_config(&self, consume_type: ConsumeType) -> Result<EngineConfig, ClientError> {
-        check_range("pull_batch_size", self.pull_batch_size as usize, PULL_BATCH_MAX)?;
-        let since = self.consume_timestamp.duration_since(SystemTime::UNIX_EPOCH);
-        Ok(EngineConfig {
-            message_model: self.message_model,
-            consume_type,
-            consume_from_where: self.consume_from_where,
-            consume_timestamp: since.unwrap_or_default().as_millis() as i64,
-            strategy: Arc::clone(&self.allocate_strategy),
-            pull_batch_size: self.pull_batch_size as i32,
-            pull_batch_bytes_max: i32::MAX,
-            pull_interval: Duration::ZERO,
-            pull_suspend: Duration::from_secs(20),
-            flow_limits: FlowLimits {
-                messages: self.pull_threshold_for_queue,
-                bytes: mib(self.pull_threshold_size_for_queue_mib),
-                messages_of_topic: self.pull_threshold_for_topic,
-                bytes_of_topic: self.pull_threshold_size_for_topic_mib.map(mib),
-                messages_of_all: None,
-                span: Some(self.consume_max_span.into()),
-            },
-            send_subscription: true,
-            consume_concurrency: 1,
-            consume_batch_max_size: 1,
-            max_reconsume_times: self.max_reconsume_times,
-            consume_timeout: Duration::from_secs(15 * 60),
-            suspend_current_queue_time: Duration::from_secs(1),
-            persist_interval: self.persist_consumer_offset_interval,
-            await_termination: Duration::from_secs(10),
-            client_rebalance: true,
-            pop: PopConfig {
-                invisible_time: Duration::from_secs(60),
-                batch_nums: 32,
-                threshold_for_queue: 96,
-            },
-        })
+    /// An engine that is yet to be started.
+    pub(crate) async fn into_engine(
+        mut self,
+        delivery: Delivery,
+        mut subscriptions: Vec<SubscriptionData>,
+    ) -> Result<Arc<Engine>, ClientError> {
+        check_range("pull_batch_size", self.engine.pull_batch_size as usize, PULL_BATCH_MAX)?;
+        let calls = self.connect().await?;
+        let offsets = self.open_offsets(&calls)?;
+        if delivery.retries() && self.engine.message_model == MessageModel::Clustering {
+            subscriptions.push(SubscriptionData {
+                topic: topic::retry_topic(&calls.group),
+                sub_version: now_millis(),
+                ..SubscriptionData::default()
+            });
+        }
+        Ok(Engine::new(self.engine, calls, offsets, delivery, subscriptions))
     }
 }
 
-fn mib(count: u32) -> u64 {
+/// Since 1970.
+pub(crate) fn millis(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as i64
+}
+
+pub(crate) fn mib(count: u32) -> u64 {
     u64::from(count) << 20
 }
 
@@ -159,63 +164,34 @@ macro_rules! consumer_settings {
         }
     };
     (@connection) => {
-        /// `host:9876`, several with `;` between them. Without it NAMESRV_ADDR counts.
-        #[must_use]
-        pub fn name_server(mut self, addrs: impl Into<String>) -> Self {
-            self.settings.instance_config.name_server = addrs.into();
-            self
-        }
-
-        /// Topics and the group are of this namespace ([`InstanceConfig::namespace`](crate::InstanceConfig::namespace)).
-        #[must_use]
-        pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-            self.settings.instance_config.namespace = Some(namespace.into());
-            self
-        }
-
-        /// Everything about connections and identity. Overwrites what was set of it before.
-        #[must_use]
-        pub fn instance_config(mut self, config: $crate::InstanceConfig) -> Self {
-            self.settings.instance_config = config;
-            self
-        }
-
-        /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
-        #[must_use]
-        pub fn instance(mut self, instance: $crate::Instance) -> Self {
-            self.settings.instance = Some(instance);
-            self
+        setters! {
+            /// `host:9876`, several with `;` between them. Without it NAMESRV_ADDR counts.
+            name_server(addrs: impl Into<String>): settings.instance_config.name_server = addrs.into();
+            /// Topics and the group are of this namespace ([`InstanceConfig::namespace`](crate::InstanceConfig::namespace)).
+            namespace(namespace: impl Into<String>): settings.instance_config.namespace = Some(namespace.into());
+            /// Everything about connections and identity. Overwrites what was set of it before.
+            instance_config(config: $crate::InstanceConfig): settings.instance_config = config;
+            /// Shares the connections of other producers and consumers. The instance goes on after this consumer.
+            instance(instance: $crate::Instance): settings.instance = Some(instance);
         }
     };
     (@offsets) => {
-        /// Clustering: the members of a group share its messages, and the broker keeps how far it is. Broadcasting: each
-        /// member gets all of them and keeps its offsets in a file.
-        #[must_use]
-        pub fn message_model(mut self, model: $crate::MessageModel) -> Self {
-            self.settings.message_model = model;
-            self
-        }
-
-        /// Where a broadcasting consumer keeps its offsets; `~/.rocketmq_offsets` unless set.
-        #[must_use]
-        pub fn local_offset_store_dir(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
-            self.settings.local_offset_store_dir = dir.into();
-            self
-        }
-
-        /// How often offsets are saved.
-        #[must_use]
-        pub fn persist_consumer_offset_interval(mut self, interval: std::time::Duration) -> Self {
-            self.settings.persist_consumer_offset_interval = interval;
-            self
+        setters! {
+            /// Clustering: the members of a group share its messages, and the broker keeps how far it is. Broadcasting: each
+            /// member gets all of them and keeps its offsets in a file.
+            message_model(model: $crate::MessageModel): settings.engine.message_model = model;
+            /// Where a broadcasting consumer keeps its offsets; `~/.rocketmq_offsets` unless set.
+            local_offset_store_dir(dir: impl Into<std::path::PathBuf>):
+                settings.local_offset_store_dir = dir.into();
+            /// How often offsets are saved.
+            persist_consumer_offset_interval(interval: std::time::Duration):
+                settings.engine.persist_interval = interval;
         }
     };
     (@retries) => {
-        /// Retries before a message goes to the dead letters. -1: 16, or without end for an orderly listener.
-        #[must_use]
-        pub fn max_reconsume_times(mut self, times: i32) -> Self {
-            self.settings.max_reconsume_times = times;
-            self
+        setters! {
+            /// Retries before a message goes to the dead letters. -1: 16, or without end for an orderly listener.
+            max_reconsume_times(times: i32): settings.engine.max_reconsume_times = times;
         }
     };
     (@subscriptions) => {
@@ -231,62 +207,32 @@ macro_rules! consumer_settings {
             self
         }
 
-        /// Where a group begins that has no offsets yet.
-        #[must_use]
-        pub fn consume_from_where(mut self, from_where: $crate::ConsumeFromWhere) -> Self {
-            self.settings.consume_from_where = from_where;
-            self
+        setters! {
+            /// Where a group begins that has no offsets yet.
+            consume_from_where(from_where: $crate::ConsumeFromWhere): settings.engine.consume_from_where = from_where;
         }
     };
     (@queues) => {
-        /// For [`Timestamp`](crate::ConsumeFromWhere::Timestamp); half an hour ago unless set.
-        #[must_use]
-        pub fn consume_timestamp(mut self, since: std::time::SystemTime) -> Self {
-            self.settings.consume_timestamp = since;
-            self
-        }
-
-        /// How the members of the group share the queues; `AllocateAveragely` unless set.
-        #[must_use]
-        pub fn allocate_strategy(mut self, strategy: impl $crate::AllocateStrategy) -> Self {
-            self.settings.allocate_strategy = std::sync::Arc::new(strategy);
-            self
-        }
-
-        /// Messages per pull at most, 1 to 1024.
-        #[must_use]
-        pub fn pull_batch_size(mut self, count: u32) -> Self {
-            self.settings.pull_batch_size = count;
-            self
-        }
-
-        /// Messages of one queue that may wait here.
-        #[must_use]
-        pub fn pull_threshold_for_queue(mut self, count: usize) -> Self {
-            self.settings.pull_threshold_for_queue = count;
-            self
-        }
-
-        /// MiB of one queue that may wait here.
-        #[must_use]
-        pub fn pull_threshold_size_for_queue(mut self, mib: u32) -> Self {
-            self.settings.pull_threshold_size_for_queue_mib = mib;
-            self
-        }
-
-        /// Messages of one topic that may wait here: the queues that we have of it share them, instead of each having
-        /// [`Self::pull_threshold_for_queue`].
-        #[must_use]
-        pub fn pull_threshold_for_topic(mut self, count: usize) -> Self {
-            self.settings.pull_threshold_for_topic = Some(count);
-            self
-        }
-
-        /// MiB of one topic that may wait here, shared out like [`Self::pull_threshold_for_topic`].
-        #[must_use]
-        pub fn pull_threshold_size_for_topic(mut self, mib: u32) -> Self {
-            self.settings.pull_threshold_size_for_topic_mib = Some(mib);
-            self
+        setters! {
+            /// For [`Timestamp`](crate::ConsumeFromWhere::Timestamp); half an hour ago unless set.
+            consume_timestamp(since: std::time::SystemTime):
+                settings.engine.consume_timestamp = $crate::consumer::settings::millis(since);
+            /// How the members of the group share the queues; `AllocateAveragely` unless set.
+            allocate_strategy(strategy: impl $crate::AllocateStrategy):
+                settings.engine.strategy = std::sync::Arc::new(strategy);
+            /// Messages per pull at most, 1 to 1024.
+            pull_batch_size(count: u32): settings.engine.pull_batch_size = count;
+            /// Messages of one queue that may wait here.
+            pull_threshold_for_queue(count: usize): settings.engine.flow_limits.messages = count;
+            /// MiB of one queue that may wait here.
+            pull_threshold_size_for_queue(count: u32):
+                settings.engine.flow_limits.bytes = $crate::consumer::settings::mib(count);
+            /// Messages of one topic that may wait here: the queues that we have of it share them, instead of each having
+            /// [`Self::pull_threshold_for_queue`].
+            pull_threshold_for_topic(count: usize): settings.engine.flow_limits.messages_of_topic = Some(count);
+            /// MiB of one topic that may wait here, shared out like [`Self::pull_threshold_for_topic`].
+            pull_threshold_size_for_topic(count: u32):
+                settings.engine.flow_limits.bytes_of_topic = Some($crate::consumer::settings::mib(count));
         }
     };
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::body::{ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, MessageQueue, SubscriptionData};
 use oxmq_protocol::message::MessageExt;
 use oxmq_protocol::{property, topic};
@@ -18,7 +17,7 @@ use super::pop_request::{PopRequest, Popped};
 use super::selector::MessageSelector;
 use super::settings::{Settings, check_range, consumer_settings};
 use crate::error::ClientError;
-use crate::instance::{Answer, Member, MemberData};
+use crate::instance::{Member, MemberData};
 
 /// Stands for all queues of a broker.
 const ANY_QUEUE: i32 = -1;
@@ -54,8 +53,6 @@ pub struct SimpleConsumer {
     await_duration: Duration,
     /// Where the next receive begins to look.
     next: AtomicUsize,
-    /// The instance is ours alone and ends with the consumer.
-    owns_instance: bool,
 }
 
 /// Settings of a simple consumer.
@@ -233,26 +230,21 @@ impl SimpleConsumer {
 
     /// Leaves the group. What was received and not acknowledged comes again when its time is over.
     pub async fn shutdown(self) {
-        let member: Arc<dyn Member> = Arc::clone(&self.shared) as Arc<dyn Member>;
-        self.shared.calls.instance.leave(&member).await;
-        if self.owns_instance {
-            self.shared.calls.instance.shutdown().await;
-        }
+        self.shared.calls.instance.leave(&*self.shared).await;
+        self.shared.calls.close().await;
     }
 }
 
 impl SimpleConsumerBuilder {
-    /// How long a receive waits for a message; 15 s unless set.
-    #[must_use]
-    pub fn await_duration(mut self, duration: Duration) -> Self {
-        self.await_duration = duration;
-        self
+    setters! {
+        /// How long a receive waits for a message; 15 s unless set.
+        await_duration(duration: Duration): await_duration = duration;
     }
 
     /// Joins the group and tells the brokers of its topics.
     pub async fn start(mut self) -> Result<SimpleConsumer, ClientError> {
         let subscriptions = self.settings.subscription_data()?;
-        let (calls, owns_instance) = self.settings.connect().await?;
+        let calls = self.settings.connect().await?;
         for subscription in &subscriptions {
             calls.check_expression(subscription).await?;
         }
@@ -261,16 +253,14 @@ impl SimpleConsumerBuilder {
             .map(|data| (data.topic.clone(), Arc::new(data)));
         let shared = Arc::new(Shared {
             calls,
-            consume_from_where: self.settings.consume_from_where,
+            consume_from_where: self.settings.engine.consume_from_where,
             subscriptions: Mutex::new(subscriptions.collect()),
         });
-        let member: Arc<dyn Member> = Arc::clone(&shared) as Arc<dyn Member>;
-        shared.calls.instance.join(&member)?;
+        shared.calls.instance.join(&shared)?;
         let consumer = SimpleConsumer {
             shared,
             await_duration: self.await_duration,
             next: AtomicUsize::new(0),
-            owns_instance,
         };
         // The brokers that are to hear of the group are those of its topics.
         consumer.sources().await;
@@ -290,11 +280,5 @@ impl Member for Shared {
             subscription_data_set: subscriptions.values().map(|data| (**data).clone()).collect(),
             unit_mode: false,
         })
-    }
-
-    fn on_route_change(&self, _topic: &str) {}
-
-    fn on_request(self: Arc<Self>, _request: RemotingCommand) -> Answer {
-        Box::pin(std::future::ready(None))
     }
 }

@@ -37,8 +37,6 @@ use crate::error::ClientError;
 pub struct MessageStream {
     engine: Arc<Engine>,
     arrivals: mpsc::UnboundedReceiver<Batch>,
-    /// The instance is ours alone and ends with the consumer.
-    owns_instance: bool,
 }
 
 /// A message that waits for the application's word.
@@ -55,20 +53,13 @@ pub struct ReceivedMessage {
 }
 
 impl MessageStream {
-    pub(super) fn new(
+    pub(super) async fn start(
         engine: Arc<Engine>,
         arrivals: mpsc::UnboundedReceiver<Batch>,
-        owns_instance: bool,
-    ) -> MessageStream {
-        MessageStream {
-            engine,
-            arrivals,
-            owns_instance,
-        }
-    }
-
-    pub(super) async fn start(&self) -> Result<(), ClientError> {
-        self.engine.start(None).await
+    ) -> Result<MessageStream, ClientError> {
+        let stream = MessageStream { engine, arrivals };
+        stream.engine.start(None).await?;
+        Ok(stream)
     }
 
     /// What the servers call this client.
@@ -115,9 +106,6 @@ impl MessageStream {
     /// Takes no more messages, waits for those that the application has, saves the offsets and leaves the group.
     pub async fn shutdown(self) {
         self.engine.shutdown().await;
-        if self.owns_instance {
-            self.engine.calls.instance.shutdown().await;
-        }
     }
 }
 

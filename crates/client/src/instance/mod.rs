@@ -11,9 +11,11 @@ mod replies;
 mod route;
 mod routes;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -37,6 +39,7 @@ use routes::Routes;
 pub use config::InstanceConfig;
 use config::{client_id, fast_addr, own_ip};
 pub use queue_offsets::Boundary;
+pub(crate) use queue_offsets::queue_header;
 pub use route::{BrokerAddr, TopicRoute};
 
 /// What a member says of itself in heartbeats.
@@ -55,15 +58,23 @@ pub trait Member: Send + Sync + 'static {
     fn data(&self) -> MemberData;
 
     /// A route differs from the one known before.
-    fn on_route_change(&self, topic: &str);
+    fn on_route_change(&self, _topic: &str) {}
 
-    /// A broker asks something of this consumer's group.
-    fn on_request(self: Arc<Self>, request: RemotingCommand) -> Answer;
+    /// A broker asks something of this member's group.
+    fn on_request(self: Arc<Self>, _request: RemotingCommand) -> Answer {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// A running client; clones are the same client. Ends with [`Instance::shutdown`] or when the last clone is dropped.
 #[derive(Clone)]
 pub struct Instance(Arc<Shared>);
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance({})", self.0.client_id)
+    }
+}
 
 /// An instance that may have ended.
 #[derive(Clone)]
@@ -181,6 +192,17 @@ impl Instance {
         self.0.name_servers.addrs()
     }
 
+    /// Asks one server.
+    pub(crate) async fn call<R: Request>(
+        &self,
+        addr: &str,
+        header: &R::Header,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Reply<R>, ClientError> {
+        Ok(self.0.remoting.call::<R>(addr, header, body, timeout).await?)
+    }
+
     /// Asks one name server; which one does not matter, they all know the same.
     pub async fn call_name_server<R: Request>(&self, header: &R::Header) -> Result<Reply<R>, ClientError> {
         let (remoting, timeout) = (&self.0.remoting, self.0.config.api_timeout);
@@ -234,20 +256,20 @@ impl Instance {
     }
 
     /// Adds a member to heartbeats. One producer and one consumer per group.
-    pub fn join(&self, member: &Arc<dyn Member>) -> Result<(), ClientError> {
-        let data = member.data();
-        let key = MemberKey::of(&data);
+    pub fn join<M: Member>(&self, member: &Arc<M>) -> Result<(), ClientError> {
+        let key = MemberKey::of(&member.data());
         let mut members = self.0.members.lock();
         if members.get(&key).is_some_and(|other| other.strong_count() > 0) {
             let (MemberKey::Producer(group) | MemberKey::Consumer(group)) = key;
             return Err(ClientError::GroupTaken { group });
         }
-        members.insert(key, Arc::downgrade(member));
+        let member: Weak<dyn Member> = Arc::downgrade(member) as Weak<dyn Member>;
+        members.insert(key, member);
         Ok(())
     }
 
     /// Takes a member out of heartbeats and tells every broker that it is gone.
-    pub async fn leave(&self, member: &Arc<dyn Member>) {
+    pub async fn leave(&self, member: &impl Member) {
         let key = MemberKey::of(&member.data());
         // Not while a heartbeat is under way that still names it.
         let _heartbeats = self.0.heartbeats.lock().await;

@@ -80,13 +80,14 @@ impl Instance {
         header: &R::Header,
     ) -> Result<i64, ClientError> {
         let master = self.master_of(queue).await?;
-        let (remoting, timeout) = (self.remoting(), self.config().api_timeout);
-        let reply = remoting.call::<R>(&master, header, Bytes::new(), timeout).await?;
+        let reply = self
+            .call::<R>(&master, header, Bytes::new(), self.config().api_timeout)
+            .await?;
         Ok(reply.fields.offset)
     }
 }
 
-fn queue_header(queue: &MessageQueue) -> QueueHeader {
+pub(crate) fn queue_header(queue: &MessageQueue) -> QueueHeader {
     QueueHeader {
         topic: queue.topic.clone(),
         queue_id: queue.queue_id,

@@ -12,7 +12,7 @@ use super::auto_batch::AutoBatch;
 use super::in_flight::InFlight;
 use super::prepare::MessageSettings;
 use super::queue_choice::QueueChoice;
-use super::{Producer, Shared, as_member};
+use super::{Producer, Shared};
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 use crate::namespace::Namespace;
@@ -27,184 +27,67 @@ const BACKPRESSURE_BYTES_MIN: usize = 1 << 20;
 /// What a producer is made from. Only the group must be given; the name server may come from `NAMESRV_ADDR`.
 #[derive(Debug, Clone)]
 pub struct ProducerBuilder {
-    instance: Option<Shareable>,
-    config: InstanceConfig,
+    instance: Option<Instance>,
+    pub(super) config: InstanceConfig,
     message: MessageSettings,
     send: SendSettings,
 }
 
-/// An instance that others use as well.
-#[derive(Clone)]
-struct Shareable(Instance);
-
-impl std::fmt::Debug for Shareable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.client_id())
-    }
-}
-
 impl ProducerBuilder {
-    /// `host:port`, several with `;` between them.
-    #[must_use]
-    pub fn name_server(mut self, addrs: impl Into<String>) -> ProducerBuilder {
-        self.config.name_server = addrs.into();
-        self
-    }
-
-    /// Topics and the group are of this namespace ([`InstanceConfig::namespace`]).
-    #[must_use]
-    pub fn namespace(mut self, namespace: impl Into<String>) -> ProducerBuilder {
-        self.config.namespace = Some(namespace.into());
-        self
-    }
-
-    /// How to reach the servers, in full. Overwrites what was set of it before.
-    #[must_use]
-    pub fn instance_config(mut self, config: InstanceConfig) -> ProducerBuilder {
-        self.config = config;
-        self
-    }
-
-    /// Shares the connections of an instance. It stays up when the producer shuts down.
-    #[must_use]
-    pub fn instance(mut self, instance: Instance) -> ProducerBuilder {
-        self.instance = Some(Shareable(instance));
-        self
-    }
-
-    /// For a send with all its attempts. 3 s by default.
-    #[must_use]
-    pub fn send_msg_timeout(mut self, timeout: Duration) -> ProducerBuilder {
-        self.send.timeout = timeout;
-        self
-    }
-
-    /// Attempts after the first, on other brokers where there are any. 2 by default.
-    #[must_use]
-    pub fn retry_times_when_send_failed(mut self, times: u32) -> ProducerBuilder {
-        self.send.retry_times = times;
-        self
-    }
-
-    /// The same for sends in the background, which are repeated only when the broker does not answer. 2 by default.
-    #[must_use]
-    pub fn retry_times_when_send_async_failed(mut self, times: u32) -> ProducerBuilder {
-        self.send.retry_times_async = times;
-        self
-    }
-
-    /// Also sends to another broker when the first has stored the message but could not flush or replicate it in time.
-    #[must_use]
-    pub fn retry_another_broker_when_not_store_ok(mut self, enable: bool) -> ProducerBuilder {
-        self.send.retry_another_broker_when_not_store_ok = enable;
-        self
-    }
-
-    /// Leaves brokers alone for a while that were slow or failed. Off by default.
-    #[must_use]
-    pub fn send_latency_fault_enable(mut self, enable: bool) -> ProducerBuilder {
-        self.send.latency_fault_enable = enable;
-        self
-    }
-
-    /// Bodies of at least so many bytes are compressed. 4096 by default.
-    #[must_use]
-    pub fn compress_msg_body_over_howmuch(mut self, bytes: usize) -> ProducerBuilder {
-        self.message.compress_body_over = bytes;
-        self
-    }
-
-    /// ZLIB at level 5 by default. LZ4 and ZSTD need consumers of version 5.
-    #[must_use]
-    pub fn compression(mut self, kind: CompressionType, level: u32) -> ProducerBuilder {
-        self.message.compression = kind;
-        self.message.compression_level = level;
-        self
-    }
-
-    /// Longest body, before compression. 4 MiB by default, as the broker's own limit.
-    #[must_use]
-    pub fn max_message_size(mut self, bytes: usize) -> ProducerBuilder {
-        self.message.message_bytes_max = bytes;
-        self
-    }
-
-    /// Sends that may be under way in the background, without back-pressure. 10,000 by default.
-    #[must_use]
-    pub fn async_in_flight_max(mut self, count: usize) -> ProducerBuilder {
-        self.send.async_in_flight_max = count;
-        self
-    }
-
-    /// Bounds sends in the background by [`Self::back_pressure_for_async_send_num`] and
-    /// [`Self::back_pressure_for_async_send_size`], in place of [`Self::async_in_flight_max`]. Off by default.
-    #[must_use]
-    pub fn enable_backpressure_for_async_mode(mut self, enable: bool) -> ProducerBuilder {
-        self.send.backpressure = enable;
-        self
-    }
-
-    /// Sends that may be under way in the background, with back-pressure. 1024 by default, 10 at least.
-    #[must_use]
-    pub fn back_pressure_for_async_send_num(mut self, count: usize) -> ProducerBuilder {
-        self.send.backpressure_sends = count.max(BACKPRESSURE_SENDS_MIN);
-        self
-    }
-
-    /// Bytes of bodies that may be under way in the background, with back-pressure. 100 MiB by default, 1 MiB at least.
-    #[must_use]
-    pub fn back_pressure_for_async_send_size(mut self, bytes: usize) -> ProducerBuilder {
-        self.send.backpressure_bytes = bytes.max(BACKPRESSURE_BYTES_MIN);
-        self
-    }
-
-    /// Lets messages of one topic, queue and tag wait a moment for each other and sends them as one batch. Each send still
-    /// has its own result. Messages with a delay, of transactions and replies go by themselves. Off by default.
-    #[must_use]
-    pub fn auto_batch(mut self, enable: bool) -> ProducerBuilder {
-        self.send.auto_batch = enable;
-        self
-    }
-
-    /// How long a message waits for others at most, up to 30 s. 10 ms by default.
-    #[must_use]
-    pub fn batch_max_delay(mut self, delay: Duration) -> ProducerBuilder {
-        self.send.batch_limits.hold_time = delay;
-        self
-    }
-
-    /// A batch goes as soon as it has so many bytes, up to 2 MiB. 32 KiB by default. Larger messages go by themselves.
-    #[must_use]
-    pub fn batch_max_bytes(mut self, bytes: usize) -> ProducerBuilder {
-        self.send.batch_limits.hold_bytes = bytes;
-        self
-    }
-
-    /// Bytes that may wait in batches or be under way in them. Messages beyond go by themselves. 32 MiB by default.
-    #[must_use]
-    pub fn total_batch_max_bytes(mut self, bytes: usize) -> ProducerBuilder {
-        self.send.batch_limits.total_bytes = bytes;
-        self
-    }
-
-    /// Calls to brokers go to their port that is kept free of pulls ([`InstanceConfig::vip_channel_enabled`]).
-    #[must_use]
-    pub fn vip_channel_enabled(mut self, enable: bool) -> ProducerBuilder {
-        self.config.vip_channel_enabled = enable;
-        self
-    }
-
-    /// Traces what is sent to `RMQ_SYS_TRACE_TOPIC`. Off by default. The trace of a shared instance is that instance's.
-    #[must_use]
-    pub fn enable_msg_trace(mut self, enable: bool) -> ProducerBuilder {
-        self.config.trace = enable.then(TraceConfig::default);
-        self
+    setters! {
+        /// `host:port`, several with `;` between them.
+        name_server(addrs: impl Into<String>): config.name_server = addrs.into();
+        /// Topics and the group are of this namespace ([`InstanceConfig::namespace`]).
+        namespace(namespace: impl Into<String>): config.namespace = Some(namespace.into());
+        /// How to reach the servers, in full. Overwrites what was set of it before.
+        instance_config(config: InstanceConfig): config = config;
+        /// Shares the connections of an instance. It stays up when the producer shuts down.
+        instance(instance: Instance): instance = Some(instance);
+        /// For a send with all its attempts. 3 s by default.
+        send_msg_timeout(timeout: Duration): send.timeout = timeout;
+        /// Attempts after the first, on other brokers where there are any. 2 by default.
+        retry_times_when_send_failed(times: u32): send.retry_times = times;
+        /// The same for sends in the background, which are repeated only when the broker does not answer. 2 by default.
+        retry_times_when_send_async_failed(times: u32): send.retry_times_async = times;
+        /// Also sends to another broker when the first has stored the message but could not flush or replicate it in time.
+        retry_another_broker_when_not_store_ok(enable: bool): send.retry_another_broker_when_not_store_ok = enable;
+        /// Leaves brokers alone for a while that were slow or failed. Off by default.
+        send_latency_fault_enable(enable: bool): send.latency_fault_enable = enable;
+        /// Bodies of at least so many bytes are compressed. 4096 by default.
+        compress_msg_body_over_howmuch(bytes: usize): message.compress_body_over = bytes;
+        /// ZLIB at level 5 by default. LZ4 and ZSTD need consumers of version 5.
+        compression(kind: CompressionType, level: u32): message.compression = kind, message.compression_level = level;
+        /// Longest body, before compression. 4 MiB by default, as the broker's own limit.
+        max_message_size(bytes: usize): message.message_bytes_max = bytes;
+        /// Sends that may be under way in the background, without back-pressure. 10,000 by default.
+        async_in_flight_max(count: usize): send.async_in_flight_max = count;
+        /// Bounds sends in the background by [`Self::back_pressure_for_async_send_num`] and
+        /// [`Self::back_pressure_for_async_send_size`], in place of [`Self::async_in_flight_max`]. Off by default.
+        enable_backpressure_for_async_mode(enable: bool): send.backpressure = enable;
+        /// Sends that may be under way in the background, with back-pressure. 1024 by default, 10 at least.
+        back_pressure_for_async_send_num(count: usize): send.backpressure_sends = count.max(BACKPRESSURE_SENDS_MIN);
+        /// Bytes of bodies that may be under way in the background, with back-pressure. 100 MiB by default, 1 MiB at
+        /// least.
+        back_pressure_for_async_send_size(bytes: usize): send.backpressure_bytes = bytes.max(BACKPRESSURE_BYTES_MIN);
+        /// Lets messages of one topic, queue and tag wait a moment for each other and sends them as one batch. Each send
+        /// still has its own result. Messages with a delay, of transactions and replies go by themselves. Off by default.
+        auto_batch(enable: bool): send.auto_batch = enable;
+        /// How long a message waits for others at most, up to 30 s. 10 ms by default.
+        batch_max_delay(delay: Duration): send.batch_limits.hold_time = delay;
+        /// A batch goes as soon as it has so many bytes, up to 2 MiB. 32 KiB by default. Larger messages go by themselves.
+        batch_max_bytes(bytes: usize): send.batch_limits.hold_bytes = bytes;
+        /// Bytes that may wait in batches or be under way in them. Messages beyond go by themselves. 32 MiB by default.
+        total_batch_max_bytes(bytes: usize): send.batch_limits.total_bytes = bytes;
+        /// Calls to brokers go to their port that is kept free of pulls ([`InstanceConfig::vip_channel_enabled`]).
+        vip_channel_enabled(enable: bool): config.vip_channel_enabled = enable;
+        /// Traces what is sent to `RMQ_SYS_TRACE_TOPIC`. Off by default. The trace of a shared instance is that instance's.
+        enable_msg_trace(enable: bool): config.trace = enable.then(TraceConfig::default);
     }
 
     /// Checks the settings and starts. Routes are asked for by the first send to each topic.
     pub async fn start(self) -> Result<Producer, ClientError> {
         let namespace = match &self.instance {
-            Some(Shareable(instance)) => instance.namespace().clone(),
+            Some(instance) => instance.namespace().clone(),
             None => self.config.namespace(),
         };
         let message = MessageSettings {
@@ -216,7 +99,7 @@ impl ProducerBuilder {
         let auto_batch = self.send.auto_batch()?;
         let owns_instance = self.instance.is_none();
         let instance = match self.instance {
-            Some(Shareable(instance)) => instance,
+            Some(instance) => instance,
             None => Instance::start(self.config).await?,
         };
         let shared = Arc::new(Shared {
@@ -231,7 +114,7 @@ impl ProducerBuilder {
             introduced: Mutex::default(),
             checks: OnceLock::new(),
         });
-        shared.instance.join(&as_member(&shared))?;
+        shared.instance.join(&shared)?;
         Ok(Producer(shared))
     }
 }

@@ -147,7 +147,7 @@ mod tests {
             let in_flight = Arc::clone(&in_flight);
             async move { in_flight.enter(5, Duration::from_secs(10)).await.map(drop) }
         });
-        tokio::time::sleep(SHORT).await;
+        tokio::task::yield_now().await;
         drop(place);
         waiting.await.unwrap().unwrap();
     }

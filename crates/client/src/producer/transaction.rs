@@ -81,39 +81,22 @@ pub struct TransactionProducerBuilder<L> {
 }
 
 impl<L: TransactionListener> TransactionProducerBuilder<L> {
-    /// `host:port`, several with `;` between them.
-    #[must_use]
-    pub fn name_server(mut self, addrs: impl Into<String>) -> TransactionProducerBuilder<L> {
-        self.producer = self.producer.name_server(addrs);
-        self
-    }
-
-    /// How to reach the servers, in full.
-    #[must_use]
-    pub fn instance_config(mut self, config: InstanceConfig) -> TransactionProducerBuilder<L> {
-        self.producer = self.producer.instance_config(config);
-        self
-    }
-
     /// Everything that transactions have in common with other sends.
     #[must_use]
-    pub fn producer(mut self, set: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> TransactionProducerBuilder<L> {
+    pub fn producer(mut self, set: impl FnOnce(ProducerBuilder) -> ProducerBuilder) -> Self {
         self.producer = set(self.producer);
         self
     }
 
-    /// Questions of brokers that are answered at the same time. 16 by default.
-    #[must_use]
-    pub fn check_concurrency(mut self, count: usize) -> TransactionProducerBuilder<L> {
-        self.check_concurrency = count.max(1);
-        self
-    }
-
-    /// Questions that may wait besides. The broker asks again for what is beyond. 2000 by default.
-    #[must_use]
-    pub fn check_request_hold_max(mut self, count: usize) -> TransactionProducerBuilder<L> {
-        self.check_request_hold_max = count;
-        self
+    setters! {
+        /// `host:port`, several with `;` between them.
+        name_server(addrs: impl Into<String>): producer.config.name_server = addrs.into();
+        /// How to reach the servers, in full.
+        instance_config(config: InstanceConfig): producer.config = config;
+        /// Questions of brokers that are answered at the same time. 16 by default.
+        check_concurrency(count: usize): check_concurrency = count.max(1);
+        /// Questions that may wait besides. The broker asks again for what is beyond. 2000 by default.
+        check_request_hold_max(count: usize): check_request_hold_max = count;
     }
 
     /// Checks the settings and starts. Brokers know of the producer, and can ask it, once it has the route of a topic

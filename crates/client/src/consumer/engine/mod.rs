@@ -55,7 +55,7 @@ pub(crate) struct EngineConfig {
     /// Milliseconds since 1970.
     pub(crate) consume_timestamp: i64,
     pub(crate) strategy: Arc<dyn AllocateStrategy>,
-    pub(crate) pull_batch_size: i32,
+    pub(crate) pull_batch_size: u32,
     pub(crate) pull_batch_bytes_max: i32,
     pub(crate) pull_interval: Duration,
     pub(crate) pull_suspend: Duration,
@@ -104,6 +104,13 @@ pub(crate) enum Delivery {
     Poll {
         batches: mpsc::UnboundedSender<Batch>,
     },
+}
+
+impl Delivery {
+    /// What could not be consumed comes again in a group, from its retry topic.
+    pub(crate) fn retries(&self) -> bool {
+        !matches!(self, Delivery::Scheduled { .. } | Delivery::Poll { .. })
+    }
 }
 
 pub(crate) struct Engine {
@@ -164,7 +171,7 @@ impl Engine {
             self.calls.check_expression(subscription).await?;
         }
         let instance = &self.calls.instance;
-        instance.join(&self.as_member())?;
+        instance.join(self)?;
         for topic in self.topics() {
             // A topic that does not exist yet is looked for again by each rebalance. The retry topic comes with the first
             // heartbeat.
@@ -214,8 +221,9 @@ impl Engine {
         }
         // Bounded by the timeouts of the calls, and by the listeners that were waited for above.
         let _ = tokio::time::timeout(self.config.await_termination, leaving.join_all()).await;
-        self.calls.instance.leave(&self.as_member()).await;
+        self.calls.instance.leave(&**self).await;
         info!(group = self.calls.group, "consumer stopped");
+        self.calls.close().await;
     }
 
     /// One that a shutdown waits for, as long as there is one.
@@ -301,10 +309,6 @@ impl Engine {
     /// Orderly consumption in a group needs the broker's lock on each queue.
     fn holds_locks(&self) -> bool {
         self.is_orderly() && self.is_clustering()
-    }
-
-    fn as_member(self: &Arc<Self>) -> Arc<dyn Member> {
-        Arc::clone(self) as Arc<dyn Member>
     }
 
     /// Spawns a task that ends when the consumer stops.
@@ -430,20 +434,4 @@ impl Member for Engine {
     fn on_request(self: Arc<Self>, request: RemotingCommand) -> Answer {
         Box::pin(self.answer(request))
     }
-}
-
-/// The subscriptions of a group: what the application wants, and in a clustering group what it could not consume.
-pub(crate) fn with_retry_topic(
-    mut subscriptions: Vec<SubscriptionData>,
-    group: &str,
-    message_model: MessageModel,
-) -> Vec<SubscriptionData> {
-    if message_model == MessageModel::Clustering {
-        subscriptions.push(SubscriptionData {
-            topic: topic::retry_topic(group),
-            sub_version: now_millis(),
-            ..SubscriptionData::default()
-        });
-    }
-    subscriptions
 }

@@ -112,7 +112,7 @@ impl Engine {
             .pull(&PullRequest {
                 queue,
                 queue_offset: cursor.queue_offset,
-                max_msg_nums: self.config.pull_batch_size,
+                max_msg_nums: self.config.pull_batch_size as i32,
                 max_msg_bytes: self.config.pull_batch_bytes_max,
                 suspend: Some(self.config.pull_suspend),
                 commit_offset: self.offsets.get(queue).filter(|offset| commits && *offset > 0),
