@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use oxmq_client::{ConsumeStatus, Message, Producer, ProducerBuilder, SendError};
+use oxmq_client::{Message, Producer, ProducerBuilder, SendError};
 use oxmq_protocol::{RequestCode, response_code};
 
 use crate::scripted::{Answer, ScriptedServers};
-use crate::servers::{Inbox, Servers, numbers};
+use crate::servers::{Servers, numbers};
 
 /// Longer than any test.
 const NEVER: Duration = Duration::from_secs(30);
@@ -116,18 +116,7 @@ async fn every_message_of_a_crowd_arrives_once() {
         let sent = sending.await.unwrap().unwrap();
         assert!(places.insert((sent.queue, sent.queue_offset)));
     }
-    let inbox = Inbox::default();
-    let to = inbox.clone();
-    let consumer = servers
-        .consumer("readers")
-        .subscribe("orders", "number")
-        .concurrent(move |messages| {
-            to.add(messages);
-            async { ConsumeStatus::Success }
-        })
-        .start()
-        .await
-        .unwrap();
+    let (consumer, inbox) = servers.collect("readers").await;
     let got = inbox.wait_for_count(300).await;
     assert_eq!(numbers(&got), (0..300).collect::<Vec<_>>());
     let found: BTreeSet<_> = got

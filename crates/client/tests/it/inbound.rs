@@ -1,24 +1,20 @@
 //! What operators ask of running consumers, through the broker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use oxmq_client::{Admin, ConsumeStatus, Instance, InstanceConfig, MessageExt, PushConsumer};
+use oxmq_client::{Admin, Instance, MessageExt};
 use oxmq_protocol::body::{ConsumeMessageDirectlyResult, ConsumeResult, ConsumerRunningInfo, GetConsumerStatusBody};
 use oxmq_protocol::requests::{
     ConsumeMessageDirectlyHeader, ConsumerStatusHeader, GetConsumerRunningInfoHeader, ResetOffsetHeader, request,
 };
 use oxmq_protocol::{Request, json};
 
-use crate::servers::{DEADLINE, Inbox, Servers, bodies, eventually, send_numbers};
+use crate::servers::{DEADLINE, Servers, bodies, eventually, send_numbers};
 
 /// Calls the broker as a tool does, until it agrees: it knows little of a consumer that has just started.
 async fn ask<R: Request>(servers: &Servers, header: &R::Header) -> Bytes {
-    let instance = Instance::start(InstanceConfig {
-        name_server: servers.name_server(),
-        ..InstanceConfig::default()
-    });
+    let instance = Instance::start(servers.config());
     let instance = instance.await.unwrap();
     instance.route("orders").await.unwrap();
     let broker = instance.master_addr("broker-a").unwrap();
@@ -29,29 +25,11 @@ async fn ask<R: Request>(servers: &Servers, header: &R::Header) -> Bytes {
     eventually(call).await.body
 }
 
-async fn collect(servers: &Servers) -> (PushConsumer, Inbox) {
-    let inbox = Inbox::default();
-    let to = inbox.clone();
-    let consumer = servers
-        .consumer("g")
-        .subscribe("orders", "number")
-        .persist_consumer_offset_interval(Duration::from_millis(100))
-        .concurrent(move |messages| {
-            to.add(messages);
-            async { ConsumeStatus::Success }
-        })
-        .start()
-        .await
-        .unwrap();
-    (consumer, inbox)
-}
-
 #[tokio::test]
 async fn a_consumer_tells_how_it_is_doing() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
-    let (consumer, inbox) = collect(&servers).await;
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
+    let (consumer, inbox) = servers.collect("g").await;
     let sent = send_numbers(&producer, queue, 0..3).await;
     inbox.wait_for_count(3).await;
     let header = GetConsumerRunningInfoHeader {
@@ -89,10 +67,9 @@ async fn a_consumer_tells_how_it_is_doing() {
 
 #[tokio::test]
 async fn a_message_can_be_given_to_a_consumer_directly() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
-    let (consumer, inbox) = collect(&servers).await;
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
+    let (consumer, inbox) = servers.collect("g").await;
     let sent = send_numbers(&producer, queue, 0..1).await;
     inbox.wait_for_count(1).await;
     let header = ConsumeMessageDirectlyHeader {
@@ -115,7 +92,7 @@ async fn a_reset_lets_a_running_consumer_start_again() {
         let servers = Servers::start_with(move |config| config.use_server_side_reset_offset = server_side);
         let producer = servers.producer(&["orders"]).await;
         let queue = &producer.publish_queues("orders").await.unwrap()[0];
-        let (consumer, inbox) = collect(&servers).await;
+        let (consumer, inbox) = servers.collect("g").await;
         send_numbers(&producer, queue, 0..3).await;
         inbox.wait_for_count(3).await;
         let header = ResetOffsetHeader {

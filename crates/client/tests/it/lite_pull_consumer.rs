@@ -29,9 +29,8 @@ async fn poll_count(consumer: &LitePullConsumer, count: usize) -> Messages {
 
 #[tokio::test]
 async fn what_was_polled_counts_after_a_commit() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..20).await;
     let start = async || {
         let builder = servers.lite("g").subscribe("orders", "number").auto_commit(false);
@@ -61,9 +60,8 @@ async fn queue_end(consumer: &LitePullConsumer, queue: &MessageQueue) -> i64 {
 
 #[tokio::test]
 async fn a_shutdown_commits_what_was_polled() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..3).await;
     let consumer = servers.lite("g").subscribe("orders", "number").start().await.unwrap();
     poll_count(&consumer, 3).await;

@@ -14,9 +14,8 @@ use crate::servers::{Inbox, Servers, bodies, eventually};
 
 fn in_shop(servers: &Servers) -> InstanceConfig {
     InstanceConfig {
-        name_server: servers.name_server(),
         namespace: Some("shop".to_owned()),
-        ..InstanceConfig::default()
+        ..servers.config()
     }
 }
 
@@ -41,16 +40,12 @@ async fn push_consumers_get_their_own_messages_again_and_again() {
     let servers = Servers::start();
     let producer = two_topics(&servers, "orders", 1).await;
     let inbox = Inbox::default();
-    let to = inbox.clone();
     let consumer = PushConsumer::builder("billing")
         .instance_config(in_shop(&servers))
         .consume_from_where(ConsumeFromWhere::FirstOffset)
         .subscribe("orders", "shop")
         .max_reconsume_times(1)
-        .concurrent(move |messages| {
-            to.add(messages);
-            async { ConsumeStatus::ReconsumeLater }
-        })
+        .concurrent(inbox.listener(ConsumeStatus::ReconsumeLater))
         .start()
         .await
         .unwrap();
@@ -224,15 +219,11 @@ async fn the_port_without_pulls_serves_all_but_pulls() {
         .unwrap();
     eventually(async || producer.send(Message::new("orders", "7")).await.ok()).await;
     let inbox = Inbox::default();
-    let to = inbox.clone();
     let consumer = PushConsumer::builder("billing")
         .instance_config(config)
         .consume_from_where(ConsumeFromWhere::FirstOffset)
         .subscribe("orders", "*")
-        .orderly(move |messages| {
-            to.add(messages);
-            async { ConsumeOrderlyStatus::Success }
-        })
+        .orderly(inbox.listener(ConsumeOrderlyStatus::Success))
         .start()
         .await
         .unwrap();

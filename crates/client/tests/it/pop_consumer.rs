@@ -38,9 +38,8 @@ fn sorted_bodies(messages: &[MessageExt]) -> Vec<String> {
 
 #[tokio::test]
 async fn what_is_received_is_invisible_until_it_is_acknowledged_or_late() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..4).await;
     let (first, second) = (servers.simple("g").await, servers.simple("g").await);
     let mut got = receive(&first, 4, Duration::from_secs(60)).await;
@@ -81,9 +80,7 @@ async fn what_is_received_is_invisible_until_it_is_acknowledged_or_late() {
 
 #[tokio::test]
 async fn a_push_consumer_pops_when_the_broker_says_so() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queues = producer.publish_queues("orders").await.unwrap();
+    let (servers, producer, queues) = Servers::with_orders().await;
     let admin = Admin::connect(servers.name_server()).await.unwrap();
     let config = oxmq_client::SubscriptionGroupConfig {
         group_name: "g".into(),
@@ -98,15 +95,11 @@ async fn a_push_consumer_pops_when_the_broker_says_so() {
     let inboxes = [Inbox::default(), Inbox::default()];
     let mut members = Vec::new();
     for inbox in &inboxes {
-        let to = inbox.clone();
         let builder = servers
             .consumer("g")
             .subscribe("orders", "number")
             .client_rebalance(false);
-        let builder = builder.concurrent(move |messages| {
-            to.add(messages);
-            async { ConsumeStatus::Success }
-        });
+        let builder = builder.concurrent(inbox.listener(ConsumeStatus::Success));
         members.push(builder.start().await.unwrap());
     }
     for (index, queue) in queues.iter().enumerate() {
@@ -129,19 +122,14 @@ async fn a_push_consumer_pops_when_the_broker_says_so() {
 
 #[tokio::test]
 async fn members_share_out_queues_themselves_unless_the_broker_pops() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let inbox = Inbox::default();
-    let to = inbox.clone();
     let builder = servers
         .consumer("g")
         .subscribe("orders", "number")
         .client_rebalance(false);
-    let builder = builder.concurrent(move |messages| {
-        to.add(messages);
-        async { ConsumeStatus::Success }
-    });
+    let builder = builder.concurrent(inbox.listener(ConsumeStatus::Success));
     let consumer = builder.start().await.unwrap();
     send_numbers(&producer, queue, 0..5).await;
     let got = inbox.wait_for_count(5).await;

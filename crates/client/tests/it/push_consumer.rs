@@ -7,29 +7,10 @@ use std::time::Duration;
 
 use oxmq_client::{
     ConsumeOrderlyStatus, ConsumeStatus, Instance, InstanceConfig, Message, MessageExt, MessageModel, MessageQueue,
-    Messages, Producer, PullConsumer, PushConsumer,
+    Messages, Producer, PullConsumer,
 };
 
 use crate::servers::{Inbox, Servers, bodies, eventually, numbers, send_numbers};
-
-impl Servers {
-    /// A consumer of `orders` that puts everything into an inbox.
-    async fn collect(&self, group: &str) -> (PushConsumer, Inbox) {
-        let inbox = Inbox::default();
-        let to = inbox.clone();
-        let consumer = self
-            .consumer(group)
-            .subscribe("orders", "number")
-            .concurrent(move |messages| {
-                to.add(messages);
-                async { ConsumeStatus::Success }
-            })
-            .start()
-            .await
-            .unwrap();
-        (consumer, inbox)
-    }
-}
 
 #[tokio::test]
 async fn every_message_comes_once_and_only_with_its_tag() {
@@ -50,9 +31,8 @@ async fn every_message_comes_once_and_only_with_its_tag() {
 
 #[tokio::test]
 async fn a_restarted_consumer_goes_on_where_it_was() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let (consumer, inbox) = servers.collect("g").await;
     send_numbers(&producer, queue, 0..10).await;
     inbox.wait_for_count(10).await;
@@ -84,9 +64,7 @@ async fn a_consumer_survives_a_restart_of_the_broker() {
 
 #[tokio::test]
 async fn two_consumers_share_the_queues_and_one_takes_over() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queues = producer.publish_queues("orders").await.unwrap();
+    let (servers, producer, queues) = Servers::with_orders().await;
     let (first, first_inbox) = servers.collect("g").await;
     let (second, second_inbox) = servers.collect("g").await;
     // While the group settles, messages may come twice or to the other member.
@@ -94,7 +72,8 @@ async fn two_consumers_share_the_queues_and_one_takes_over() {
     eventually(async || {
         let before = [first_inbox.so_far().len(), second_inbox.so_far().len()];
         count = send_to_each(&producer, &queues, count).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let all = || [first_inbox.so_far(), second_inbox.so_far()].concat();
+        eventually(async || (numbers(&all()).len() == count).then_some(())).await;
         let first_ids = queue_ids(&first_inbox.so_far()[before[0]..]);
         let second_ids = queue_ids(&second_inbox.so_far()[before[1]..]);
         let share = queues.len() / 2;
@@ -129,25 +108,19 @@ async fn send_to_each(producer: &Producer, queues: &[MessageQueue], mut count: u
 
 #[tokio::test]
 async fn every_broadcasting_consumer_gets_everything_and_keeps_its_own_offsets() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let start = async |name: &str, inbox: &Inbox| {
-        let to = inbox.clone();
         servers
             .consumer("g")
             .instance_config(InstanceConfig {
-                name_server: servers.name_server(),
                 instance_name: Some(name.to_owned()),
-                ..InstanceConfig::default()
+                ..servers.config()
             })
             .message_model(MessageModel::Broadcasting)
             .local_offset_store_dir(servers.dir.path().join("offsets"))
             .subscribe("orders", "number")
-            .concurrent(move |messages| {
-                to.add(messages);
-                async { ConsumeStatus::Success }
-            })
+            .concurrent(inbox.listener(ConsumeStatus::Success))
             .start()
             .await
             .unwrap()
@@ -170,9 +143,7 @@ async fn every_broadcasting_consumer_gets_everything_and_keeps_its_own_offsets()
 
 #[tokio::test]
 async fn orderly_messages_come_in_order_also_after_a_failure() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queues = producer.publish_queues("orders").await.unwrap();
+    let (servers, producer, queues) = Servers::with_orders().await;
     let inbox = Inbox::default();
     let (to, failed) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
     let consumer = servers
@@ -210,18 +181,12 @@ async fn orderly_messages_come_in_order_also_after_a_failure() {
 
 #[tokio::test]
 async fn a_queue_of_an_orderly_group_goes_to_the_other_member_when_one_leaves() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queues = producer.publish_queues("orders").await.unwrap();
+    let (servers, producer, queues) = Servers::with_orders().await;
     let start = async |inbox: &Inbox| {
-        let to = inbox.clone();
         servers
             .consumer("g")
             .subscribe("orders", "number")
-            .orderly(move |messages| {
-                to.add(messages);
-                async { ConsumeOrderlyStatus::Success }
-            })
+            .orderly(inbox.listener(ConsumeOrderlyStatus::Success))
             .start()
             .await
             .unwrap()
@@ -242,9 +207,8 @@ async fn a_queue_of_an_orderly_group_goes_to_the_other_member_when_one_leaves() 
 
 #[tokio::test]
 async fn what_fails_comes_again_and_ends_in_the_dead_letters() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let inbox = Inbox::default();
     let to = inbox.clone();
     let consumer = servers
@@ -299,9 +263,7 @@ fn a_local_runtime_will_do() {
 
 #[tokio::test]
 async fn a_consumer_that_vanishes_is_replaced() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queues = producer.publish_queues("orders").await.unwrap();
+    let (servers, producer, queues) = Servers::with_orders().await;
     let (first, first_inbox) = servers.collect("g").await;
     let (second, _) = servers.collect("g").await;
     // No good-bye: the broker sees the connection close.
@@ -316,9 +278,8 @@ async fn a_consumer_that_vanishes_is_replaced() {
 
 #[tokio::test]
 async fn a_message_whose_listener_hangs_comes_again() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let inbox = Inbox::default();
     let to = inbox.clone();
     let consumer = servers
@@ -351,9 +312,8 @@ async fn a_message_whose_listener_hangs_comes_again() {
 
 #[tokio::test]
 async fn only_the_failed_part_of_a_batch_comes_again() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..6).await;
     let inbox = Inbox::default();
     let to = inbox.clone();
@@ -384,22 +344,18 @@ async fn only_the_failed_part_of_a_batch_comes_again() {
 async fn producers_and_consumers_can_share_an_instance() {
     let servers = Servers::start();
     servers.producer(&["orders"]).await.shutdown().await;
-    let instance = Instance::start(InstanceConfig {
-        name_server: servers.name_server(),
-        ..InstanceConfig::default()
-    });
+    let instance = Instance::start(servers.config());
     let instance = instance.await.unwrap();
     let producer = Producer::builder("p").instance(instance.clone()).start().await.unwrap();
     let queue = &producer.publish_queues("orders").await.unwrap()[0];
     let inboxes = [Inbox::default(), Inbox::default()];
     let start = async |group: &str, inbox: &Inbox| {
-        let to = inbox.clone();
-        let listener = move |messages| {
-            to.add(messages);
-            async { ConsumeStatus::Success }
-        };
         let builder = servers.consumer(group).subscribe("orders", "number");
-        builder.concurrent(listener).instance(instance.clone()).start().await
+        builder
+            .concurrent(inbox.listener(ConsumeStatus::Success))
+            .instance(instance.clone())
+            .start()
+            .await
     };
     let first = start("g1", &inboxes[0]).await.unwrap();
     let second = start("g2", &inboxes[1]).await.unwrap();

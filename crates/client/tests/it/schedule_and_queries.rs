@@ -9,9 +9,7 @@ use crate::servers::{Inbox, Servers, bodies, eventually, numbers, send_numbers};
 
 #[tokio::test]
 async fn tasks_go_on_where_the_group_was_and_survive_failures() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queues = producer.publish_queues("orders").await.unwrap();
+    let (servers, producer, queues) = Servers::with_orders().await;
     for (index, queue) in queues.iter().enumerate() {
         send_numbers(&producer, queue, index * 10..index * 10 + 10).await;
     }
@@ -52,9 +50,8 @@ async fn tasks_go_on_where_the_group_was_and_survive_failures() {
 
 #[tokio::test]
 async fn messages_are_found_by_ids_keys_and_times() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let admin = Admin::connect(servers.name_server()).await.unwrap();
     let message = Message::new("orders", "wanted").with_keys("a b");
     let sent = producer.send_to(message, queue).await.unwrap();
@@ -100,9 +97,8 @@ async fn messages_are_found_by_ids_keys_and_times() {
 
 #[tokio::test]
 async fn lite_pull_consumers_seek_and_commit_queue_by_queue() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     let sent = send_numbers(&producer, queue, 0..5).await;
     let consumer = LitePullConsumer::builder("g")
         .name_server(servers.name_server())

@@ -1,12 +1,15 @@
 //! Servers on free ports, and places where consumers leave what they got.
 
+use std::future::{Ready, ready};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
-use oxmq_client::{ConsumeFromWhere, SendResult};
-use oxmq_client::{Message, MessageExt, MessageQueue, Messages, Producer, PushConsumer, PushConsumerBuilder};
+use oxmq_client::{
+    ConsumeFromWhere, ConsumeStatus, InstanceConfig, Message, MessageExt, MessageQueue, Messages, Producer,
+    PushConsumer, PushConsumerBuilder, SendResult,
+};
 use oxmq_namesrv::{NamesrvConfig, NamesrvHandle};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -51,6 +54,14 @@ impl Servers {
         servers
     }
 
+    /// With the topic `orders`, a producer for it and its queues.
+    pub(crate) async fn with_orders() -> (Servers, Producer, Vec<MessageQueue>) {
+        let servers = Servers::start();
+        let producer = servers.producer(&["orders"]).await;
+        let queues = producer.publish_queues("orders").await.unwrap();
+        (servers, producer, queues)
+    }
+
     pub(crate) fn start_broker(&mut self) {
         let mut config = broker_config(self.dir.path(), &self.name_server(), self.broker_port);
         (self.change)(&mut config);
@@ -65,6 +76,14 @@ impl Servers {
 
     pub(crate) fn name_server(&self) -> String {
         self.namesrv.local_addr().to_string()
+    }
+
+    /// How an instance finds the servers.
+    pub(crate) fn config(&self) -> InstanceConfig {
+        InstanceConfig {
+            name_server: self.name_server(),
+            ..InstanceConfig::default()
+        }
     }
 
     /// A producer whose first sends have shown that the servers are up and the topics exist.
@@ -91,6 +110,14 @@ impl Servers {
         PushConsumer::builder(group)
             .name_server(self.name_server())
             .consume_from_where(ConsumeFromWhere::FirstOffset)
+    }
+
+    /// A consumer of `orders` that puts everything into an inbox.
+    pub(crate) async fn collect(&self, group: &str) -> (PushConsumer, Inbox) {
+        let inbox = Inbox::default();
+        let consumer = self.consumer(group).subscribe("orders", "number");
+        let consumer = consumer.concurrent(inbox.listener(ConsumeStatus::Success));
+        (consumer.start().await.unwrap(), inbox)
     }
 }
 
@@ -154,6 +181,18 @@ impl Inbox {
     pub(crate) fn add(&self, messages: Messages) {
         self.0.messages.lock().extend(messages);
         self.0.arrived.notify_one();
+    }
+
+    /// Puts everything here and says this of it.
+    pub(crate) fn listener<S: Copy + Send + Sync + 'static>(
+        &self,
+        status: S,
+    ) -> impl Fn(Messages) -> Ready<S> + Send + Sync + 'static {
+        let to = self.clone();
+        move |messages| {
+            to.add(messages);
+            ready(status)
+        }
     }
 
     /// Waits until `ready` is satisfied with what has come so far.

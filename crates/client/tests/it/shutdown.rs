@@ -1,8 +1,8 @@
 //! Consumers that leave in good order: what they have handled is done, what they have not is somebody else's.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxmq_client::{
@@ -10,6 +10,7 @@ use oxmq_client::{
     PushConsumerBuilder, SubscriptionGroupConfig,
 };
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::servers::{Servers, bodies, eventually, send_numbers};
 
@@ -155,22 +156,12 @@ async fn a_stream_waits_for_messages_that_are_with_the_application() {
             _ => message.ack().await.unwrap(),
         }
     }
-    let acknowledged = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&acknowledged);
-    let acknowledging = tokio::spawn(async move {
-        for message in late {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            message.ack().await.unwrap();
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    first.shutdown().await;
-    assert_eq!(
-        acknowledged.load(Ordering::Relaxed),
-        ENOUGH / 10,
-        "the shutdown has waited"
-    );
-    acknowledging.await.unwrap();
+    let mut shutdown = pin!(first.shutdown());
+    for message in late {
+        assert!(timeout(Duration::ZERO, shutdown.as_mut()).await.is_err(), "it waits");
+        message.ack().await.unwrap();
+    }
+    shutdown.await;
     let mut second = builder().stream().await.unwrap();
     while tally.count() < COUNT {
         let message = second.next().await.unwrap();

@@ -1,8 +1,10 @@
 //! Messages as a stream: what is acknowledged is done, what is not comes again.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use oxmq_client::{MessageStream, ReceivedMessage};
+use tokio::time::timeout;
 
 use crate::servers::{DEADLINE, Servers, send_numbers};
 
@@ -12,7 +14,7 @@ async fn stream(servers: &Servers) -> MessageStream {
 }
 
 async fn next(stream: &mut MessageStream) -> ReceivedMessage {
-    let next = tokio::time::timeout(DEADLINE, stream.next()).await;
+    let next = timeout(DEADLINE, stream.next()).await;
     next.expect("in time").expect("a stream goes on")
 }
 
@@ -22,9 +24,8 @@ fn body(message: &ReceivedMessage) -> String {
 
 #[tokio::test]
 async fn acknowledged_messages_are_done_and_others_come_again() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..3).await;
     let mut messages = stream(&servers).await;
     let first = next(&mut messages).await;
@@ -48,18 +49,15 @@ async fn acknowledged_messages_are_done_and_others_come_again() {
 
 #[tokio::test]
 async fn a_shutdown_waits_for_messages_that_are_being_handled() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..5).await;
     let mut messages = stream(&servers).await;
     let handled = next(&mut messages).await;
-    let late = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        handled.ack().await
-    });
-    messages.shutdown().await;
-    late.await.unwrap().unwrap();
+    let mut shutdown = pin!(messages.shutdown());
+    assert!(timeout(Duration::ZERO, shutdown.as_mut()).await.is_err(), "it waits");
+    handled.ack().await.unwrap();
+    shutdown.await;
     // The others were never given to anybody: they come for the first time, each once.
     let mut messages = stream(&servers).await;
     for number in 1..5 {
@@ -72,9 +70,8 @@ async fn a_shutdown_waits_for_messages_that_are_being_handled() {
 
 #[tokio::test]
 async fn an_acknowledgement_for_a_queue_that_was_lost_says_so() {
-    let servers = Servers::start();
-    let producer = servers.producer(&["orders"]).await;
-    let queue = &producer.publish_queues("orders").await.unwrap()[0];
+    let (servers, producer, queues) = Servers::with_orders().await;
+    let queue = &queues[0];
     send_numbers(&producer, queue, 0..1).await;
     let mut messages = stream(&servers).await;
     let message = next(&mut messages).await;

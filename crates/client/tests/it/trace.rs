@@ -1,7 +1,5 @@
 //! Traces of what clients send, consume and take back.
 
-use std::time::Duration;
-
 use oxmq_client::{
     ConsumeStatus, InstanceConfig, Message, Producer, PullConsumer, PullStatus, PushConsumer, SendResult, TraceConfig,
 };
@@ -10,9 +8,8 @@ use crate::servers::{Servers, eventually};
 
 fn traced(servers: &Servers) -> InstanceConfig {
     InstanceConfig {
-        name_server: servers.name_server(),
         trace: Some(TraceConfig::default()),
-        ..InstanceConfig::default()
+        ..servers.config()
     }
 }
 
@@ -88,7 +85,6 @@ async fn what_happened_to_a_message_can_be_read() {
         .await
         .unwrap();
     assert_eq!(calls.recv().await.unwrap(), sent.msg_id);
-    tokio::time::sleep(Duration::from_millis(50)).await;
     consumer.shutdown().await;
 
     let all = eventually(async || {
