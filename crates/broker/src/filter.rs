@@ -31,17 +31,24 @@ pub(crate) enum Filter {
     ByOrigin(Arc<BTreeMap<String, Arc<Expression>>>),
 }
 
-/// Why there is no filter.
+/// Why there is no filter, in the words of the original, which gives no reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FilterError {
-    #[error("the subscription cannot be read")]
+    #[error("parse the consumer's subscription failed{}", behind(reason))]
     Unreadable { reason: Option<String> },
-    #[error("the group's expression is not known")]
+    #[error(
+        "The broker's consumer filter data is not exist!Your expression may be wrong!{}",
+        behind(reason)
+    )]
     Unknown { reason: Option<String> },
-    #[error("the expression known here is older than that of the request")]
+    #[error("the consumer's consumer filter data not latest")]
     Old,
-    #[error("expressions of type {0} are not allowed")]
+    #[error("The broker does not support consumer to filter message by {0}")]
     Disabled(String),
+}
+
+fn behind(reason: &Option<String>) -> String {
+    reason.as_ref().map_or_else(String::new, |reason| format!(" {reason}"))
 }
 
 impl Filter {
@@ -175,32 +182,13 @@ impl MessageFilter for &Filter {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-    use oxmq_protocol::record::{self, RecordFields};
+    use oxmq_protocol::record::RecordFields;
 
     use super::*;
+    use crate::testing::stored;
 
     fn with_record<T>(entries: &[(&str, &str)], look: impl FnOnce(&RecordRef<'_>) -> T) -> T {
-        let host = "127.0.0.1:1".parse().unwrap();
-        let fields = RecordFields {
-            queue_id: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 0,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            topic: b"t",
-            body: b"body",
-        };
-        let mut out = BytesMut::new();
-        let written = record::encode(&mut out, &fields, |out| {
-            for (name, value) in entries {
-                properties::write(out, name.as_bytes(), value.as_bytes());
-            }
-        });
-        written.unwrap();
+        let out = stored(&RecordFields::new(b"t", b"body"), entries);
         look(&RecordRef::parse(&out).unwrap())
     }
 

@@ -42,6 +42,8 @@ mod send;
 mod send_back;
 pub mod static_topics;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 mod topic_cache;
 pub mod topics;

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::filter::{self, Filter, FilterError};
+use crate::response::{FAQ, OVERLOAD, QueueIdIllegal};
 use crate::static_topics::{Answer, MappedPull, Unmapped};
 use crate::stats::GroupStats;
 use crate::topic_cache::{TopicCache, TopicState};
@@ -26,33 +27,31 @@ const PULL_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Fewest bytes that a consumer can limit a pull to, as in the original.
 const PULL_BYTES_MIN: usize = 100;
 
-/// Why a pull is refused.
+/// Why a pull is refused, in the words of the original.
 #[derive(Debug, Error)]
 pub enum PullError {
     #[error(transparent)]
     Fields(#[from] FieldError),
-    #[error("too many pulls wait")]
+    #[error("{OVERLOAD}")]
     Overload,
-    #[error("the broker {ip} is not readable")]
+    #[error("the broker[{ip}] pulling message is forbidden")]
     BrokerNotReadable { ip: String },
-    #[error("lite pull is disabled on {ip}")]
+    #[error("the broker[{ip}] for lite pull consumer is forbidden")]
     LitePullDisabled { ip: String },
-    #[error("group {0} does not exist")]
+    #[error("subscription group [{0}] does not exist, {FAQ}")]
     GroupUnknown(String),
-    #[error("group {0} may not consume")]
+    #[error("subscription group no permission, {0}")]
     GroupDisabled(String),
-    #[error("topic {0} does not exist")]
+    #[error("topic[{0}] not exist, apply first please! {FAQ}")]
     TopicUnknown(String),
-    #[error("topic {0} is not readable")]
+    #[error("the topic[{0}] pulling message is forbidden")]
     TopicNotReadable(String),
-    #[error("topic {topic} has no queue {queue_id} to read")]
-    QueueId {
-        queue_id: i32,
-        topic: String,
-        read_queue_nums: i32,
-        consumer: SocketAddr,
-    },
-    #[error("the logical queue {queue_id} is not led here")]
+    #[error(transparent)]
+    QueueId(#[from] QueueIdIllegal),
+    #[error(
+        "{}-{queue_id} cannot find mapping item in request process of current broker {}",
+        mapping.topic, mapping.bname
+    )]
     NotLeader {
         queue_id: i32,
         mapping: Arc<TopicQueueMappingDetail>,
@@ -64,19 +63,19 @@ pub enum PullError {
     Elsewhere(String),
     #[error(transparent)]
     Filter(#[from] FilterError),
-    #[error("the group sends no heartbeats")]
+    #[error("the consumer's group info not exist{FAQ}")]
     GroupOffline,
-    #[error("group {0} may not consume by broadcasting")]
+    #[error("the consumer group[{0}] can not consume by broadcast way")]
     BroadcastDisabled(String),
-    #[error("group {group} may not read {topic}")]
+    #[error("the consumer group[{group}] is forbidden for topic[{topic}]")]
     ReadForbidden { group: String, topic: String },
-    #[error("the group does not subscribe to the topic")]
+    #[error("the consumer's subscription not exist{FAQ}")]
     NotSubscribed,
-    #[error("the subscription known here is older than that of the request")]
+    #[error("the consumer's subscription not latest")]
     SubscriptionOld,
-    #[error("pull consumers are refused, {group}: {reason}")]
+    #[error("the consumer's group info not exist: {group}, {reason}{FAQ}")]
     PullConsumerRejected { group: String, reason: &'static str },
-    #[error("the store cannot be read: {0}")]
+    #[error("{0}")]
     Read(String),
 }
 
@@ -140,7 +139,7 @@ pub(crate) enum Checked {
 }
 
 impl<'a> PullRequest<'a> {
-    pub(crate) fn of_scanned(code: i32, pull: &ScannedPull<'a>) -> PullRequest<'a> {
+    pub(crate) fn new(code: i32, pull: &ScannedPull<'a>) -> PullRequest<'a> {
         PullRequest {
             lite: is_lite(code),
             consumer_group: pull.consumer_group.to_str(),
@@ -157,26 +156,6 @@ impl<'a> PullRequest<'a> {
             expression_type: pull.expression_type.map(|text| text.to_str()),
             request_source: pull.request_source,
             may_be_logical: pull.lo != Some(false),
-        }
-    }
-
-    pub(crate) fn of_header(code: i32, header: &'a PullMessageHeader) -> PullRequest<'a> {
-        PullRequest {
-            lite: is_lite(code),
-            consumer_group: header.consumer_group.as_str().into(),
-            topic: header.topic.as_str().into(),
-            queue_id: header.queue_id,
-            queue_offset: header.queue_offset,
-            max_msg_nums: header.max_msg_nums,
-            max_msg_bytes: header.max_msg_bytes,
-            sys_flag: header.sys_flag,
-            commit_offset: header.commit_offset,
-            suspend_timeout_millis: header.suspend_timeout_millis,
-            subscription: header.subscription.as_deref().map(Cow::Borrowed),
-            sub_version: header.sub_version,
-            expression_type: header.expression_type.as_deref().map(Cow::Borrowed),
-            request_source: header.request_source,
-            may_be_logical: header.lo != Some(false),
         }
     }
 
@@ -218,12 +197,7 @@ impl<'a> PullRequest<'a> {
             }
         };
         if queue_id < 0 || queue_id >= topic.config.read_queue_nums {
-            return Err(PullError::QueueId {
-                queue_id,
-                topic: topic.name().to_owned(),
-                read_queue_nums: topic.config.read_queue_nums,
-                consumer: consumer.addr,
-            });
+            return Err(QueueIdIllegal::of(queue_id, &topic.config, consumer.addr).into());
         }
         let filter = self.filter(broker, &group)?;
         if config.reject_pull_consumer_enable {

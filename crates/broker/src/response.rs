@@ -1,21 +1,25 @@
-//! Errors as peers see them: the response code and the remark of everything that the broker refuses
-//! (spec: behaviour.md §3.2, §3.5, §4.1; remarks as the original writes them).
+//! Errors as peers see them: the response code of everything that the broker refuses. The remark is the text of the
+//! error, as the original writes it (spec: behaviour.md §3.2, §3.5, §4.1).
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
+use oxmq_protocol::body::TopicConfig;
 use oxmq_protocol::topic::{NameError, TOPIC_LENGTH_MAX};
 use oxmq_protocol::{FieldError, RemotingCommand, perm, response_code as code};
 use oxmq_store::AppendError;
+use thiserror::Error;
 
 use crate::filter::FilterError;
 use crate::handlers::static_topic::not_leader;
+use crate::pop::PopError;
 use crate::pull::PullError;
 use crate::put::PutError;
 use crate::send::SendError;
 use crate::transactions::end::EndError;
 use crate::waiting::TimerRefusal;
 
-const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+/// Java ends many remarks with it.
+pub(crate) const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 
 /// Java's answer while no thread may take a send.
 pub(crate) const REJECTED: &str = "[REJECTREQUEST]system busy, start flow control for a while";
@@ -40,14 +44,6 @@ impl Refusal {
         }
     }
 
-    fn forbidden(remark: String, forbidden_type: i32) -> Refusal {
-        Refusal {
-            code: code::NO_PERMISSION,
-            remark,
-            forbidden_type: Some(forbidden_type),
-        }
-    }
-
     /// The response to the request with this opaque.
     pub fn into_command(self, opaque: i32) -> RemotingCommand {
         let mut command = RemotingCommand::response(opaque, self.code, Some(self.remark));
@@ -69,81 +65,27 @@ impl From<&FieldError> for Refusal {
 
 impl From<&SendError> for Refusal {
     fn from(error: &SendError) -> Refusal {
-        match error {
-            SendError::Fields(error) => error.into(),
-            SendError::Busy => Refusal::new(code::SYSTEM_BUSY, REJECTED),
-            SendError::Overload => Refusal::new(code::SYSTEM_BUSY, OVERLOAD),
-            SendError::NotYet { until } => {
-                Refusal::new(code::SYSTEM_ERROR, format!("broker unable to service, until {until}"))
-            }
-            SendError::BrokerNotWriteable { ip } => Refusal::new(
-                code::NO_PERMISSION,
-                format!("the broker[{ip}] sending message is forbidden"),
-            ),
-            SendError::TopicName { topic, error } => Refusal::new(code::INVALID_PARAMETER, topic_name(topic, error)),
-            SendError::TopicClosed(topic) => Refusal::new(
-                code::NO_PERMISSION,
-                format!("Sending message to topic[{topic}] is forbidden."),
-            ),
-            SendError::TopicUnknown(topic) => Refusal::new(
-                code::TOPIC_NOT_EXIST,
-                format!("topic[{topic}] not exist, apply first please!{FAQ}"),
-            ),
-            SendError::QueueId {
-                queue_id,
-                topic,
-                producer,
-            } => Refusal::new(
-                code::INVALID_PARAMETER,
-                format!(
-                    "request queueId[{queue_id}] is illegal, TopicConfig [topicName={}, readQueueNums={}, \
-                     writeQueueNums={}, perm={}, topicFilterType={}, topicSysFlag={}, order={}, attributes={}] \
-                     Producer: {producer}",
-                    topic.topic_name,
-                    topic.read_queue_nums,
-                    topic.write_queue_nums,
-                    perm::text(topic.perm),
-                    topic.topic_filter_type.name(),
-                    topic.topic_sys_flag,
-                    topic.order,
-                    java_map(&topic.attributes),
-                ),
-            ),
-            SendError::NotLeader { queue_id, mapping } => not_leader(mapping, *queue_id),
-            SendError::NoWriteQueue(topic) => {
-                Refusal::new(code::SYSTEM_ERROR, format!("topic[{topic}] has no queue to write to"))
-            }
-            SendError::GroupUnknown(group) => Refusal::new(
-                code::SUBSCRIPTION_GROUP_NOT_EXIST,
-                format!("subscription group not exist, {group} {FAQ}"),
-            ),
-            SendError::DeadLetterTopic(topic) => Refusal::new(code::SYSTEM_ERROR, format!("topic[{topic}] not exist")),
-            SendError::KeyMissing => Refusal::new(code::MESSAGE_ILLEGAL, "Required message key is missing"),
-            SendError::Transaction { ip } => Refusal::new(
-                code::NO_PERMISSION,
-                format!("the broker[{ip}] sending transaction message is forbidden"),
-            ),
-            SendError::Timer(refusal) => refusal.into(),
-            SendError::Illegal { body_bytes_max } => Refusal::new(
-                code::MESSAGE_ILLEGAL,
-                format!(
-                    "the message is illegal, maybe msg body or properties length not matched. msg body length limit \
-                     {body_bytes_max}B, msg properties length limit 32KB."
-                ),
-            ),
-            SendError::BatchToRetryTopic => {
-                Refusal::new(code::MESSAGE_ILLEGAL, "batch request does not support retry group ")
-            }
-            SendError::BatchTopicLength(length) => {
-                Refusal::new(code::MESSAGE_ILLEGAL, format!("message topic length too long {length}"))
-            }
-            SendError::NoBody | SendError::BatchMalformed => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
-            SendError::BatchTooLarge { bytes } => {
-                Refusal::new(code::SYSTEM_ERROR, format!("message body size exceeded: {bytes}"))
-            }
-            SendError::LightQueues(error) => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
-            SendError::Append(error) => error.into(),
-        }
+        use SendError::*;
+        let code = match error {
+            Fields(error) => return error.into(),
+            Timer(refusal) => return refusal.into(),
+            Append(error) => return error.into(),
+            NotLeader { queue_id, mapping } => return not_leader(mapping, *queue_id),
+            Busy | Overload => code::SYSTEM_BUSY,
+            BrokerNotWriteable { .. } | TopicClosed(_) | Transaction { .. } => code::NO_PERMISSION,
+            TopicName { .. } | QueueId { .. } => code::INVALID_PARAMETER,
+            TopicUnknown(_) => code::TOPIC_NOT_EXIST,
+            GroupUnknown(_) => code::SUBSCRIPTION_GROUP_NOT_EXIST,
+            KeyMissing | Illegal { .. } | BatchToRetryTopic | BatchTopicLength(_) => code::MESSAGE_ILLEGAL,
+            NotYet { .. }
+            | NoWriteQueue(_)
+            | DeadLetterTopic(_)
+            | NoBody
+            | BatchMalformed
+            | BatchTooLarge { .. }
+            | LightQueues(_) => code::SYSTEM_ERROR,
+        };
+        Refusal::new(code, error.to_string())
     }
 }
 
@@ -159,23 +101,24 @@ impl From<&TimerRefusal> for Refusal {
 
 impl From<&EndError> for Refusal {
     fn from(error: &EndError) -> Refusal {
-        let wrong = |remark: &str| Refusal::new(code::SYSTEM_ERROR, remark);
-        match error {
-            EndError::Fields(error) => error.into(),
-            EndError::Outcome(_) => wrong("commitOrRollback field wrong"),
-            EndError::NotFound => wrong("Find prepared transaction message failed"),
-            EndError::ProducerGroup => wrong("The producer group wrong"),
-            EndError::QueueOffset => wrong("The transaction state table offset wrong"),
-            EndError::PhysicalOffset => wrong("The commit log offset wrong"),
-            EndError::TransactionId | EndError::Read(_) => wrong(&error.to_string()),
-            EndError::Immunity | EndError::Ended => Refusal::new(code::ILLEGAL_OPERATION, error.to_string()),
-            EndError::Busy => Refusal::new(code::SYSTEM_BUSY, error.to_string()),
-            EndError::Overload => Refusal::new(code::SYSTEM_BUSY, OVERLOAD),
-            EndError::Put(PutError::Append(error)) | EndError::Append(error) => error.into(),
-            EndError::Put(PutError::Timer(error)) => (&SendError::Timer(*error)).into(),
-            EndError::Put(PutError::LightQueues(error)) => wrong(&error.to_string()),
-            EndError::Put(PutError::Record(error)) => Refusal::new(code::MESSAGE_ILLEGAL, error.to_string()),
-        }
+        use EndError::*;
+        let code = match error {
+            Fields(error) => return error.into(),
+            Put(PutError::Append(error)) | Append(error) => return error.into(),
+            Put(PutError::Timer(error)) => return error.into(),
+            Put(PutError::Record(_)) => code::MESSAGE_ILLEGAL,
+            Immunity | Ended => code::ILLEGAL_OPERATION,
+            Busy | Overload => code::SYSTEM_BUSY,
+            Outcome
+            | NotFound
+            | ProducerGroup
+            | QueueOffset
+            | PhysicalOffset
+            | TransactionId
+            | Read(_)
+            | Put(PutError::LightQueues(_)) => code::SYSTEM_ERROR,
+        };
+        Refusal::new(code, error.to_string())
     }
 }
 
@@ -207,105 +150,81 @@ impl From<&AppendError> for Refusal {
 
 impl From<&FilterError> for Refusal {
     fn from(error: &FilterError) -> Refusal {
-        // The original gives no reasons.
-        let with = |remark: &str, reason: &Option<String>| match reason {
-            Some(reason) => format!("{remark} {reason}"),
-            None => remark.to_owned(),
+        let code = match error {
+            FilterError::Unreadable { .. } => code::SUBSCRIPTION_PARSE_FAILED,
+            FilterError::Unknown { .. } => code::FILTER_DATA_NOT_EXIST,
+            FilterError::Old => code::FILTER_DATA_NOT_LATEST,
+            FilterError::Disabled(_) => code::SYSTEM_ERROR,
         };
-        match error {
-            FilterError::Unreadable { reason } => Refusal::new(
-                code::SUBSCRIPTION_PARSE_FAILED,
-                with("parse the consumer's subscription failed", reason),
-            ),
-            FilterError::Unknown { reason } => Refusal::new(
-                code::FILTER_DATA_NOT_EXIST,
-                with(
-                    "The broker's consumer filter data is not exist!Your expression may be wrong!",
-                    reason,
-                ),
-            ),
-            FilterError::Old => Refusal::new(
-                code::FILTER_DATA_NOT_LATEST,
-                "the consumer's consumer filter data not latest",
-            ),
-            FilterError::Disabled(kind) => Refusal::new(
-                code::SYSTEM_ERROR,
-                format!("The broker does not support consumer to filter message by {kind}"),
-            ),
-        }
+        Refusal::new(code, error.to_string())
     }
 }
 
 impl From<&PullError> for Refusal {
     fn from(error: &PullError) -> Refusal {
-        match error {
-            PullError::Fields(error) => error.into(),
-            PullError::Overload => Refusal::new(code::SYSTEM_BUSY, OVERLOAD),
-            PullError::BrokerNotReadable { ip } => {
-                Refusal::forbidden(format!("the broker[{ip}] pulling message is forbidden"), 1)
-            }
-            PullError::LitePullDisabled { ip } => {
-                Refusal::forbidden(format!("the broker[{ip}] for lite pull consumer is forbidden"), 1)
-            }
-            PullError::GroupUnknown(group) => Refusal::new(
-                code::SUBSCRIPTION_GROUP_NOT_EXIST,
-                format!("subscription group [{group}] does not exist, {FAQ}"),
-            ),
-            PullError::GroupDisabled(group) => {
-                Refusal::forbidden(format!("subscription group no permission, {group}"), 2)
-            }
-            PullError::TopicUnknown(topic) => Refusal::new(
-                code::TOPIC_NOT_EXIST,
-                format!("topic[{topic}] not exist, apply first please! {FAQ}"),
-            ),
-            PullError::TopicNotReadable(topic) => {
-                Refusal::forbidden(format!("the topic[{topic}] pulling message is forbidden"), 3)
-            }
-            PullError::QueueId {
-                queue_id,
-                topic,
-                read_queue_nums,
-                consumer,
-            } => Refusal::new(
-                code::INVALID_PARAMETER,
-                format!(
-                    "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{read_queue_nums}] \
-                     consumer:[/{consumer}]"
-                ),
-            ),
-            PullError::NotLeader { queue_id, mapping } => Refusal::new(
-                code::NOT_LEADER_FOR_QUEUE,
-                format!(
-                    "{}-{queue_id} cannot find mapping item in request process of current broker {}",
-                    mapping.topic, mapping.bname
-                ),
-            ),
-            PullError::NoPlace | PullError::Elsewhere(_) => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
-            PullError::Filter(error) => error.into(),
-            PullError::GroupOffline => Refusal::new(
-                code::SUBSCRIPTION_NOT_EXIST,
-                format!("the consumer's group info not exist{FAQ}"),
-            ),
-            PullError::BroadcastDisabled(group) => Refusal::forbidden(
-                format!("the consumer group[{group}] can not consume by broadcast way"),
-                4,
-            ),
-            PullError::ReadForbidden { group, topic } => Refusal::forbidden(
-                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
-                5,
-            ),
-            PullError::NotSubscribed => Refusal::new(
-                code::SUBSCRIPTION_NOT_EXIST,
-                format!("the consumer's subscription not exist{FAQ}"),
-            ),
-            PullError::SubscriptionOld => {
-                Refusal::new(code::SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest")
-            }
-            PullError::PullConsumerRejected { group, reason } => Refusal::new(
-                code::SUBSCRIPTION_NOT_EXIST,
-                format!("the consumer's group info not exist: {group}, {reason}{FAQ}"),
-            ),
-            PullError::Read(reason) => Refusal::new(code::SYSTEM_ERROR, reason.clone()),
+        use PullError::*;
+        let forbidden = |forbidden_type| Refusal {
+            forbidden_type: Some(forbidden_type),
+            ..Refusal::new(code::NO_PERMISSION, error.to_string())
+        };
+        let code = match error {
+            Fields(error) => return error.into(),
+            Filter(error) => return error.into(),
+            BrokerNotReadable { .. } | LitePullDisabled { .. } => return forbidden(1),
+            GroupDisabled(_) => return forbidden(2),
+            TopicNotReadable(_) => return forbidden(3),
+            BroadcastDisabled(_) => return forbidden(4),
+            ReadForbidden { .. } => return forbidden(5),
+            Overload => code::SYSTEM_BUSY,
+            GroupUnknown(_) => code::SUBSCRIPTION_GROUP_NOT_EXIST,
+            TopicUnknown(_) => code::TOPIC_NOT_EXIST,
+            QueueId(_) => code::INVALID_PARAMETER,
+            NotLeader { .. } => code::NOT_LEADER_FOR_QUEUE,
+            GroupOffline | NotSubscribed | PullConsumerRejected { .. } => code::SUBSCRIPTION_NOT_EXIST,
+            SubscriptionOld => code::SUBSCRIPTION_NOT_LATEST,
+            NoPlace | Elsewhere(_) | Read(_) => code::SYSTEM_ERROR,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+impl From<&PopError> for Refusal {
+    fn from(error: &PopError) -> Refusal {
+        use PopError::*;
+        let code = match error {
+            Fields(error) => return error.into(),
+            Filter(error) => return error.into(),
+            Late(_) => code::POLLING_TIMEOUT,
+            BrokerNotReadable(_) | BrokerNotPeekable(_) | TopicNotReadable(_) | GroupDisabled(_) => code::NO_PERMISSION,
+            TooMany(_) | QueueId(_) => code::INVALID_PARAMETER,
+            NoTimer(_) => code::SYSTEM_ERROR,
+            TopicUnknown(_) => code::TOPIC_NOT_EXIST,
+            GroupUnknown(_) => code::SUBSCRIPTION_GROUP_NOT_EXIST,
+            Overload => code::SYSTEM_BUSY,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+/// A queue that the topic does not have for reading.
+#[derive(Debug, Error)]
+#[error(
+    "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{read_queue_nums}] consumer:[/{consumer}]"
+)]
+pub struct QueueIdIllegal {
+    queue_id: i32,
+    topic: String,
+    read_queue_nums: i32,
+    consumer: SocketAddr,
+}
+
+impl QueueIdIllegal {
+    pub(crate) fn of(queue_id: i32, topic: &TopicConfig, consumer: SocketAddr) -> QueueIdIllegal {
+        QueueIdIllegal {
+            queue_id,
+            topic: topic.topic_name.clone(),
+            read_queue_nums: topic.read_queue_nums,
+            consumer,
         }
     }
 }
@@ -323,8 +242,23 @@ pub(crate) fn topic_name(topic: &str, error: &NameError) -> String {
     }
 }
 
-/// A map as Java's `toString` shows it.
-fn java_map(map: &BTreeMap<String, String>) -> String {
-    let entries: Vec<_> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    format!("{{{}}}", entries.join(", "))
+/// A topic as Java's `toString` shows it.
+pub(crate) fn topic_text(topic: &TopicConfig) -> String {
+    let attributes: Vec<_> = topic
+        .attributes
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    format!(
+        "TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}, topicFilterType={}, topicSysFlag={}, \
+         order={}, attributes={{{}}}]",
+        topic.topic_name,
+        topic.read_queue_nums,
+        topic.write_queue_nums,
+        perm::text(topic.perm),
+        topic.topic_filter_type.name(),
+        topic.topic_sys_flag,
+        topic.order,
+        attributes.join(", "),
+    )
 }

@@ -80,12 +80,11 @@ mod model;
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use oxmq_protocol::properties::Properties;
-    use oxmq_protocol::record::{self, RecordFields};
+    use oxmq_protocol::record::RecordFields;
 
     use super::*;
+    use crate::testing::stored;
 
     #[test]
     fn the_delay_grows_until_the_message_is_dead() {
@@ -109,27 +108,8 @@ mod tests {
         assert_eq!(max_reconsume_times(16, None, version::V5_5_0), 16);
     }
 
-    fn back(topic: &str, stored: &[(&str, &str)], destination: Destination) -> Properties {
-        let host = SocketAddr::from(([127, 0, 0, 1], 1));
-        let fields = RecordFields {
-            queue_id: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            topic: topic.as_bytes(),
-            body: b"x",
-        };
-        let mut bytes = BytesMut::new();
-        record::encode(&mut bytes, &fields, |out| {
-            for (name, value) in stored {
-                properties::write(out, name.as_bytes(), value.as_bytes());
-            }
-        })
-        .unwrap();
+    fn back(topic: &str, properties: &[(&str, &str)], destination: Destination) -> Properties {
+        let bytes = stored(&RecordFields::new(topic.as_bytes(), b"x"), properties);
         let record = RecordRef::parse(&bytes).unwrap();
         Properties::decode(&properties_back(&record, "ID", destination))
     }

@@ -231,12 +231,11 @@ pub(crate) fn keep_all(_: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use oxmq_protocol::record::{self, RecordFields};
+    use oxmq_protocol::record::RecordFields;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::stored;
 
     const DAY_MS: i64 = 86_400_000;
     const NOW: i64 = 1_700_000_000_123;
@@ -326,32 +325,8 @@ mod tests {
         }
     }
 
-    fn record(properties_of: &[(&str, &str)]) -> BytesMut {
-        let host = SocketAddr::from(([127, 0, 0, 1], 1));
-        let fields = RecordFields {
-            queue_id: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            topic: SCHEDULE_TOPIC.as_bytes(),
-            body: b"x",
-        };
-        let mut out = BytesMut::new();
-        record::encode(&mut out, &fields, |out| {
-            for (name, value) in properties_of {
-                properties::write(out, name.as_bytes(), value.as_bytes());
-            }
-        })
-        .unwrap();
-        out
-    }
-
     fn check(properties: &[(&str, &str)], expected: Result<(&str, i32), &'static str>) {
-        let bytes = record(properties);
+        let bytes = stored(&RecordFields::new(SCHEDULE_TOPIC.as_bytes(), b"x"), properties);
         let record = RecordRef::parse(&bytes).unwrap();
         let origin = Origin::of(&record);
         assert_eq!(origin.map(|origin| (origin.topic, origin.queue_id)), expected);

@@ -135,7 +135,7 @@ impl Service for Worker {
                         };
                         self.send(connection, to, header.version, &request, frame.body);
                     }
-                    ScannedRequest::Pull(pull) => self.pull(connection, to, &PullRequest::of_scanned(to.code, &pull)),
+                    ScannedRequest::Pull(pull) => self.pull(connection, to, &PullRequest::new(to.code, &pull)),
                 }
                 Ok(())
             }

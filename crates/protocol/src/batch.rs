@@ -58,9 +58,8 @@ fn item(bytes: &[u8]) -> Option<(BatchItem<'_>, usize)> {
     let body_bytes = usize::try_from(i32::from_be_bytes(fixed[16..20].try_into().ok()?)).ok()?;
     let (body, rest) = rest.split_at_checked(body_bytes)?;
     let (length, properties) = rest.split_first_chunk::<2>()?;
-    let properties_bytes = usize::try_from(i16::from_be_bytes(*length)).ok()?;
-    let properties = properties.get(..properties_bytes)?;
-    Some((BatchItem { flag, body, properties }, total))
+    let is_whole = usize::try_from(i16::from_be_bytes(*length)) == Ok(properties.len());
+    is_whole.then_some((BatchItem { flag, body, properties }, total))
 }
 
 /// The batch body of messages. Their properties must fit a record each, which the sender has checked.

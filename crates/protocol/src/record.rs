@@ -53,6 +53,41 @@ pub struct RecordFields<'a> {
     pub body: &'a [u8],
 }
 
+impl<'a> RecordFields<'a> {
+    /// A message for queue 0 without flags, times and addresses.
+    pub const fn new(topic: &'a [u8], body: &'a [u8]) -> RecordFields<'a> {
+        const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        RecordFields {
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: NOWHERE,
+            store_host: NOWHERE,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            topic,
+            body,
+        }
+    }
+
+    /// What a record was made from.
+    pub fn of(record: &RecordRef<'a>) -> RecordFields<'a> {
+        RecordFields {
+            queue_id: record.queue_id(),
+            flag: record.flag(),
+            sys_flag: record.sys_flag(),
+            born_timestamp: record.born_timestamp(),
+            born_host: record.born_host(),
+            store_host: record.store_host(),
+            reconsume_times: record.reconsume_times(),
+            prepared_transaction_offset: record.prepared_transaction_offset(),
+            topic: record.topic(),
+            body: record.body(),
+        }
+    }
+}
+
 /// Why a record cannot be written, or why bytes are not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {

@@ -7,6 +7,7 @@ use oxmq_protocol::record::{self, RecordFields};
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::stored;
 
 const WINDOW_MS: i64 = 1000;
 
@@ -40,24 +41,11 @@ fn host() -> SocketAddr {
 fn encode(topic: &str, properties: &[(&str, &str)], sys_flag: i32) -> BytesMut {
     let fields = RecordFields {
         queue_id: 3,
-        flag: 0,
         sys_flag,
-        born_timestamp: 1,
         born_host: host(),
-        store_host: host(),
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        topic: topic.as_bytes(),
-        body: b"x",
+        ..RecordFields::new(topic.as_bytes(), b"x")
     };
-    let mut bytes = BytesMut::new();
-    record::encode(&mut bytes, &fields, |out| {
-        for (name, value) in properties {
-            properties::write(out, name.as_bytes(), value.as_bytes());
-        }
-    })
-    .unwrap();
-    bytes
+    stored(&fields, properties)
 }
 
 fn batch_body(keys: &[String]) -> BytesMut {

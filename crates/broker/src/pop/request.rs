@@ -6,49 +6,44 @@ use std::sync::Arc;
 use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SUB_ALL, TopicConfig};
 use oxmq_protocol::pop::{BATCH_MAX, retry_topic_v1, retry_topic_v2};
 use oxmq_protocol::requests::PopMessageHeader;
-use oxmq_protocol::{FieldError, perm, response_code as code};
+use oxmq_protocol::{FieldError, perm};
 use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::filter::{Filter, FilterError};
-use crate::response::Refusal;
+use crate::response::{FAQ, OVERLOAD, QueueIdIllegal};
 
 /// How much later than its poll ends a request may arrive, as in the original.
 const LATE_MS: i64 = 500;
 
-/// Why a request for messages is refused.
+/// Why a request for messages is refused, in the words of the original.
 #[derive(Debug, Error)]
 pub enum PopError {
     #[error(transparent)]
     Fields(#[from] FieldError),
-    #[error("the broker {0} got the request after its poll had ended")]
+    #[error("the broker[{0}] pop message is timeout too much")]
     Late(String),
-    #[error("the broker {0} is not readable")]
+    #[error("the broker[{0}] pop message is forbidden")]
     BrokerNotReadable(String),
-    #[error("the broker {0} is not readable")]
+    #[error("the broker[{0}] peeking message is forbidden")]
     BrokerNotPeekable(String),
-    #[error("more than {BATCH_MAX} messages were asked for")]
+    #[error("the broker[{0}] pop message's num is greater than 32")]
     TooMany(String),
-    #[error("timerWheelEnable is false")]
+    #[error("the broker[{0}] pop message is forbidden because timerWheelEnable is false")]
     NoTimer(String),
-    #[error("topic {0} does not exist")]
+    #[error("topic[{0}] not exist, apply first please! {FAQ}")]
     TopicUnknown(String),
-    #[error("topic {0} is not readable")]
+    #[error("the topic[{0}] peeking message is forbidden")]
     TopicNotReadable(String),
-    #[error("topic {topic} has no queue {queue_id} to read")]
-    QueueId {
-        queue_id: i32,
-        topic: String,
-        read_queue_nums: i32,
-        consumer: SocketAddr,
-    },
-    #[error("group {0} does not exist")]
+    #[error(transparent)]
+    QueueId(#[from] QueueIdIllegal),
+    #[error("subscription group [{0}] does not exist, {FAQ}")]
     GroupUnknown(String),
-    #[error("group {0} may not consume")]
+    #[error("subscription group no permission, {0}")]
     GroupDisabled(String),
     #[error(transparent)]
     Filter(#[from] FilterError),
-    #[error("too many requests wait")]
+    #[error("{OVERLOAD}")]
     Overload,
 }
 
@@ -128,12 +123,7 @@ pub(crate) fn readable_topic(
         return Err(PopError::TopicNotReadable(topic.to_owned()));
     }
     if queue_id >= config.read_queue_nums {
-        return Err(PopError::QueueId {
-            queue_id,
-            topic: topic.to_owned(),
-            read_queue_nums: config.read_queue_nums,
-            consumer,
-        });
+        return Err(QueueIdIllegal::of(queue_id, &config, consumer).into());
     }
     Ok(config)
 }
@@ -160,64 +150,4 @@ fn filter(broker: &Broker, header: &PopMessageHeader) -> Result<Filter, PopError
     };
     let kind = header.exp_type.as_deref();
     Ok(Filter::of_expression(broker, group, topic, kind, Some(expression))?)
-}
-
-const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
-
-impl From<&PopError> for Refusal {
-    fn from(error: &PopError) -> Refusal {
-        match error {
-            PopError::Fields(error) => error.into(),
-            PopError::Late(ip) => Refusal::new(
-                code::POLLING_TIMEOUT,
-                format!("the broker[{ip}] pop message is timeout too much"),
-            ),
-            PopError::BrokerNotReadable(ip) => Refusal::new(
-                code::NO_PERMISSION,
-                format!("the broker[{ip}] pop message is forbidden"),
-            ),
-            PopError::BrokerNotPeekable(ip) => Refusal::new(
-                code::NO_PERMISSION,
-                format!("the broker[{ip}] peeking message is forbidden"),
-            ),
-            PopError::TooMany(ip) => Refusal::new(
-                code::INVALID_PARAMETER,
-                format!("the broker[{ip}] pop message's num is greater than 32"),
-            ),
-            PopError::NoTimer(ip) => Refusal::new(
-                code::SYSTEM_ERROR,
-                format!("the broker[{ip}] pop message is forbidden because timerWheelEnable is false"),
-            ),
-            PopError::TopicUnknown(topic) => Refusal::new(
-                code::TOPIC_NOT_EXIST,
-                format!("topic[{topic}] not exist, apply first please! {FAQ}"),
-            ),
-            PopError::TopicNotReadable(topic) => Refusal::new(
-                code::NO_PERMISSION,
-                format!("the topic[{topic}] peeking message is forbidden"),
-            ),
-            PopError::QueueId {
-                queue_id,
-                topic,
-                read_queue_nums,
-                consumer,
-            } => Refusal::new(
-                code::INVALID_PARAMETER,
-                format!(
-                    "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{read_queue_nums}] \
-                     consumer:[/{consumer}]"
-                ),
-            ),
-            PopError::GroupUnknown(group) => Refusal::new(
-                code::SUBSCRIPTION_GROUP_NOT_EXIST,
-                format!("subscription group [{group}] does not exist, {FAQ}"),
-            ),
-            PopError::GroupDisabled(group) => Refusal::new(
-                code::NO_PERMISSION,
-                format!("subscription group no permission, {group}"),
-            ),
-            PopError::Filter(error) => error.into(),
-            PopError::Overload => Refusal::new(code::SYSTEM_BUSY, crate::response::OVERLOAD),
-        }
-    }
 }

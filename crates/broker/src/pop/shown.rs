@@ -31,30 +31,21 @@ pub(super) fn put_shown(out: &mut BytesMut, record: &RecordRef<'_>, topic: &str,
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use oxmq_protocol::record::{self, RecordFields};
+    use oxmq_protocol::record::RecordFields;
 
     use super::*;
+    use crate::testing::stored;
 
     #[test]
     fn a_retried_message_is_shown_under_its_first_topic() {
-        let host = SocketAddr::from(([127, 0, 0, 1], 1));
         for topic in ["%RETRY%g_t".to_owned(), format!("%RETRY%g_{}", "t".repeat(150))] {
             let fields = RecordFields {
                 queue_id: 3,
                 flag: 9,
-                sys_flag: 0,
-                born_timestamp: 1,
-                born_host: host,
-                store_host: host,
                 reconsume_times: 2,
-                prepared_transaction_offset: 0,
-                topic: topic.as_bytes(),
-                body: b"hello",
+                ..RecordFields::new(topic.as_bytes(), b"hello")
             };
-            let mut stored = BytesMut::new();
-            record::encode(&mut stored, &fields, |out| properties::write(out, b"a", b"b")).unwrap();
+            let stored = stored(&fields, &[("a", "b")]);
             let record = RecordRef::parse(&stored).unwrap();
             let mut out = BytesMut::from(&b"before"[..]);
             put_shown(&mut out, &record, "orders", "1 2 3");

@@ -1,7 +1,6 @@
 //! A whole group by a virtual clock: messages fail, wait, come again and die, and their consumer crashes at any step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use oxmq_protocol::record::{self, RecordFields, RecordRef};
@@ -76,18 +75,10 @@ struct World {
 }
 
 fn store(number: u8, topic: &str, reconsume_times: i32, properties: &[u8]) -> Stored {
-    let host = SocketAddr::from(([127, 0, 0, 1], 1));
+    let body = [number];
     let fields = RecordFields {
-        queue_id: 0,
-        flag: 0,
-        sys_flag: 0,
-        born_timestamp: 1,
-        born_host: host,
-        store_host: host,
         reconsume_times,
-        prepared_transaction_offset: 0,
-        topic: topic.as_bytes(),
-        body: &[number],
+        ..RecordFields::new(topic.as_bytes(), &body)
     };
     let mut record = BytesMut::new();
     record::encode(&mut record, &fields, |out| out.extend_from_slice(properties)).unwrap();

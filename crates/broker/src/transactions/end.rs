@@ -9,23 +9,24 @@ use thiserror::Error;
 use super::half::Half;
 use super::ledger::{State, Unclaimed};
 use crate::put::PutError;
+use crate::response::OVERLOAD;
 
 /// Why a transaction is not ended.
 #[derive(Debug, Error)]
 pub(crate) enum EndError {
     #[error(transparent)]
     Fields(#[from] FieldError),
-    #[error("{0} is no outcome of a transaction")]
-    Outcome(i32),
-    #[error("there is no half message at this place")]
+    #[error("commitOrRollback field wrong")]
+    Outcome,
+    #[error("Find prepared transaction message failed")]
     NotFound,
     #[error("the message is older than its own time, so that it has to be checked")]
     Immunity,
-    #[error("the half message belongs to another producer group")]
+    #[error("The producer group wrong")]
     ProducerGroup,
-    #[error("the half message lies elsewhere in its queue")]
+    #[error("The transaction state table offset wrong")]
     QueueOffset,
-    #[error("the half message lies elsewhere in the log")]
+    #[error("The commit log offset wrong")]
     PhysicalOffset,
     #[error("the half message belongs to another transaction")]
     TransactionId,
@@ -33,7 +34,7 @@ pub(crate) enum EndError {
     Busy,
     #[error("the transaction has ended otherwise")]
     Ended,
-    #[error("too much waits for the disk")]
+    #[error("{OVERLOAD}")]
     Overload,
     #[error("the half message cannot be read: {0}")]
     Read(String),
@@ -57,7 +58,7 @@ impl Outcome {
             sys_flag::TRANSACTION_NONE => Ok(None),
             sys_flag::TRANSACTION_COMMIT => Ok(Some(Outcome::Commit)),
             sys_flag::TRANSACTION_ROLLBACK => Ok(Some(Outcome::Rollback)),
-            other => Err(EndError::Outcome(other)),
+            _ => Err(EndError::Outcome),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use oxmq_protocol::record::{RecordError, RecordFields, RecordRef};
 use oxmq_protocol::topic::{self, TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
-use oxmq_protocol::{hash, properties, property, sys_flag};
+use oxmq_protocol::{hash, properties, property};
 use oxmq_store::{AppendBatch, ConsumeQueue, TagsCode};
 
 use super::ledger::HalfId;
@@ -168,16 +168,8 @@ impl<'a> Half<'a> {
 
     fn fields(&self) -> RecordFields<'a> {
         RecordFields {
-            queue_id: self.record.queue_id(),
-            flag: self.record.flag(),
-            sys_flag: self.record.sys_flag(),
-            born_timestamp: self.record.born_timestamp(),
-            born_host: self.record.born_host(),
-            store_host: self.record.store_host(),
-            reconsume_times: self.record.reconsume_times(),
             prepared_transaction_offset: 0,
-            topic: self.record.topic(),
-            body: self.record.body(),
+            ..RecordFields::of(&self.record)
         }
     }
 
@@ -232,15 +224,10 @@ pub(crate) fn stage_ops(
     let mut flush = |body: &mut Vec<u8>, half_max: i64| {
         let fields = RecordFields {
             queue_id: op_queue.queue_id(),
-            flag: 0,
-            sys_flag: sys_flag::TRANSACTION_NONE,
             born_timestamp: now,
             born_host: store_host,
             store_host,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            topic: TRANS_OP_HALF_TOPIC.as_bytes(),
-            body: body.as_slice(),
+            ..RecordFields::new(TRANS_OP_HALF_TOPIC.as_bytes(), body)
         };
         let tags_code = TagsCode::Hash(hash::tags_code(OP_TAG));
         let entry = batch.entries.len();

@@ -13,8 +13,8 @@ use oxmq_store::ConsumeQueue;
 
 use super::Worker;
 use super::pops::OpenAck;
-use crate::pop::{ack_in_order, change_in_order};
-use crate::response::Refusal;
+use crate::pop::{PopError, ack_in_order, change_in_order};
+use crate::response::{QueueIdIllegal, Refusal};
 
 /// Checkpoints of the turn that an acknowledgement is compared with, the latest first.
 const COMPARED_MAX: usize = 16;
@@ -29,6 +29,21 @@ struct Acked<'a> {
     invisible_time: i64,
     revive_queue: i32,
     broker_name: &'a str,
+}
+
+impl<'a> Acked<'a> {
+    fn of(topic: &'a str, group: &'a str, queue_id: i32, handle: &ReceiptHandle<'a>) -> Acked<'a> {
+        Acked {
+            topic,
+            group,
+            queue_id,
+            start_offset: handle.start_offset,
+            pop_time: handle.pop_time,
+            invisible_time: handle.invisible_time,
+            revive_queue: handle.revive_queue,
+            broker_name: handle.broker_name,
+        }
+    }
 }
 
 impl Worker {
@@ -61,16 +76,7 @@ impl Worker {
             let peer = connection.peer_addr();
             return ack_in_order(&self.broker, &queue, &header.consumer_group, offset, &handle, peer);
         }
-        let acked = Acked {
-            topic,
-            group: &header.consumer_group,
-            queue_id,
-            start_offset: handle.start_offset,
-            pop_time: handle.pop_time,
-            invisible_time: handle.invisible_time,
-            revive_queue: handle.revive_queue,
-            broker_name: handle.broker_name,
-        };
+        let acked = Acked::of(topic, &header.consumer_group, queue_id, &handle);
         self.acknowledge(&acked, [offset]);
         Ok(())
     }
@@ -82,17 +88,10 @@ impl Worker {
         queue_id: i32,
     ) -> Result<Arc<TopicConfig>, Refusal> {
         let config = self.broker.topics.get(topic);
-        let config = config.ok_or_else(|| {
-            let faq = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
-            let remark = format!("topic[{topic}] not exist, apply first please! {faq}");
-            Refusal::new(code::TOPIC_NOT_EXIST, remark)
-        })?;
+        let config = config.ok_or_else(|| Refusal::from(&PopError::TopicUnknown(topic.to_owned())))?;
         if queue_id < 0 || queue_id >= config.read_queue_nums {
-            let (count, peer) = (config.read_queue_nums, connection.peer_addr());
-            let remark = format!(
-                "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{count}] consumer:[/{peer}]"
-            );
-            return Err(Refusal::new(code::MESSAGE_ILLEGAL, remark));
+            let illegal = QueueIdIllegal::of(queue_id, &config, connection.peer_addr());
+            return Err(Refusal::new(code::MESSAGE_ILLEGAL, illegal.to_string()));
         }
         Ok(config)
     }
@@ -205,16 +204,7 @@ impl Worker {
                 ack_in_order(&self.broker, &queue, &batch.consumer_group, offset, &handle, peer)
             });
         }
-        let acked = Acked {
-            topic: &topic,
-            group: &batch.consumer_group,
-            queue_id: batch.queue_id,
-            start_offset: batch.start_offset,
-            pop_time: batch.pop_time,
-            invisible_time: batch.invisible_time,
-            revive_queue: batch.revive_queue_id,
-            broker_name,
-        };
+        let acked = Acked::of(&topic, &batch.consumer_group, batch.queue_id, &handle);
         self.acknowledge(&acked, offsets);
         Ok(())
     }
@@ -258,16 +248,7 @@ impl Worker {
             ..PopCheckpoint::default()
         };
         self.stage_checkpoint(&checkpoint, handle.revive_queue)?;
-        let acked = Acked {
-            topic,
-            group: &header.consumer_group,
-            queue_id,
-            start_offset: handle.start_offset,
-            pop_time: handle.pop_time,
-            invisible_time: handle.invisible_time,
-            revive_queue: handle.revive_queue,
-            broker_name: handle.broker_name,
-        };
+        let acked = Acked::of(topic, &header.consumer_group, queue_id, &handle);
         self.acknowledge(&acked, [offset]);
         Ok(success().with_fields(&ChangeInvisibleTimeReply {
             pop_time: now,

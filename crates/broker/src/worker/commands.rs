@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2};
-use oxmq_protocol::{FieldSet, Frame, RemotingCommand, RequestCode, response_code};
+use oxmq_protocol::{FieldError, FieldSet, Frame, RemotingCommand, RequestCode, response_code};
 use oxmq_remoting::{CloseReason, Connection, ReplyTo};
 use oxmq_store::GetError;
 
@@ -27,17 +27,10 @@ impl Worker {
         let to = ReplyTo::of(&command.header, frame.serialize);
         match RequestCode::from_code(to.code) {
             None => connection.reply_unsupported(to),
-            Some(RequestCode::SendMessage) => match SendMessageHeader::read(&command.header.ext_fields) {
-                Ok(header) => {
-                    let request = SendRequest::of_v1(&header);
-                    self.send(connection, to, command.header.version, &request, frame.body);
-                }
-                Err(error) => self.refuse_send(connection, to, &error.into()),
-            },
-            Some(RequestCode::SendMessageV2 | RequestCode::SendBatchMessage) => {
-                match SendMessageHeaderV2::read(&command.header.ext_fields) {
+            Some(code @ (RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage)) => {
+                match send_header(code, &command) {
                     Ok(header) => {
-                        let request = SendRequest::of_v2(&header);
+                        let request = SendRequest::of_header(&header);
                         self.send(connection, to, command.header.version, &request, frame.body);
                     }
                     Err(error) => self.refuse_send(connection, to, &error.into()),
@@ -45,18 +38,16 @@ impl Worker {
             }
             Some(RequestCode::PullMessage | RequestCode::LitePullMessage) => {
                 match PullMessageHeader::read(&command.header.ext_fields) {
-                    Ok(header) => self.pull(connection, to, &PullRequest::of_header(to.code, &header)),
+                    Ok(header) => self.pull(connection, to, &PullRequest::new(to.code, &(&header).into())),
                     Err(error) => self.refuse_pull(connection, to, &error.into()),
                 }
             }
-            Some(RequestCode::SendReplyMessage) => match SendMessageHeader::read(&command.header.ext_fields) {
-                Ok(header) => self.reply_message(connection, to, header, command.body),
-                Err(error) => self.refuse_send(connection, to, &error.into()),
-            },
-            Some(RequestCode::SendReplyMessageV2) => match SendMessageHeaderV2::read(&command.header.ext_fields) {
-                Ok(header) => self.reply_message(connection, to, header.into(), command.body),
-                Err(error) => self.refuse_send(connection, to, &error.into()),
-            },
+            Some(code @ (RequestCode::SendReplyMessage | RequestCode::SendReplyMessageV2)) => {
+                match send_header(code, &command) {
+                    Ok(header) => self.reply_message(connection, to, header, command.body),
+                    Err(error) => self.refuse_send(connection, to, &error.into()),
+                }
+            }
             Some(RequestCode::EndTransaction) => self.end_transaction(connection, to, &command),
             Some(RequestCode::PopMessage) => self.pop(connection, to, &command),
             Some(RequestCode::AckMessage) => self.ack(connection, to, &command),
@@ -148,6 +139,15 @@ impl Worker {
             },
             _ => unreachable!("a ticket comes back once, with what it was given for"),
         }
+    }
+}
+
+/// The header of a send, under long names or those of one letter.
+fn send_header(code: RequestCode, command: &RemotingCommand) -> Result<SendMessageHeader, FieldError> {
+    let fields = &command.header.ext_fields;
+    match code {
+        RequestCode::SendMessage | RequestCode::SendReplyMessage => SendMessageHeader::read(fields),
+        _ => SendMessageHeaderV2::read(fields).map(SendMessageHeader::from),
     }
 }
 

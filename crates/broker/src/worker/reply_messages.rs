@@ -52,7 +52,7 @@ impl Worker {
         let Some(under_way) = self.broker.reply_pushes.enter(config.reply_thread_pool_queue_capacity) else {
             return self.refuse_send(connection, to, &SendError::Overload);
         };
-        let (request, peer) = (SendRequest::of_v1(&header), connection.peer_addr());
+        let (request, peer) = (SendRequest::of_header(&header), connection.peer_addr());
         let Admitted {
             topic,
             queue_id,

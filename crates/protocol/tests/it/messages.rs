@@ -28,20 +28,11 @@ fn records_of_java_are_written_as_java_writes_them() {
             let theirs = RecordRef::parse(rest).unwrap();
             rest = &rest[theirs.total_size()..];
             theirs.verify_crc().unwrap();
-            let fields = RecordFields {
-                queue_id: theirs.queue_id(),
-                flag: theirs.flag(),
-                sys_flag: theirs.sys_flag(),
-                born_timestamp: theirs.born_timestamp(),
-                born_host: theirs.born_host(),
-                store_host: theirs.store_host(),
-                reconsume_times: theirs.reconsume_times(),
-                prepared_transaction_offset: theirs.prepared_transaction_offset(),
-                topic: theirs.topic(),
-                body: theirs.body(),
-            };
             let mut ours = BytesMut::new();
-            record::encode(&mut ours, &fields, |out| out.extend_from_slice(theirs.properties())).unwrap();
+            record::encode(&mut ours, &RecordFields::of(&theirs), |out| {
+                out.extend_from_slice(theirs.properties())
+            })
+            .unwrap();
             record::patch(
                 &mut ours,
                 theirs.queue_offset(),
