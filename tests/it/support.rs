@@ -1,20 +1,18 @@
-//! Servers to talk to, raw sockets to misbehave with, and eyes on what must not happen.
+//! Servers to talk to, and eyes on what must not happen.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Once;
-use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
 use oxmq_namesrv::{NamesrvConfig, NamesrvHandle};
 use oxmq_protocol::requests::{CreateTopicHeader, GetRouteInfoHeader, SendMessageHeader, request as row};
-use oxmq_protocol::{Frame, RemotingCommand, Request, SerializeType, response_code};
+use oxmq_protocol::{RemotingCommand, Request, SerializeType, response_code};
+pub(crate) use oxmq_tests::{DEADLINE, RawClient, anonymous_bytes, encode, raise_files_limit, wait_for};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const BOTH: [SerializeType; 2] = [SerializeType::Json, SerializeType::RocketMq];
 
 /// A name server and a broker with their own folder.
@@ -165,92 +163,6 @@ pub(crate) fn send(topic: &str, body: &[u8]) -> RemotingCommand {
     command::<row::SendMessage>(&header, body)
 }
 
-pub(crate) fn encode(command: &RemotingCommand, serialize: SerializeType) -> BytesMut {
-    let mut out = BytesMut::new();
-    command.encode(serialize, &mut out);
-    out
-}
-
-/// A blocking socket that speaks frames when asked to.
-pub(crate) struct RawClient {
-    pub(crate) socket: TcpStream,
-    input: BytesMut,
-    next_opaque: i32,
-    /// What a failure names.
-    last_request: String,
-}
-
-impl RawClient {
-    pub(crate) fn connect(addr: SocketAddr) -> RawClient {
-        let socket = TcpStream::connect(addr).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        socket.set_write_timeout(Some(DEADLINE)).unwrap();
-        RawClient {
-            socket,
-            input: BytesMut::new(),
-            next_opaque: 1,
-            last_request: String::new(),
-        }
-    }
-
-    /// The response to a request; a panic if the server closes instead.
-    pub(crate) fn call(&mut self, request: &RemotingCommand) -> RemotingCommand {
-        self.try_call(request, SerializeType::Json)
-            .expect("a response rather than a closed connection")
-    }
-
-    /// `None` when the server closes the connection.
-    pub(crate) fn try_call(&mut self, request: &RemotingCommand, serialize: SerializeType) -> Option<RemotingCommand> {
-        let mut request = request.clone();
-        request.header.opaque = self.next_opaque;
-        self.next_opaque += 1;
-        self.last_request = format!("{:.2000}", format!("{request:?}"));
-        // A server that has closed already is told by the read.
-        let _ = self.socket.write_all(&encode(&request, serialize));
-        loop {
-            let response = self.receive()?;
-            if response.header.is_response() && response.header.opaque == request.header.opaque {
-                return Some(response);
-            }
-        }
-    }
-
-    /// `None` when the server closes the connection.
-    pub(crate) fn receive(&mut self) -> Option<RemotingCommand> {
-        loop {
-            if let Some((frame, taken)) = Frame::peek(&self.input).unwrap() {
-                let command = RemotingCommand::decode(frame).unwrap();
-                let _ = self.input.split_to(taken);
-                return Some(command);
-            }
-            let mut piece = [0; 64 * 1024];
-            match self.socket.read(&mut piece) {
-                Ok(0) => return None,
-                Ok(count) => self.input.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!(
-                    "neither a response nor a closed connection: {error}; last request: {}",
-                    self.last_request
-                ),
-            }
-        }
-    }
-
-    pub(crate) fn assert_closed(&mut self) {
-        assert_eq!(self.receive(), None);
-    }
-}
-
-/// Polls a condition until it holds.
-pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// Reproducible choices.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -295,14 +207,6 @@ fn watch_panics() {
             print(info);
         }));
     });
-}
-
-/// Memory of this process that no file backs.
-pub(crate) fn anonymous_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
 }
 
 /// Every file and folder below this one.

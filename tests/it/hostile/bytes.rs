@@ -106,7 +106,7 @@ fn nothing_is_answered_that_wants_no_answer() {
             last.header.code = 30_000;
             last.header.opaque = 4711;
             client.socket.write_all(&encode(&last, SerializeType::Json)).unwrap();
-            let answer = client.receive().unwrap();
+            let answer = client.receive();
             assert_eq!((answer.header.opaque, answer.header.code), (4711, 3));
         }
     }

@@ -3,8 +3,9 @@
 use oxmq_protocol::body::*;
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{Header, RemotingCommand};
+use oxmq_tests::eventually;
 
-use crate::node::{Node, body, eventually, fields, json_of, topic_header};
+use crate::node::{Node, body, fields, json_of, topic_header};
 
 fn topic(name: &str) -> TopicHeader {
     TopicHeader {

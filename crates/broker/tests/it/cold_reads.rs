@@ -6,6 +6,8 @@ use oxmq_protocol::requests::*;
 use oxmq_protocol::{RemotingCommand, sys_flag};
 use oxmq_store::disk::SimulatedDisk;
 
+use oxmq_tests::DEADLINE;
+
 use crate::node::*;
 
 /// More than the newest part of the log that stays in memory.
@@ -65,7 +67,7 @@ fn while_all_cold_reads_hang_sends_and_hot_readers_are_served() {
         cold.write(&RemotingCommand::request::<request::PopMessage>(&header, "".into()));
     }
     assert!(
-        disk.wait_for_held_reads(4, TIMEOUT),
+        disk.wait_for_held_reads(4, DEADLINE),
         "no cold read has come to the disk"
     );
 

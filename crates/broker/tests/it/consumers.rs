@@ -3,8 +3,9 @@
 use oxmq_protocol::body::*;
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{RemotingCommand, RequestCode};
+use oxmq_tests::eventually;
 
-use crate::node::{Client, Node, body, consumer, eventually, json_of, producer};
+use crate::node::{Client, Node, body, consumer, json_of, producer};
 
 fn group(name: &str) -> ConsumerGroupHeader {
     ConsumerGroupHeader {
@@ -53,7 +54,7 @@ fn members_learn_of_those_who_come_and_go() {
     drop(second);
     assert!(is_notice(&first.next_inbound(), "g"));
     assert_eq!(ids(&mut first, "g"), ["c1"]);
-    assert!(first.inbound.is_empty(), "a repeated heartbeat changes nothing");
+    assert!(first.0.inbound.is_empty(), "a repeated heartbeat changes nothing");
     let leave = UnregisterClientHeader {
         client_id: "c1".into(),
         consumer_group: Some("g".into()),
@@ -89,7 +90,10 @@ fn connections_are_shown() {
         (connection.client_id.as_str(), connection.language.as_str()),
         ("c1", "JAVA")
     );
-    assert_eq!(connection.client_addr, client.socket.local_addr().unwrap().to_string());
+    assert_eq!(
+        connection.client_addr,
+        client.0.socket.local_addr().unwrap().to_string()
+    );
     assert!(shown.subscription_table.contains_key("orders"));
     assert_eq!(
         client.refused::<request::GetConsumerConnectionList>(&group("none"), ""),

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use oxmq_protocol::body::DelayOffsetSerializeWrapper;
 use oxmq_protocol::requests::*;
+use oxmq_tests::eventually;
 
-use crate::node::{Node, body, eventually};
+use crate::node::{Node, body};
 
 #[test]
 fn a_delayed_message_arrives_when_its_level_says() {

@@ -18,19 +18,19 @@ fn keyed(topic: &str, queue_id: i32, key: &str) -> SendMessageHeaderV2 {
 }
 
 /// How many messages the topic has, in all of its queues.
-fn stored(broker: &TestBroker, topic: &str) -> i64 {
+fn stored(broker: &Node, topic: &str) -> i64 {
     let queues = broker.broker().store.queues_of(topic);
     queues.iter().map(|queue| queue.max_offset()).sum()
 }
 
-async fn send(broker: &TestBroker, header: &SendMessageHeaderV2) -> SendMessageReply {
+async fn send(broker: &Node, header: &SendMessageHeaderV2) -> SendMessageReply {
     sent(&broker.client().send(header, "body").await)
 }
 
 #[tokio::test]
 async fn a_message_that_is_sent_again_is_stored_once_and_gets_the_first_answer() {
     for flush_disk_type in [FlushDiskType::AsyncFlush, FlushDiskType::SyncFlush] {
-        let broker = TestBroker::start_with(|config| {
+        let broker = Node::start_with(|config| {
             with_window(config);
             config.flush_disk_type = flush_disk_type;
         });
@@ -61,7 +61,7 @@ async fn a_message_that_is_sent_again_is_stored_once_and_gets_the_first_answer()
 #[tokio::test]
 async fn nothing_is_remembered_unless_that_is_wanted_and_not_for_ever() {
     for window_ms in [0, 5] {
-        let broker = TestBroker::start_with(|config| config.duplicate_send_window_ms = window_ms);
+        let broker = Node::start_with(|config| config.duplicate_send_window_ms = window_ms);
         send(&broker, &keyed("orders", 0, "K1")).await;
         let sent_at = broker.broker().now_ms();
         while broker.broker().now_ms() <= sent_at + window_ms as i64 {
@@ -74,7 +74,7 @@ async fn nothing_is_remembered_unless_that_is_wanted_and_not_for_ever() {
 
 #[tokio::test]
 async fn of_many_at_once_one_is_stored() {
-    let broker = TestBroker::start_with(with_window);
+    let broker = Node::start_with(with_window);
     broker.client().create_topic("orders", 4, false).await;
     let sends: Vec<_> = (0..40)
         .map(|number| {
@@ -92,7 +92,7 @@ async fn of_many_at_once_one_is_stored() {
 
 #[tokio::test]
 async fn a_batch_is_known_by_its_messages() {
-    let broker = TestBroker::start_with(with_window);
+    let broker = Node::start_with(with_window);
     let items = ["A", "B", "C"].map(|key| format!("UNIQ_KEY\u{1}{key}\u{2}"));
     let items: Vec<_> = items.iter().map(|properties| (properties.as_str(), "item")).collect();
     let body = Bytes::from(batch(&items));
@@ -125,7 +125,7 @@ async fn a_batch_is_known_by_its_messages() {
 
 #[tokio::test]
 async fn a_restart_and_a_kill_forget_nothing() {
-    let mut broker = TestBroker::start_with(with_window);
+    let mut broker = Node::start_with(with_window);
     let half = SendMessageHeaderV2 {
         properties: Some(properties(&[
             ("UNIQ_KEY", "T1"),

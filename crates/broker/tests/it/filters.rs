@@ -86,7 +86,7 @@ fn queue_offsets(reply: &RemotingCommand) -> Vec<i64> {
 
 #[tokio::test]
 async fn an_expression_can_be_tried_before_it_is_used() {
-    let broker = TestBroker::start_with(enabled);
+    let broker = Node::start_with(enabled);
     let client = broker.client();
     let reply = check_config(&client, sql("a > 5", 1)).await;
     assert_eq!((reply.header.code, reply.header.remark), (0, None));
@@ -110,7 +110,7 @@ async fn an_expression_can_be_tried_before_it_is_used() {
 
 #[tokio::test]
 async fn without_the_setting_expressions_are_refused() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     let remark = "The broker does not support consumer to filter message by SQL92";
@@ -123,7 +123,7 @@ async fn without_the_setting_expressions_are_refused() {
 
 #[tokio::test]
 async fn a_pull_brings_what_its_expression_takes() {
-    let broker = TestBroker::start_with(enabled);
+    let broker = Node::start_with(enabled);
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     for a in 0..10 {
@@ -155,7 +155,7 @@ async fn a_pull_brings_what_its_expression_takes() {
 
 #[tokio::test]
 async fn heartbeats_bring_expressions_that_outlive_the_broker() {
-    let mut broker = TestBroker::start_with(enabled);
+    let mut broker = Node::start_with(enabled);
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     for a in 0..4 {
@@ -191,7 +191,7 @@ async fn heartbeats_bring_expressions_that_outlive_the_broker() {
 
 #[tokio::test]
 async fn a_waiting_pull_is_woken_by_a_match_only() {
-    let broker = TestBroker::start_with(enabled);
+    let broker = Node::start_with(enabled);
     let (consumer, producer) = (broker.client(), broker.client());
     consumer.create_topic("orders", 1, false).await;
     for cost in [1, 300] {
@@ -233,7 +233,7 @@ async fn a_waiting_pull_is_woken_by_a_match_only() {
 
 #[tokio::test]
 async fn one_pull_looks_through_so_many_entries() {
-    let broker = TestBroker::start_with(|config| {
+    let broker = Node::start_with(|config| {
         enabled(config);
         config.max_filter_message_size = 100 * 20;
     });

@@ -8,9 +8,10 @@ use oxmq_protocol::body::{HeartbeatData, SubscriptionGroupConfig};
 use oxmq_protocol::message_id::OffsetMessageId;
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{FieldSet, Header, RemotingCommand, SerializeType, json, topic};
+use oxmq_tests::eventually;
 use serde_json::Value;
 
-use crate::node::{Client, Node, consumer, eventually, json_of, producer};
+use crate::node::{Client, Node, consumer, json_of, producer};
 
 /// Requests whose answers need no more than what [`prepare`] sets up.
 const REPLAYED: [i32; 47] = [

@@ -1,10 +1,6 @@
-//! A broker on free ports with its files in a temporary folder, and the requests of a client.
-
-use std::net::SocketAddr;
-use std::time::Duration;
+//! The requests of a client that does many things at a time.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, SubscriptionData};
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::requests::{
@@ -13,82 +9,12 @@ use oxmq_protocol::requests::{
 use oxmq_protocol::{FieldSet, RemotingCommand, Request, SerializeType, json};
 use oxmq_remoting::{ClientConfig, RemotingClient};
 
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) use oxmq_tests::DEADLINE;
 
-pub(crate) struct TestBroker {
-    handle: Option<BrokerHandle>,
-    config: BrokerConfig,
-    addr: SocketAddr,
-    _folder: tempfile::TempDir,
-}
+pub(crate) use crate::node::Node;
+use crate::node::topic_header;
 
-impl TestBroker {
-    pub(crate) fn start() -> TestBroker {
-        TestBroker::start_with(|_| {})
-    }
-
-    pub(crate) fn start_with(adjust: impl FnOnce(&mut BrokerConfig)) -> TestBroker {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = BrokerConfig {
-            broker_name: "broker-a".into(),
-            broker_ip1: "127.0.0.1".into(),
-            bind_address: "127.0.0.1".into(),
-            namesrv_addr: None,
-            listen_port: 0,
-            store_path_root_dir: folder.path().to_string_lossy().into_owned(),
-            mapped_file_size_commit_log: 64 * 1024 * 1024,
-            max_hash_slot_num: 1000,
-            max_index_num: 4000,
-            workers: 2,
-            ..BrokerConfig::default()
-        };
-        adjust(&mut config);
-        let handle = Broker::start(config.clone()).unwrap();
-        TestBroker {
-            addr: handle.local_addr(),
-            handle: Some(handle),
-            config,
-            _folder: folder,
-        }
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub(crate) fn broker(&self) -> &Broker {
-        self.handle.as_ref().unwrap().broker()
-    }
-
-    pub(crate) fn stop(&mut self) {
-        self.handle.take().unwrap().shutdown();
-    }
-
-    /// Starts another broker on what the files of this one hold right now: what a kill would leave.
-    pub(crate) fn start_on_copy(&self) -> TestBroker {
-        let folder = tempfile::tempdir().unwrap();
-        copy_folder(std::path::Path::new(&self.config.store_path_root_dir), folder.path());
-        let config = BrokerConfig {
-            store_path_root_dir: folder.path().to_string_lossy().into_owned(),
-            listen_port: 0,
-            ..self.config.clone()
-        };
-        let handle = Broker::start(config.clone()).unwrap();
-        TestBroker {
-            addr: handle.local_addr(),
-            handle: Some(handle),
-            config,
-            _folder: folder,
-        }
-    }
-
-    /// Starts again on the same files.
-    pub(crate) fn start_again(&mut self) {
-        let handle = Broker::start(self.config.clone()).unwrap();
-        self.addr = handle.local_addr();
-        self.handle = Some(handle);
-    }
-
+impl Node {
     pub(crate) fn client(&self) -> Client {
         self.client_with(SerializeType::Json)
     }
@@ -99,20 +25,8 @@ impl TestBroker {
             ..ClientConfig::default()
         };
         Client {
-            addr: self.addr.to_string(),
+            addr: self.addr().to_string(),
             remoting: RemotingClient::new(config, None),
-        }
-    }
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_folder(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).unwrap()),
         }
     }
 }
@@ -125,7 +39,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn invoke(&self, command: RemotingCommand) -> RemotingCommand {
-        self.remoting.invoke(&self.addr, command, TIMEOUT).await.unwrap()
+        self.remoting.invoke(&self.addr, command, DEADLINE).await.unwrap()
     }
 
     pub(crate) async fn call<R: Request>(&self, header: &R::Header, body: impl Into<Bytes>) -> RemotingCommand {
@@ -134,15 +48,8 @@ impl Client {
 
     pub(crate) async fn create_topic(&self, topic: &str, queues: i32, order: bool) {
         let header = CreateTopicHeader {
-            topic: topic.into(),
-            default_topic: Some("TBW102".into()),
-            read_queue_nums: queues,
-            write_queue_nums: queues,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG".into(),
-            topic_sys_flag: Some(0),
             order,
-            ..CreateTopicHeader::default()
+            ..topic_header(topic, queues)
         };
         let reply = self.call::<request::UpdateAndCreateTopic>(&header, Bytes::new()).await;
         assert_eq!(reply.header.code, 0, "{:?}", reply.header.remark);

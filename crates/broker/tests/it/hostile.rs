@@ -24,7 +24,7 @@ const ABSURD: [&str; 8] = [
 
 #[tokio::test]
 async fn absurd_numbers_in_any_field_are_answered() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     sent(&client.send(&message("orders", 0), "x").await);
@@ -54,7 +54,7 @@ async fn absurd_numbers_in_any_field_are_answered() {
 
 #[test]
 fn garbage_closes_its_connection_and_no_other() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     for garbage in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         &[0xff; 64],
@@ -74,7 +74,7 @@ fn garbage_closes_its_connection_and_no_other() {
 /// A consumer that asks and never reads: its socket is not read any more, and the others do not notice.
 #[tokio::test]
 async fn a_consumer_that_never_reads_is_left_alone() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     let body = "x".repeat(8 * 1024);
@@ -102,7 +102,7 @@ async fn a_consumer_that_never_reads_is_left_alone() {
 /// Every combination of frames cut in pieces arrives whole.
 #[test]
 fn frames_cut_anywhere_are_put_together() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let mut frames = BytesMut::new();
     for opaque in 0..3 {
         let mut command = RemotingCommand::request::<request::SendMessageV2>(&message("orders", 0), "x".into());
@@ -134,7 +134,7 @@ fn frames_cut_anywhere_are_put_together() {
 
 #[tokio::test]
 async fn thousands_of_sends_in_flight_are_all_answered() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 4, false).await;
     let sends: Vec<_> = (0..10_000)

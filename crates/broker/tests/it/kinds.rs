@@ -3,6 +3,7 @@
 use oxmq_protocol::body::{LogicQueueMappingItem, TopicConfigAndQueueMapping, TopicQueueMappingDetail};
 use oxmq_protocol::json;
 use oxmq_protocol::requests::*;
+use oxmq_tests::eventually;
 
 use crate::node::*;
 

@@ -1,24 +1,21 @@
 //! A broker on a free port and plain sockets to it.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use oxmq_broker::{Broker, BrokerConfig, BrokerHandle, Environment};
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, MessageModel, ProducerData, SubscriptionData};
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::requests::*;
-use oxmq_protocol::{FieldSet, Frame, RemotingCommand, Request, SerializeType, json};
+use oxmq_protocol::{FieldSet, RemotingCommand, Request, json};
 use oxmq_store::disk::SimulatedDisk;
+use oxmq_tests::{RawClient, eventually};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running broker and its folder.
 pub(crate) struct Node {
@@ -50,36 +47,50 @@ impl Node {
     }
 
     /// Stops the broker and starts it again on the same folder.
-    pub(crate) fn restart(mut self) -> Node {
-        self.handle.take().unwrap().shutdown();
-        self.start_again()
+    pub(crate) fn restart(self) -> Node {
+        self.restart_with(|_| {})
     }
 
     /// The same, with something that happens to the folder in between.
     pub(crate) fn restart_with(mut self, change: impl FnOnce(&Path)) -> Node {
-        self.handle.take().unwrap().shutdown();
+        self.stop();
         change(self.dir.path());
-        self.start_again()
+        self.start_again();
+        self
     }
 
     /// The same, with time that passes while the broker is away.
-    pub(crate) fn restart_after(mut self, clock: &VirtualClock, ms: i64) -> Node {
-        self.handle.take().unwrap().shutdown();
-        clock.0.fetch_add(ms, Ordering::SeqCst);
-        self.start_again()
+    pub(crate) fn restart_after(self, clock: &VirtualClock, ms: i64) -> Node {
+        self.restart_with(|_| _ = clock.0.fetch_add(ms, Ordering::SeqCst))
     }
 
     /// Starts the broker on what a simulated disk holds after a kill or a power cut.
     pub(crate) fn go_on_with(mut self, disk: SimulatedDisk) -> Node {
-        self.handle.take().unwrap().shutdown();
+        self.stop();
         self.environment.disk = Arc::new(disk);
-        self.start_again()
+        self.start_again();
+        self
     }
 
-    fn start_again(mut self) -> Node {
+    /// Starts another broker on what the files of this one hold right now: what a kill would leave.
+    pub(crate) fn start_on_copy(&self) -> Node {
+        Node::start_with(|config| {
+            let from = Path::new(&self.config.store_path_root_dir);
+            copy_folder(from, Path::new(&config.store_path_root_dir));
+            *config = BrokerConfig {
+                store_path_root_dir: config.store_path_root_dir.clone(),
+                ..self.config.clone()
+            };
+        })
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.handle.take().unwrap().shutdown();
+    }
+
+    pub(crate) fn start_again(&mut self) {
         let started = Broker::start_in(self.config.clone(), self.environment.clone());
         self.handle = Some(started.unwrap());
-        self
     }
 
     /// Lets time pass on the clock of this broker.
@@ -137,6 +148,18 @@ impl VirtualClock {
     }
 }
 
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
 fn config(dir: &Path) -> BrokerConfig {
     BrokerConfig {
         broker_name: "broker-a".into(),
@@ -154,25 +177,11 @@ fn config(dir: &Path) -> BrokerConfig {
     }
 }
 
-pub(crate) struct Client {
-    pub(crate) socket: TcpStream,
-    received: BytesMut,
-    next_opaque: i32,
-    /// Requests that the broker sent, in their order.
-    pub(crate) inbound: Vec<RemotingCommand>,
-}
+pub(crate) struct Client(pub(crate) RawClient);
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr) -> Client {
-        let socket = TcpStream::connect(addr).unwrap();
-        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        Client {
-            socket,
-            received: BytesMut::new(),
-            next_opaque: 0,
-            inbound: Vec::new(),
-        }
+        Client(RawClient::connect(addr))
     }
 
     pub(crate) fn call<R: Request>(&mut self, header: &R::Header, body: impl Into<Bytes>) -> RemotingCommand {
@@ -192,59 +201,32 @@ impl Client {
         (reply.header.code, reply.header.remark.unwrap_or_default())
     }
 
-    pub(crate) fn exchange(&mut self, mut request: RemotingCommand) -> RemotingCommand {
-        self.next_opaque += 1;
-        request.header.opaque = self.next_opaque;
-        self.write(&request);
-        loop {
-            let command = self.read();
-            if !command.header.is_response() {
-                self.inbound.push(command);
-            } else {
-                assert_eq!(command.header.opaque, self.next_opaque);
-                return command;
-            }
-        }
+    pub(crate) fn exchange(&mut self, request: RemotingCommand) -> RemotingCommand {
+        self.0.call(&request)
     }
 
     pub(crate) fn write(&mut self, command: &RemotingCommand) {
-        let mut frame = BytesMut::new();
-        command.encode(SerializeType::Json, &mut frame);
-        self.socket.write_all(&frame).unwrap();
+        self.0.send(command);
     }
 
     /// The next request of the broker.
     pub(crate) fn next_inbound(&mut self) -> RemotingCommand {
-        if self.inbound.is_empty() {
-            let command = self.read();
+        if self.0.inbound.is_empty() {
+            let command = self.0.receive();
             assert!(!command.header.is_response());
             return command;
         }
-        self.inbound.remove(0)
+        self.0.inbound.remove(0)
     }
 
     /// The next reply, to a request that was only written.
     pub(crate) fn read_reply(&mut self) -> RemotingCommand {
         loop {
-            let command = self.read();
+            let command = self.0.receive();
             if command.header.is_response() {
                 return command;
             }
-            self.inbound.push(command);
-        }
-    }
-
-    fn read(&mut self) -> RemotingCommand {
-        loop {
-            if let Some((frame, taken)) = Frame::peek(&self.received).unwrap() {
-                let command = RemotingCommand::decode(frame).unwrap();
-                let _ = self.received.split_to(taken);
-                return command;
-            }
-            let mut chunk = [0; 64 * 1024];
-            let bytes = self.socket.read(&mut chunk).unwrap();
-            assert!(bytes > 0, "the broker closed the connection");
-            self.received.extend_from_slice(&chunk[..bytes]);
+            self.0.inbound.push(command);
         }
     }
 
@@ -367,13 +349,4 @@ fn text(properties: &[(&str, &str)]) -> String {
         .iter()
         .map(|(name, value)| format!("{name}\u{1}{value}\u{2}"))
         .collect()
-}
-
-/// Waits until something is so; the deadline is for a machine under load.
-pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "it did not become so in time");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

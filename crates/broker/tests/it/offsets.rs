@@ -2,8 +2,9 @@
 
 use oxmq_protocol::body::*;
 use oxmq_protocol::requests::*;
+use oxmq_tests::eventually;
 
-use crate::node::{Client, Node, body, consumer, eventually, fields, json_of};
+use crate::node::{Client, Node, body, consumer, fields, json_of};
 
 fn query(client: &mut Client, group: &str, queue_id: i32, set_zero: Option<bool>) -> Result<i64, String> {
     let header = QueryConsumerOffsetHeader {

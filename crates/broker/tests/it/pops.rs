@@ -7,6 +7,7 @@ use oxmq_protocol::body::{BatchAck, BatchAckMessageRequestBody};
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::pop::ReceiptHandle;
 use oxmq_protocol::requests::*;
+use oxmq_tests::eventually;
 
 use crate::node::*;
 

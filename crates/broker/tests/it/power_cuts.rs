@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::requests::*;
 use oxmq_store::disk::SimulatedDisk;
+use oxmq_tests::eventually;
 
 use crate::node::*;
 

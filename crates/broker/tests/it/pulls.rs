@@ -30,7 +30,7 @@ fn held(header: PullMessageHeader, ms: i64) -> PullMessageHeader {
 
 #[tokio::test]
 async fn offsets_outside_of_the_queue_are_corrected() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     for serialize in [SerializeType::Json, SerializeType::RocketMq] {
         let client = broker.client_with(serialize);
         client.create_topic("orders", 2, false).await;
@@ -55,7 +55,7 @@ async fn offsets_outside_of_the_queue_are_corrected() {
 
 #[tokio::test]
 async fn a_waiting_pull_is_answered_by_the_next_message() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let (consumer, producer) = (broker.client(), broker.client());
     consumer.create_topic("orders", 1, false).await;
     for round in 0..20 {
@@ -75,7 +75,7 @@ async fn a_waiting_pull_is_answered_by_the_next_message() {
 
 #[tokio::test]
 async fn a_pull_waits_for_what_matches_its_tags() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let (consumer, producer) = (broker.client(), broker.client());
     consumer.create_topic("orders", 1, false).await;
     let vip = PullMessageHeader {
@@ -102,7 +102,7 @@ async fn a_pull_waits_for_what_matches_its_tags() {
 
 #[tokio::test]
 async fn what_does_not_match_is_skipped_at_once() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     for tag in ["a", "b", "a", "c"] {
@@ -133,7 +133,7 @@ fn tag_body(tag: &str) -> &'static str {
 
 #[tokio::test]
 async fn a_pull_that_waited_long_enough_is_answered_empty() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     let started = Instant::now();
@@ -148,7 +148,7 @@ async fn a_pull_that_waited_long_enough_is_answered_empty() {
 
 #[tokio::test]
 async fn one_pull_takes_at_most_so_many_messages() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     for _ in 0..50 {
@@ -167,7 +167,7 @@ async fn one_pull_takes_at_most_so_many_messages() {
 
 #[tokio::test]
 async fn subscriptions_of_heartbeats_count_where_the_request_has_none() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     sent(&client.send(&tagged("orders", "a"), "a").await);
@@ -193,7 +193,7 @@ async fn subscriptions_of_heartbeats_count_where_the_request_has_none() {
 
 #[tokio::test]
 async fn pulls_that_cannot_be_served_are_refused_in_the_words_of_the_original() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let reply = client.pull(&pull("nowhere", 0, 0)).await;
@@ -235,7 +235,7 @@ async fn pulls_that_cannot_be_served_are_refused_in_the_words_of_the_original() 
 
 #[tokio::test]
 async fn offsets_are_committed_by_pulls_and_survive_a_restart() {
-    let mut broker = TestBroker::start();
+    let mut broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     sent(&client.send(&message("orders", 0), "kept").await);

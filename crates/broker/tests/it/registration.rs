@@ -44,7 +44,7 @@ impl NameServer {
 
     /// Waits until so many requests have come and returns the last.
     fn heard(&self, count: usize) -> (RequestCode, RemotingCommand) {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let heard = self.heard.lock();
             if heard.len() >= count {
@@ -69,7 +69,7 @@ async fn name_servers_hear_of_everything_then_of_changes_then_of_the_end() {
         let (name_server, server) = NameServer::start();
         // Nobody listens on the first one.
         let addrs = format!("127.0.0.1:1;{}", server.local_addrs()[0]);
-        let mut broker = TestBroker::start_with(|config| {
+        let mut broker = Node::start_with(|config| {
             config.namesrv_addr = Some(addrs);
             config.compressed_register = compressed;
         });

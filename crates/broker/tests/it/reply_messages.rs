@@ -36,11 +36,7 @@ impl RequestHandler for Requester {
 }
 
 /// A producer of this id, and what comes to it.
-async fn requester(
-    broker: &TestBroker,
-    id: &str,
-    code: Option<i32>,
-) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
+async fn requester(broker: &Node, id: &str, code: Option<i32>) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
     let (pushed, receiver) = mpsc::unbounded_channel();
     let client = Client {
         addr: broker.addr().to_string(),
@@ -73,7 +69,7 @@ fn reply_to(id: &str) -> SendMessageHeaderV2 {
 
 #[tokio::test]
 async fn a_reply_is_passed_on_and_stored() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let (_asker, mut pushed) = requester(&broker, "asker", Some(0)).await;
     let replier = broker.client();
     for offset in 0..2 {
@@ -127,7 +123,7 @@ async fn a_reply_is_passed_on_and_stored() {
 
 #[tokio::test]
 async fn without_the_store_the_answer_has_the_id_zero() {
-    let broker = TestBroker::start_with(|config| config.store_reply_message_enable = false);
+    let broker = Node::start_with(|config| config.store_reply_message_enable = false);
     let (_asker, mut pushed) = requester(&broker, "asker", Some(0)).await;
     let answered = broker
         .client()
@@ -143,7 +139,7 @@ async fn without_the_store_the_answer_has_the_id_zero() {
 
 #[tokio::test]
 async fn whoever_replies_hears_that_nobody_waits() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let replier = broker.client();
     let answered = replier
         .call::<request::SendReplyMessageV2>(&reply_to("nobody"), "x")
@@ -174,7 +170,7 @@ async fn whoever_replies_hears_that_nobody_waits() {
 
 #[tokio::test]
 async fn replies_are_checked_like_sends() {
-    let broker = TestBroker::start_with(|config| config.auto_create_topic_enable = false);
+    let broker = Node::start_with(|config| config.auto_create_topic_enable = false);
     let replier = broker.client();
     let other = |topic: &str| SendMessageHeaderV2 {
         topic: topic.into(),
@@ -199,7 +195,7 @@ async fn replies_are_checked_like_sends() {
 /// A requester that does not confirm holds nobody else up: not its repliers' connections, not other requesters.
 #[tokio::test]
 async fn a_silent_requester_holds_up_only_its_own_replies() {
-    let broker = TestBroker::start_with(|config| config.reply_thread_pool_queue_capacity = 2);
+    let broker = Node::start_with(|config| config.reply_thread_pool_queue_capacity = 2);
     let (silent, mut asked) = requester(&broker, "silent", None).await;
     let (_asker, _pushed) = requester(&broker, "asker", Some(0)).await;
     let replier = broker.client();

@@ -8,6 +8,7 @@ use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::requests::*;
 use oxmq_store::disk::{Disk, SimulatedDisk};
 use oxmq_store::{DeletionReason, Expiry};
+use oxmq_tests::eventually;
 
 use crate::node::*;
 

@@ -9,7 +9,7 @@ use crate::harness::*;
 
 #[tokio::test]
 async fn a_message_comes_back_as_it_was_sent() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     for (index, serialize) in [SerializeType::Json, SerializeType::RocketMq].into_iter().enumerate() {
         let client = broker.client_with(serialize);
         let header = SendMessageHeaderV2 {
@@ -55,7 +55,7 @@ async fn a_message_comes_back_as_it_was_sent() {
 
 #[tokio::test]
 async fn the_long_form_of_the_header_is_understood_and_a_missing_key_is_made() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let header = SendMessageHeader {
         producer_group: "pg".into(),
         topic: "orders".into(),
@@ -75,7 +75,7 @@ async fn the_long_form_of_the_header_is_understood_and_a_missing_key_is_made() {
 
 #[tokio::test]
 async fn a_batch_becomes_messages_in_a_row() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     let body = batch(&[("TAGS\u{1}a\u{2}", "one"), ("", "two"), ("TAGS\u{1}b\u{2}", "three")]);
     let header = SendMessageHeaderV2 {
@@ -120,7 +120,7 @@ const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for
 
 #[tokio::test]
 async fn what_cannot_be_stored_is_refused_in_the_words_of_the_original() {
-    let broker = TestBroker::start_with(|config| config.timer_wheel_enable = false);
+    let broker = Node::start_with(|config| config.timer_wheel_enable = false);
     let client = broker.client();
     let to = |topic: &str| message(topic, 0);
 
@@ -181,7 +181,7 @@ async fn what_cannot_be_stored_is_refused_in_the_words_of_the_original() {
 
 #[tokio::test]
 async fn a_timer_message_can_be_recalled_by_the_handle_of_its_reply() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     let timed = SendMessageHeaderV2 {
         properties: Some(properties(&[("UNIQ_KEY", "K"), ("TIMER_DELIVER_MS", "4000000000000")])),
@@ -201,7 +201,7 @@ async fn a_timer_message_can_be_recalled_by_the_handle_of_its_reply() {
 
 #[tokio::test]
 async fn a_field_that_is_missing_is_named() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     let mut command = RemotingCommand::request::<request::SendMessageV2>(&message("orders", 0), "x".into());
     command.header.ext_fields = [("b", "orders")].into_iter().collect();
@@ -212,7 +212,7 @@ async fn a_field_that_is_missing_is_named() {
 
 #[tokio::test]
 async fn a_delayed_message_arrives_when_its_time_has_come() {
-    let broker = TestBroker::start_with(|config| config.message_delay_level = "1s 2s".into());
+    let broker = Node::start_with(|config| config.message_delay_level = "1s 2s".into());
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     let delayed = SendMessageHeaderV2 {
@@ -240,7 +240,7 @@ async fn a_delayed_message_arrives_when_its_time_has_come() {
 
 #[tokio::test]
 async fn retries_that_are_used_up_go_to_the_dead_letters() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     let retry = |reconsume_times| SendMessageHeaderV2 {
         reconsume_times: Some(reconsume_times),
@@ -264,7 +264,7 @@ async fn retries_that_are_used_up_go_to_the_dead_letters() {
 
 #[tokio::test]
 async fn an_order_topic_needs_a_writeable_broker() {
-    let broker = TestBroker::start_with(|config| config.broker_permission = 4);
+    let broker = Node::start_with(|config| config.broker_permission = 4);
     let client = broker.client();
     client.create_topic("ordered", 1, true).await;
     client.create_topic("plain", 1, false).await;
@@ -275,7 +275,7 @@ async fn an_order_topic_needs_a_writeable_broker() {
 
 #[tokio::test]
 async fn sends_are_refused_until_their_time() {
-    let broker = TestBroker::start_with(|config| config.start_accept_send_request_timestamp = 8_000_000_000_000);
+    let broker = Node::start_with(|config| config.start_accept_send_request_timestamp = 8_000_000_000_000);
     let reply = broker.client().send(&message("orders", 0), "x").await;
     assert_eq!(reply.header.code, 1);
     assert!(
@@ -289,7 +289,7 @@ async fn sends_are_refused_until_their_time() {
 
 #[tokio::test]
 async fn with_sync_flush_a_reply_means_that_the_disk_has_it() {
-    let broker = TestBroker::start_with(|config| config.flush_disk_type = oxmq_broker::FlushDiskType::SyncFlush);
+    let broker = Node::start_with(|config| config.flush_disk_type = oxmq_broker::FlushDiskType::SyncFlush);
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     let mut sends = Vec::new();

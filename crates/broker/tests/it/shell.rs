@@ -10,7 +10,7 @@ use crate::harness::*;
 
 #[tokio::test]
 async fn the_fast_port_serves_all_but_pulls() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let mut client = broker.client();
     client.create_topic("orders", 1, false).await;
     client.addr = format!("127.0.0.1:{}", broker.addr().port() - 2);
@@ -24,7 +24,7 @@ async fn the_fast_port_serves_all_but_pulls() {
 
 #[tokio::test]
 async fn unknown_codes_are_answered_and_one_way_requests_are_not() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     let mut command = RemotingCommand::request::<request::GetMaxOffset>(&Default::default(), bytes::Bytes::new());
     command.header.code = 7777;
@@ -32,7 +32,7 @@ async fn unknown_codes_are_answered_and_one_way_requests_are_not() {
 
     let command = RemotingCommand::request::<request::SendMessageV2>(&message("orders", 0), "x".into());
     client.remoting.oneway(&client.addr, command).await.unwrap();
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + DEADLINE;
     let stored = || {
         broker
             .broker()
@@ -48,7 +48,7 @@ async fn unknown_codes_are_answered_and_one_way_requests_are_not() {
 
 #[tokio::test]
 async fn stopping_answers_what_waits() {
-    let mut broker = TestBroker::start();
+    let mut broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 1, false).await;
     let waiting = PullMessageHeader {

@@ -3,6 +3,7 @@
 use oxmq_protocol::body::TimerMetricsBody;
 use oxmq_protocol::message::MessageExt;
 use oxmq_protocol::requests::*;
+use oxmq_tests::eventually;
 
 use crate::node::*;
 

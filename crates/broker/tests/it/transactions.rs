@@ -97,7 +97,7 @@ async fn eventually<F: Future<Output = bool>>(what: impl Fn() -> F) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(TIMEOUT, met).await.expect("it never came true");
+    timeout(DEADLINE, met).await.expect("it never came true");
 }
 
 /// Passes on what a broker asks.
@@ -116,7 +116,7 @@ impl RequestHandler for Asked {
 }
 
 /// A member of the producer group, and the checks that it gets.
-async fn producer(broker: &TestBroker, client_id: &str) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
+async fn producer(broker: &Node, client_id: &str) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
     let (sender, asked) = mpsc::unbounded_channel();
     let client = Client {
         addr: broker.addr().to_string(),
@@ -135,7 +135,7 @@ async fn producer(broker: &TestBroker, client_id: &str) -> (Client, mpsc::Unboun
 }
 
 async fn next_check(asked: &mut mpsc::UnboundedReceiver<RemotingCommand>) -> (CheckTransactionStateHeader, Bytes) {
-    let request = timeout(TIMEOUT, asked.recv()).await.unwrap().unwrap();
+    let request = timeout(DEADLINE, asked.recv()).await.unwrap().unwrap();
     assert_eq!(request.header.code, 39);
     let header = CheckTransactionStateHeader::read(&request.header.ext_fields).unwrap();
     (header, request.body)
@@ -156,7 +156,7 @@ fn answer(check: &CheckTransactionStateHeader, commit_or_rollback: i32) -> EndTr
 
 #[tokio::test]
 async fn a_committed_message_is_consumed_and_a_rolled_back_one_is_not() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "kept", &[("x", "y")]).await;
@@ -196,7 +196,7 @@ async fn a_committed_message_is_consumed_and_a_rolled_back_one_is_not() {
 
 #[tokio::test]
 async fn a_transaction_ends_once() {
-    let mut broker = TestBroker::start();
+    let mut broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "kept", &[]).await;
@@ -218,7 +218,7 @@ async fn a_transaction_ends_once() {
 
 #[tokio::test]
 async fn ends_that_name_no_half_message_are_refused() {
-    let broker = TestBroker::start();
+    let broker = Node::start();
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let plain = sent(&client.send(&message("orders", 0), "plain").await);
@@ -271,7 +271,7 @@ async fn ends_that_name_no_half_message_are_refused() {
 
 #[tokio::test]
 async fn a_broker_may_take_no_transactions() {
-    let broker = TestBroker::start_with(|config| config.reject_transaction_message = true);
+    let broker = Node::start_with(|config| config.reject_transaction_message = true);
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let header = SendMessageHeaderV2 {
@@ -284,11 +284,12 @@ async fn a_broker_may_take_no_transactions() {
 
 #[tokio::test]
 async fn a_message_with_a_time_of_its_own_can_only_be_ended_after_it_by_a_check() {
-    let broker = TestBroker::start_with(|config| config.transaction_time_out_ms = 1);
+    let broker = Node::start_with(|config| config.transaction_time_out_ms = 1);
     let client = broker.client();
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[("CHECK_IMMUNITY_TIME_IN_SECONDS", "0")]).await;
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    let prepared_at = now_ms();
+    oxmq_tests::eventually(|| now_ms() > prepared_at + 1);
     assert_eq!(end(&client, &end_of(&half, COMMIT)).await, 604);
     let from_check = EndTransactionHeader {
         from_transaction_check: true,
@@ -300,7 +301,7 @@ async fn a_message_with_a_time_of_its_own_can_only_be_ended_after_it_by_a_check(
 
 #[tokio::test]
 async fn a_producer_is_asked_until_it_knows() {
-    let broker = TestBroker::start_with(|config| {
+    let broker = Node::start_with(|config| {
         with_checks(config);
         config.flush_disk_type = FlushDiskType::SyncFlush;
     });
@@ -340,7 +341,7 @@ async fn a_producer_is_asked_until_it_knows() {
 
 #[tokio::test]
 async fn a_late_end_of_the_first_half_message_ends_its_copy() {
-    let broker = TestBroker::start_with(with_checks);
+    let broker = Node::start_with(with_checks);
     let (client, mut asked) = producer(&broker, "p1").await;
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[]).await;
@@ -360,7 +361,7 @@ async fn a_late_end_of_the_first_half_message_ends_its_copy() {
 
 #[tokio::test]
 async fn all_producers_of_the_group_are_asked_in_turn_and_only_those_that_live() {
-    let broker = TestBroker::start_with(with_checks);
+    let broker = Node::start_with(with_checks);
     let (one, mut asked_one) = producer(&broker, "p1").await;
     let (_two, mut asked_two) = producer(&broker, "p2").await;
     one.create_topic("orders", 2, false).await;
@@ -375,7 +376,7 @@ async fn all_producers_of_the_group_are_asked_in_turn_and_only_those_that_live()
 
 #[tokio::test]
 async fn a_half_message_is_given_up_after_the_last_check_and_can_be_resumed() {
-    let mut broker = TestBroker::start_with(|config| {
+    let mut broker = Node::start_with(|config| {
         with_checks(config);
         config.transaction_check_max = 2;
     });
@@ -407,7 +408,7 @@ async fn a_half_message_is_given_up_after_the_last_check_and_can_be_resumed() {
 
 #[tokio::test]
 async fn open_half_messages_survive_a_restart() {
-    let mut broker = TestBroker::start_with(with_checks);
+    let mut broker = Node::start_with(with_checks);
     let (client, mut asked) = producer(&broker, "p1").await;
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[]).await;
@@ -437,7 +438,7 @@ fn tear_off(root: &Path, physical_offset: i64) {
 #[tokio::test]
 async fn what_a_crash_tore_off_its_op_record_is_not_done_twice() {
     for outcome in [COMMIT, ROLLBACK] {
-        let mut broker = TestBroker::start_with(|config| {
+        let mut broker = Node::start_with(|config| {
             with_checks(config);
             config.transaction_check_interval_ms = 60_000;
         });

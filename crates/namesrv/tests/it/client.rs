@@ -1,17 +1,14 @@
 //! A name server on a free port and a plain socket to it.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use oxmq_namesrv::{NamesrvConfig, NamesrvHandle};
 use oxmq_protocol::body::{DataVersion, RegisterBrokerBody, TopicConfig};
 use oxmq_protocol::requests::*;
-use oxmq_protocol::{ExtFields, FieldSet, Frame, RemotingCommand, Request, SerializeType};
+use oxmq_protocol::{ExtFields, FieldSet, RemotingCommand, Request, SerializeType};
+use oxmq_tests::{RawClient, encode};
 use tempfile::TempDir;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running name server and its folder.
 pub(crate) struct Namesrv {
@@ -44,51 +41,25 @@ impl Namesrv {
     }
 }
 
-pub(crate) struct Client {
-    pub(crate) socket: TcpStream,
-    received: BytesMut,
-}
+pub(crate) struct Client(pub(crate) RawClient);
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr) -> Client {
-        let socket = TcpStream::connect(addr).unwrap();
-        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        Client {
-            socket,
-            received: BytesMut::new(),
-        }
+        Client(RawClient::connect(addr))
     }
 
     pub(crate) fn call<R: Request>(&mut self, header: &R::Header, body: impl Into<Bytes>) -> RemotingCommand {
-        self.send(&RemotingCommand::request::<R>(header, body.into()), SerializeType::Json)
+        self.0.call(&RemotingCommand::request::<R>(header, body.into()))
     }
 
     pub(crate) fn send(&mut self, command: &RemotingCommand, serialize: SerializeType) -> RemotingCommand {
-        let mut frame = BytesMut::new();
-        command.encode(serialize, &mut frame);
-        self.exchange(&frame)
+        self.exchange(&encode(command, serialize))
     }
 
     /// Writes bytes and reads the frame that answers them.
     pub(crate) fn exchange(&mut self, bytes: &[u8]) -> RemotingCommand {
-        self.socket.write_all(bytes).unwrap();
-        loop {
-            if let Some((frame, taken)) = Frame::peek(&self.received).unwrap() {
-                let reply = RemotingCommand::decode(frame).unwrap();
-                let _ = self.received.split_to(taken);
-                return reply;
-            }
-            let mut chunk = [0; 64 * 1024];
-            let bytes = self.socket.read(&mut chunk).unwrap();
-            assert!(bytes > 0, "the name server closed the connection");
-            self.received.extend_from_slice(&chunk[..bytes]);
-        }
-    }
-
-    /// Whether the other side closes this connection.
-    pub(crate) fn is_closed(&mut self) -> bool {
-        let mut byte = [0];
-        !matches!(self.socket.read(&mut byte), Ok(1..))
+        self.0.write(bytes);
+        self.0.receive()
     }
 
     pub(crate) fn register(&mut self, header: &RegisterBrokerHeader, topics: &[&str], counter: i64) -> RemotingCommand {
@@ -137,13 +108,4 @@ pub(crate) fn fields<F: FieldSet>(reply: &RemotingCommand) -> F {
 
 pub(crate) fn ext(pairs: &[(&str, &str)]) -> ExtFields {
     pairs.iter().copied().collect()
-}
-
-/// Waits until something is so; the deadline is for a machine under load.
-pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "it did not become so in time");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

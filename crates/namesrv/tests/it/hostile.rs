@@ -108,7 +108,7 @@ fn random_bytes_disturb_nobody() {
             bytes = frame.to_vec();
         }
         // The other side may close before all is written.
-        let _ = stranger.socket.write_all(&bytes);
+        let _ = stranger.0.socket.write_all(&bytes);
     }
     assert_eq!(client.route("T").header.code, 0);
 }

@@ -3,8 +3,9 @@
 use oxmq_protocol::body::{DataVersion, GetBrokerMemberGroupBody, KvTable, TopicList, TopicRouteData};
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{RemotingCommand, Request, SerializeType, json, response_code};
+use oxmq_tests::wait_for;
 
-use crate::client::{Namesrv, broker, eventually, ext, fields, registration};
+use crate::client::{Namesrv, broker, ext, fields, registration};
 
 fn body_text(reply: &RemotingCommand) -> String {
     String::from_utf8(reply.body.to_vec()).unwrap()
@@ -18,7 +19,9 @@ fn a_closed_connection_unregisters_its_broker() {
     connection.register(&broker("a", 0), &["T", "U"], 1);
     assert_eq!(watcher.route("T").header.code, response_code::SUCCESS);
     drop(connection);
-    eventually(|| watcher.route("T").header.code == response_code::TOPIC_NOT_EXIST);
+    wait_for("the topic to go", || {
+        watcher.route("T").header.code == response_code::TOPIC_NOT_EXIST
+    });
 }
 
 #[test]
@@ -31,8 +34,10 @@ fn a_silent_broker_is_unregistered_and_its_connection_closed() {
         ..broker("a", 0)
     };
     connection.register(&header, &["T", "U"], 1);
-    eventually(|| watcher.route("T").header.code == response_code::TOPIC_NOT_EXIST);
-    assert!(connection.is_closed());
+    wait_for("the topic to go", || {
+        watcher.route("T").header.code == response_code::TOPIC_NOT_EXIST
+    });
+    connection.0.assert_closed();
 }
 
 #[test]
@@ -389,6 +394,6 @@ fn shutdown_closes_connections_and_frees_the_port() {
     let mut client = namesrv.connect();
     client.register(&broker("a", 0), &["T", "U"], 1);
     namesrv.handle.shutdown();
-    assert!(client.is_closed());
+    client.0.assert_closed();
     assert!(std::net::TcpListener::bind(addr).is_ok());
 }

@@ -1,20 +1,18 @@
-//! A server to talk to, and a raw socket to misbehave with.
+//! A server to talk to.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oxmq_protocol::{Frame, RemotingCommand, RequestCode, SerializeType};
+use oxmq_protocol::{RemotingCommand, RequestCode, SerializeType};
 use oxmq_remoting::{
     CommandHandler, Connection, ConnectionHandle, Outcome, ServerConfig, ServerHandle, serve_commands,
 };
+pub(crate) use oxmq_tests::{DEADLINE, RawClient, anonymous_bytes, raise_files_limit, wait_for};
 use parking_lot::Mutex;
-
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) fn config() -> ServerConfig {
     ServerConfig {
@@ -104,9 +102,7 @@ pub(crate) fn request_with_number(code: RequestCode, opaque: i32, number: usize)
 }
 
 pub(crate) fn encode(command: &RemotingCommand) -> BytesMut {
-    let mut out = BytesMut::new();
-    command.encode(SerializeType::Json, &mut out);
-    out
+    oxmq_tests::encode(command, SerializeType::Json)
 }
 
 pub(crate) struct TestServer {
@@ -147,67 +143,5 @@ impl TestServer {
             (response.header.opaque, &response.body[..]),
             (4711, &b"still there"[..])
         );
-    }
-}
-
-/// A blocking socket that speaks frames when asked to.
-pub(crate) struct RawClient {
-    pub(crate) socket: TcpStream,
-    input: BytesMut,
-}
-
-impl RawClient {
-    pub(crate) fn connect(addr: SocketAddr) -> RawClient {
-        let socket = TcpStream::connect(addr).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        socket.set_write_timeout(Some(DEADLINE)).unwrap();
-        RawClient {
-            socket,
-            input: BytesMut::new(),
-        }
-    }
-
-    pub(crate) fn send(&mut self, command: &RemotingCommand) {
-        self.write(&encode(command));
-    }
-
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.socket.write_all(bytes).unwrap();
-    }
-
-    pub(crate) fn receive(&mut self) -> RemotingCommand {
-        self.try_receive().expect("a response")
-    }
-
-    /// `None` when the server closes.
-    pub(crate) fn try_receive(&mut self) -> Option<RemotingCommand> {
-        loop {
-            if let Some((frame, taken)) = Frame::peek(&self.input).unwrap() {
-                let command = RemotingCommand::decode(frame).unwrap();
-                let _ = self.input.split_to(taken);
-                return Some(command);
-            }
-            let mut piece = [0; 64 * 1024];
-            match self.socket.read(&mut piece) {
-                Ok(0) => return None,
-                Ok(count) => self.input.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    pub(crate) fn assert_closed(&mut self) {
-        assert_eq!(self.try_receive(), None);
-    }
-}
-
-/// Polls a condition until it holds.
-pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
