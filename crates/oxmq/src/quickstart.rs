@@ -71,6 +71,9 @@ fn small_files(config: &mut BrokerConfig) {
     config.mapped_file_size_commit_log = 64 * 1024 * 1024;
     config.max_hash_slot_num = 100_000;
     config.max_index_num = 400_000;
+    // Nothing here is old, and the folder goes at the end: that the machine's disk is full of other things is no news.
+    config.disk_max_used_space_ratio = 95;
+    config.clean_file_forcibly_enable = false;
 }
 
 /// A message as the consumer saw it.
