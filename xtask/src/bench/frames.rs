@@ -5,6 +5,7 @@
 //! header), §3.2 (310, 320), §3.3 (11), §3.5 (17), §6.3 (batch body), §6.4 (properties).
 
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All opaques have ten digits: JSON allows no leading zeros, and the header length must not change.
 pub(crate) const OPAQUE_BASE: u32 = 1_000_000_000;
@@ -19,8 +20,12 @@ const _: () = assert!(OPAQUE_BASE as u64 + OPAQUE_RANGE as u64 <= i32::MAX as u6
 const OPAQUE_MARK: &[u8] = b"@@@@@@@@@@";
 const QUEUE_MARK: &[u8] = b"\"e\":\"0\"";
 const SERIAL_MARK: &[u8] = b"########";
+/// Milliseconds, with as many digits as today's.
+const TIME_MARK: &str = "%%%%%%%%%%%%%";
+const ANY_TIME: &str = "1700000000000";
 /// Address, process and class loader of a unique key: constant for one client.
-const UNIQUE_KEY_PREFIX: &str = "7F0000010A2B07A4A9B5C6D7";
+pub(crate) const UNIQUE_KEY_PREFIX: &str = "7F0000010A2B07A4A9B5C6D7";
+pub(crate) const PRODUCER_GROUP: &str = "bench_producer";
 
 /// A send request: code 310 with one message, or 320 with several.
 pub(crate) struct SendTemplate {
@@ -29,12 +34,31 @@ pub(crate) struct SendTemplate {
     opaque_at: usize,
     queue_at: usize,
     serials_at: Vec<usize>,
+    time_at: Option<usize>,
     body_at: usize,
 }
 
 impl SendTemplate {
     pub(crate) fn single(topic: &str, body_bytes: usize) -> Self {
-        Self::new(&send_header(310, topic, false), &vec![b'x'; body_bytes], 1)
+        Self::one(topic, body_bytes, 0, ANY_TIME, "")
+    }
+
+    /// A half message; its time is that of its birth.
+    pub(crate) fn half(topic: &str, body_bytes: usize) -> Self {
+        let properties = format!("TRAN_MSG\\u0001true\\u0002PGROUP\\u0001{PRODUCER_GROUP}\\u0002");
+        Self::one(topic, body_bytes, 4, TIME_MARK, &properties)
+    }
+
+    /// A message that is delivered at its time.
+    pub(crate) fn timer(topic: &str, body_bytes: usize) -> Self {
+        let properties = format!("TIMER_DELIVER_MS\\u0001{TIME_MARK}\\u0002");
+        Self::one(topic, body_bytes, 0, ANY_TIME, &properties)
+    }
+
+    fn one(topic: &str, body_bytes: usize, sys_flag: u32, born: &str, properties: &str) -> Self {
+        let properties = format!("{properties}TAGS\\u0001TagA\\u0002");
+        let header = send_header(310, topic, sys_flag, born, &properties);
+        Self::new(&header, &vec![b'x'; body_bytes], 1)
     }
 
     pub(crate) fn batch(topic: &str, body_bytes: usize, messages: u32) -> Self {
@@ -42,7 +66,7 @@ impl SendTemplate {
         for _ in 0..messages {
             append_batch_item(&mut body, body_bytes);
         }
-        Self::new(&send_header(320, topic, true), &body, messages)
+        Self::several(topic, &body, messages)
     }
 
     /// A batch whose messages differ: number n has the tag `Tn` and the property `level` n.
@@ -55,7 +79,12 @@ impl SendTemplate {
                 &format!("level\u{1}{number}\u{2}TAGS\u{1}T{number}\u{2}"),
             );
         }
-        Self::new(&send_header(320, topic, true), &body, messages)
+        Self::several(topic, &body, messages)
+    }
+
+    fn several(topic: &str, body: &[u8], messages: u32) -> Self {
+        // The client writes no TAGS into the header of a batch: tags belong to its messages.
+        Self::new(&send_header(320, topic, 0, ANY_TIME, ""), body, messages)
     }
 
     fn new(header: &str, body: &[u8], messages: u32) -> Self {
@@ -66,6 +95,7 @@ impl SendTemplate {
             opaque_at: find(OPAQUE_MARK)[0],
             queue_at: find(QUEUE_MARK)[0] + QUEUE_MARK.len() - 2,
             serials_at: find(SERIAL_MARK),
+            time_at: find(TIME_MARK.as_bytes()).first().copied(),
             body_at: bytes.len() - body.len(),
             bytes,
         }
@@ -89,6 +119,14 @@ impl SendTemplate {
             serial = serial.wrapping_add(1);
         }
         serial
+    }
+
+    /// As `append_to`, for a message that has a time.
+    pub(crate) fn append_timed(&self, output: &mut Vec<u8>, opaque: u32, queue_id: u32, serial: u32, time_ms: i64) {
+        let start = output.len();
+        self.append_to(output, opaque, queue_id, serial);
+        let time_at = start + self.time_at.expect("the template has a time");
+        output[time_at..time_at + TIME_MARK.len()].copy_from_slice(time_ms.to_string().as_bytes());
     }
 
     /// As `append_to`, with this time at the start of the message's body.
@@ -170,13 +208,34 @@ pub(crate) fn lock_queue(output: &mut Vec<u8>, opaque: u32, topic: &str, group: 
 
 /// UPDATE_AND_CREATE_TOPIC (17) with [`QUEUES`] queues.
 pub(crate) fn create_topic(topic: &str) -> Vec<u8> {
-    let header = format!(
-        "{{\"code\":17,\"extFields\":{{\"readQueueNums\":\"{QUEUES}\",\"perm\":\"6\",\"writeQueueNums\":\"{QUEUES}\",\
+    let fields = format!(
+        "\"readQueueNums\":\"{QUEUES}\",\"perm\":\"6\",\"writeQueueNums\":\"{QUEUES}\",\
          \"topicFilterType\":\"SINGLE_TAG\",\"topic\":\"{topic}\",\"attributes\":\"\",\"force\":\"false\",\
-         \"defaultTopic\":\"TBW102\",\"order\":\"false\",\"topicSysFlag\":\"0\"}},\"flag\":0,\"language\":\"JAVA\",\
-         \"opaque\":{OPAQUE_BASE},\"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
+         \"defaultTopic\":\"TBW102\",\"order\":\"false\",\"topicSysFlag\":\"0\""
     );
-    frame(&header, &[])
+    let mut request = Vec::new();
+    append_request(&mut request, 17, OPAQUE_BASE, &fields);
+    request
+}
+
+/// A request without a body; `ext_fields` are JSON members.
+pub(crate) fn append_request(output: &mut Vec<u8>, code: u32, opaque: u32, ext_fields: &str) {
+    let header = format!(
+        "{{\"code\":{code},\"extFields\":{{{ext_fields}}},\"flag\":0,\"language\":\"JAVA\",\"opaque\":{opaque},\
+         \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
+    );
+    output.extend(frame(&header, &[]));
+}
+
+/// The key that a template gives to the message with this serial.
+pub(crate) fn unique_key(serial: u32) -> String {
+    format!("{UNIQUE_KEY_PREFIX}{serial:08X}")
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as i64
 }
 
 /// Ten decimal digits at the start of `target`.
@@ -197,15 +256,14 @@ pub(crate) fn frame(header: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn send_header(code: u32, topic: &str, batch: bool) -> String {
-    // The client writes no TAGS into the header of a batch: tags belong to its messages.
-    let tags = if batch { "" } else { "TAGS\\u0001TagA\\u0002" };
-    let serial = "########";
+fn send_header(code: u32, topic: &str, sys_flag: u32, born: &str, properties: &str) -> String {
+    let batch = code == 320;
+    let key = format!("{UNIQUE_KEY_PREFIX}########");
     let opaque = "@@@@@@@@@@";
     format!(
-        "{{\"code\":{code},\"extFields\":{{\"a\":\"bench_producer\",\"b\":\"{topic}\",\"c\":\"TBW102\",\"d\":\"4\",\
-         \"e\":\"0\",\"f\":\"0\",\"g\":\"1700000000000\",\"h\":\"0\",\
-         \"i\":\"UNIQ_KEY\\u0001{UNIQUE_KEY_PREFIX}{serial}\\u0002WAIT\\u0001true\\u0002{tags}\",\"j\":\"0\",\
+        "{{\"code\":{code},\"extFields\":{{\"a\":\"{PRODUCER_GROUP}\",\"b\":\"{topic}\",\"c\":\"TBW102\",\"d\":\"4\",\
+         \"e\":\"0\",\"f\":\"{sys_flag}\",\"g\":\"{born}\",\"h\":\"0\",\
+         \"i\":\"UNIQ_KEY\\u0001{key}\\u0002WAIT\\u0001true\\u0002{properties}\",\"j\":\"0\",\
          \"k\":\"false\",\"m\":\"{batch}\",\"n\":\"broker-a\"}},\"flag\":0,\"language\":\"JAVA\",\"opaque\":{opaque},\
          \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
     )
@@ -227,12 +285,12 @@ fn append_item(output: &mut Vec<u8>, body_bytes: usize, more_properties: &str) {
     output.extend(properties.as_bytes());
 }
 
-pub(crate) fn positions(bytes: &[u8], mark: &[u8]) -> Vec<usize> {
+fn positions(bytes: &[u8], mark: &[u8]) -> Vec<usize> {
     (0..bytes.len()).filter(|&at| bytes[at..].starts_with(mark)).collect()
 }
 
 /// Eight hex digits at the start of `target`.
-pub(crate) fn write_hex(target: &mut [u8], value: u32) {
+fn write_hex(target: &mut [u8], value: u32) {
     let mut rest = value;
     for digit in target[..8].iter_mut().rev() {
         *digit = b"0123456789ABCDEF"[(rest & 15) as usize];
@@ -272,6 +330,21 @@ mod tests {
             "UNIQ_KEY\u{1}7F0000010A2B07A4A9B5C6D7000000AB\u{2}WAIT\u{1}true\u{2}TAGS\u{1}TagA\u{2}"
         );
         assert_eq!(body, vec![b'x'; 128]);
+    }
+
+    #[test]
+    fn half_messages_and_timers_have_a_time() {
+        let mut output = Vec::new();
+        SendTemplate::half("bench", 8).append_timed(&mut output, OPAQUE_BASE, 1, 7, 1_800_000_000_000);
+        let (half, _) = decode(&output);
+        assert_eq!(half["extFields"]["g"], "1800000000000");
+        assert_eq!(half["extFields"]["f"], "4");
+        assert!(half["extFields"]["i"].as_str().unwrap().contains(&unique_key(7)));
+        output.clear();
+        SendTemplate::timer("bench", 8).append_timed(&mut output, OPAQUE_BASE, 1, 7, 1_800_000_000_000);
+        let (timer, _) = decode(&output);
+        let properties = timer["extFields"]["i"].as_str().unwrap();
+        assert!(properties.contains("TIMER_DELIVER_MS\u{1}1800000000000\u{2}TAGS"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One thread and one epoll instance drive all connections. All answers that one read brings are followed by one
 //! write, so that the generator stays cheap next to what it measures.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,28 +24,33 @@ const SERIALS_PER_LOAD: u32 = 1 << 26;
 /// Low bits of an opaque: which of a connection's requests it is.
 const SLOT_BITS: u32 = 10;
 
-/// Kinds of requests and how their answers are counted.
+/// Kinds of requests and how their answers are counted. Each slot has one request under way: its answer is followed by
+/// its next request.
 pub(crate) trait Traffic {
-    fn connections(&self) -> usize;
+    fn shape(&self) -> Shape;
 
-    /// Writes a connection's first requests and tells how many they are.
-    fn begin(&mut self, connection: usize, now: Instant, output: &mut Vec<u8>) -> usize;
+    /// Writes the next request of a slot. Slots are numbered through, those of one connection side by side.
+    fn request(&mut self, slot: usize, opaque: u32, output: &mut Vec<u8>);
 
-    /// Takes an answer; follows it by one request if there is an output to write it to.
-    fn answer(
-        &mut self,
-        connection: usize,
-        response: &Response<'_>,
-        now: Instant,
-        output: Option<&mut Vec<u8>>,
-    ) -> anyhow::Result<Answer>;
+    /// Takes the answer to the last request of a slot.
+    fn answer(&mut self, slot: usize, response: &Response<'_>) -> anyhow::Result<Outcome>;
 }
 
-pub(crate) struct Answer {
-    pub(crate) sent_at: Instant,
-    /// Messages stored or delivered; or what the server complained about.
-    pub(crate) outcome: Result<u64, String>,
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) connections: usize,
+    /// Slots of each connection.
+    pub(crate) in_flight: usize,
 }
+
+impl Shape {
+    pub(crate) fn slots(self) -> usize {
+        self.connections * self.in_flight
+    }
+}
+
+/// Messages stored or delivered; or what the server complained about.
+pub(crate) type Outcome = Result<u64, String>;
 
 /// How long to load a server, and from when on to measure.
 #[derive(Clone, Copy, Debug)]
@@ -100,14 +106,19 @@ enum Phase {
 /// Loads the server at `addr` as planned, waits for the last answers and returns what was measured.
 pub(crate) fn run(addr: &str, traffic: &mut impl Traffic, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
     let poll = Poll::new()?;
+    let shape = traffic.shape();
+    let mut outstanding = shape.slots();
     let mut connections = Vec::new();
-    let mut outstanding = 0;
-    for index in 0..traffic.connections() {
+    for index in 0..shape.connections {
         let mut connection = Connection::connect(addr)?;
         poll.add(&connection.stream, index)?;
-        outstanding += traffic.begin(index, Instant::now(), &mut connection.output.bytes);
+        let mut in_flight = InFlight::new(index * shape.in_flight, shape.in_flight);
+        for slot in in_flight.slots() {
+            let opaque = in_flight.issue(slot, Instant::now());
+            traffic.request(slot, opaque, &mut connection.output.bytes);
+        }
         connection.flush()?;
-        connections.push(connection);
+        connections.push((connection, in_flight));
     }
 
     let mut measure = Measure::new();
@@ -119,7 +130,7 @@ pub(crate) fn run(addr: &str, traffic: &mut impl Traffic, plan: &Plan, meter: &M
     while outstanding > 0 {
         poll.wait(&mut ready, Duration::from_millis(100))?;
         for &index in &ready {
-            let connection = &mut connections[index];
+            let (connection, in_flight) = &mut connections[index];
             connection.flush()?;
             loop {
                 let more = connection.fill().with_context(|| format!("connection {index}"))?;
@@ -130,16 +141,20 @@ pub(crate) fn run(addr: &str, traffic: &mut impl Traffic, plan: &Plan, meter: &M
                     if !response.is_answer {
                         continue;
                     }
-                    let closing = matches!(phase, Phase::Closing);
-                    let output = (!closing).then_some(&mut connection.output.bytes);
-                    let answer = traffic.answer(index, &response, now, output)?;
-                    outstanding -= usize::from(closing);
+                    let (slot, sent_at) = in_flight.settle(response.opaque)?;
+                    let outcome = traffic.answer(slot, &response)?;
+                    if matches!(phase, Phase::Closing) {
+                        outstanding -= 1;
+                    } else {
+                        let opaque = in_flight.issue(slot, now);
+                        traffic.request(slot, opaque, &mut connection.output.bytes);
+                    }
                     last_answer = now;
-                    match (&phase, answer.outcome) {
+                    match (&phase, outcome) {
                         (Phase::Ramp, Ok(messages)) => ramp_messages += messages,
                         (Phase::Measuring(_), Ok(messages)) => {
                             measure.messages += messages;
-                            measure.delay(now - answer.sent_at);
+                            measure.delay(now - sent_at);
                         }
                         (_, Ok(_)) => {}
                         (_, Err(remark)) => measure.error(remark),
@@ -176,37 +191,53 @@ pub(crate) fn run(addr: &str, traffic: &mut impl Traffic, plan: &Plan, meter: &M
     Ok(measure)
 }
 
+/// Stores at least this many messages, spread over all queues, unmeasured.
+pub(crate) fn fill(addr: &str, template: SendTemplate, messages: u64, meter: &Meter) -> anyhow::Result<()> {
+    let plan = Plan {
+        ramp: Duration::ZERO,
+        window: Duration::from_secs(600),
+        messages_max: messages,
+    };
+    let filled = run(addr, &mut Sends::new(template, 4, 4), &plan, meter)?;
+    let problem = filled.first_error.unwrap_or_default();
+    ensure!(filled.errors == 0, "cannot fill the backlog: {problem}");
+    Ok(())
+}
+
 /// The open requests of one connection, each known by its slot and by a fresh opaque.
-pub(crate) struct InFlight {
-    slots: Vec<(u32, Instant)>,
+struct InFlight {
+    first_slot: usize,
+    open: Vec<(u32, Instant)>,
 }
 
 impl InFlight {
-    pub(crate) fn new(slots: usize) -> Self {
+    fn new(first_slot: usize, slots: usize) -> Self {
         assert!(slots <= 1 << SLOT_BITS);
         let now = Instant::now();
         Self {
-            slots: (0..slots as u32).map(|slot| (OPAQUE_BASE + slot, now)).collect(),
+            first_slot,
+            open: (0..slots as u32).map(|slot| (OPAQUE_BASE + slot, now)).collect(),
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+    fn slots(&self) -> Range<usize> {
+        self.first_slot..self.first_slot + self.open.len()
     }
 
-    pub(crate) fn issue(&mut self, slot: usize, now: Instant) -> u32 {
-        let (opaque, sent_at) = &mut self.slots[slot];
+    fn issue(&mut self, slot: usize, now: Instant) -> u32 {
+        let index = slot - self.first_slot;
+        let (opaque, sent_at) = &mut self.open[index];
         let next = *opaque - OPAQUE_BASE + (1 << SLOT_BITS);
-        *opaque = OPAQUE_BASE + if next < OPAQUE_RANGE { next } else { slot as u32 };
+        *opaque = OPAQUE_BASE + if next < OPAQUE_RANGE { next } else { index as u32 };
         *sent_at = now;
         *opaque
     }
 
-    pub(crate) fn settle(&self, opaque: u32) -> anyhow::Result<(usize, Instant)> {
-        let slot = (opaque.wrapping_sub(OPAQUE_BASE) & ((1 << SLOT_BITS) - 1)) as usize;
-        let open = self.slots.get(slot).filter(|(expected, _)| *expected == opaque);
+    fn settle(&self, opaque: u32) -> anyhow::Result<(usize, Instant)> {
+        let index = (opaque.wrapping_sub(OPAQUE_BASE) & ((1 << SLOT_BITS) - 1)) as usize;
+        let open = self.open.get(index).filter(|(expected, _)| *expected == opaque);
         let (_, sent_at) = open.with_context(|| format!("an answer to {opaque}, which was not asked"))?;
-        Ok((slot, *sent_at))
+        Ok((self.first_slot + index, *sent_at))
     }
 }
 
@@ -216,7 +247,7 @@ static LOADS: AtomicU32 = AtomicU32::new(0);
 /// Sends from one template, queue after queue.
 pub(crate) struct Sends {
     template: SendTemplate,
-    in_flight: Vec<InFlight>,
+    shape: Shape,
     next_queue_id: u32,
     next_serial: u32,
 }
@@ -225,58 +256,36 @@ impl Sends {
     pub(crate) fn new(template: SendTemplate, connections: usize, in_flight: usize) -> Self {
         Self {
             template,
-            in_flight: (0..connections).map(|_| InFlight::new(in_flight)).collect(),
+            shape: Shape { connections, in_flight },
             next_queue_id: 0,
             next_serial: LOADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(SERIALS_PER_LOAD),
         }
     }
+}
 
-    fn send(&mut self, connection: usize, slot: usize, now: Instant, output: &mut Vec<u8>) {
-        let opaque = self.in_flight[connection].issue(slot, now);
+impl Traffic for Sends {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn request(&mut self, _slot: usize, opaque: u32, output: &mut Vec<u8>) {
         self.next_serial = self
             .template
             .append_to(output, opaque, self.next_queue_id, self.next_serial);
         self.next_queue_id = (self.next_queue_id + 1) % QUEUES;
     }
-}
 
-impl Traffic for Sends {
-    fn connections(&self) -> usize {
-        self.in_flight.len()
-    }
-
-    fn begin(&mut self, connection: usize, now: Instant, output: &mut Vec<u8>) -> usize {
-        let slots = self.in_flight[connection].len();
-        (0..slots).for_each(|slot| self.send(connection, slot, now, output));
-        slots
-    }
-
-    fn answer(
-        &mut self,
-        connection: usize,
-        response: &Response<'_>,
-        now: Instant,
-        output: Option<&mut Vec<u8>>,
-    ) -> anyhow::Result<Answer> {
-        let (slot, sent_at) = self.in_flight[connection].settle(response.opaque)?;
-        if let Some(output) = output {
-            self.send(connection, slot, now, output);
-        }
-        let outcome = match response.code {
-            0 => Ok(self.template.messages().into()),
-            _ => Err(response.remark()),
-        };
-        Ok(Answer { sent_at, outcome })
+    fn answer(&mut self, _slot: usize, response: &Response<'_>) -> anyhow::Result<Outcome> {
+        Ok(response.success().map(|()| self.template.messages().into()))
     }
 }
 
 /// Reads a backlog, over and over from its start. Each queue has one pull under way, as with a real consumer;
-/// a connection serves several queues.
+/// a connection serves several queues. Slots are queues.
 pub(crate) struct Pulls {
     topic: &'static str,
     group: &'static str,
     connections: usize,
-    in_flight: Vec<InFlight>,
     queue_offsets: Vec<u64>,
     /// Requests of each queue, counted by an orderly consumer.
     ordered: Option<Vec<u32>>,
@@ -302,27 +311,27 @@ impl Pulls {
     }
 
     pub(crate) fn new(topic: &'static str, group: &'static str, connections: usize) -> Self {
-        let in_flight = (0..connections)
-            .map(|_| InFlight::new(QUEUES as usize / connections))
-            .collect();
+        assert!((QUEUES as usize).is_multiple_of(connections));
         Self {
             topic,
             group,
             connections,
-            in_flight,
             queue_offsets: vec![0; QUEUES as usize],
             ordered: None,
             filter: None,
         }
     }
+}
 
-    fn queue_id(&self, connection: usize, slot: usize) -> usize {
-        slot * self.connections + connection
+impl Traffic for Pulls {
+    fn shape(&self) -> Shape {
+        Shape {
+            connections: self.connections,
+            in_flight: QUEUES as usize / self.connections,
+        }
     }
 
-    fn pull(&mut self, connection: usize, slot: usize, now: Instant, output: &mut Vec<u8>) {
-        let opaque = self.in_flight[connection].issue(slot, now);
-        let queue_id = self.queue_id(connection, slot);
+    fn request(&mut self, queue_id: usize, opaque: u32, output: &mut Vec<u8>) {
         let queue_offset = self.queue_offsets[queue_id];
         if let Some(counts) = &mut self.ordered {
             counts[queue_id] += 1;
@@ -341,35 +350,16 @@ impl Pulls {
         };
         pull.append_to(output, opaque);
     }
-}
 
-impl Traffic for Pulls {
-    fn connections(&self) -> usize {
-        self.connections
-    }
-
-    fn begin(&mut self, connection: usize, now: Instant, output: &mut Vec<u8>) -> usize {
-        let slots = self.in_flight[connection].len();
-        (0..slots).for_each(|slot| self.pull(connection, slot, now, output));
-        slots
-    }
-
-    fn answer(
-        &mut self,
-        connection: usize,
-        response: &Response<'_>,
-        now: Instant,
-        output: Option<&mut Vec<u8>>,
-    ) -> anyhow::Result<Answer> {
-        let (slot, sent_at) = self.in_flight[connection].settle(response.opaque)?;
-        let queue_id = self.queue_id(connection, slot);
+    fn answer(&mut self, queue_id: usize, response: &Response<'_>) -> anyhow::Result<Outcome> {
+        let queue_offset = &mut self.queue_offsets[queue_id];
         let (next, outcome) = match response.code {
             // The answer to a lock, which has no place to go on from.
-            0 if response.body.first() == Some(&b'{') => (self.queue_offsets[queue_id], Ok(0)),
+            0 if response.body.first() == Some(&b'{') => (*queue_offset, Ok(0)),
             // Nothing of what was looked through matches (20), which is an answer like any other.
             0 | 20 if self.filter.is_some() => {
                 let next = response.number("nextBeginOffset")?;
-                (next, Ok(next.saturating_sub(self.queue_offsets[queue_id])))
+                (next, Ok(next.saturating_sub(*queue_offset)))
             }
             0 => (
                 response.number("nextBeginOffset")?,
@@ -379,11 +369,8 @@ impl Traffic for Pulls {
             19 => (0, Ok(0)),
             _ => (0, Err(response.remark())),
         };
-        self.queue_offsets[queue_id] = next;
-        if let Some(output) = output {
-            self.pull(connection, slot, now, output);
-        }
-        Ok(Answer { sent_at, outcome })
+        *queue_offset = next;
+        Ok(outcome)
     }
 }
 
@@ -394,10 +381,10 @@ mod tests {
     #[test]
     fn opaques_are_fresh_and_lead_back_to_their_slot() {
         let now = Instant::now();
-        let mut in_flight = InFlight::new(3);
-        let first = in_flight.issue(2, now);
-        assert_eq!(in_flight.settle(first).unwrap().0, 2);
-        let second = in_flight.issue(2, now);
+        let mut in_flight = InFlight::new(6, 3);
+        let first = in_flight.issue(8, now);
+        assert_eq!(in_flight.settle(first).unwrap().0, 8);
+        let second = in_flight.issue(8, now);
         assert_ne!(first, second);
         assert!(in_flight.settle(first).is_err());
         assert!(in_flight.settle(7).is_err());
@@ -406,19 +393,15 @@ mod tests {
     #[test]
     fn opaques_stay_within_ten_digits() {
         let now = Instant::now();
-        let mut in_flight = InFlight::new(1);
-        in_flight.slots[0].0 = OPAQUE_BASE + OPAQUE_RANGE - (1 << SLOT_BITS);
+        let mut in_flight = InFlight::new(0, 1);
+        in_flight.open[0].0 = OPAQUE_BASE + OPAQUE_RANGE - (1 << SLOT_BITS);
         assert_eq!(in_flight.issue(0, now), OPAQUE_BASE);
     }
 
     #[test]
     fn pulls_cover_every_queue_once() {
-        let pulls = Pulls::new("t", "g", 4);
-        let mut queue_ids: Vec<_> = (0..4)
-            .flat_map(|connection| (0..2).map(move |slot| (connection, slot)))
-            .map(|(c, s)| pulls.queue_id(c, s))
-            .collect();
-        queue_ids.sort_unstable();
-        assert_eq!(queue_ids, (0..QUEUES as usize).collect::<Vec<_>>());
+        for connections in [1, 4, 8] {
+            assert_eq!(Pulls::new("t", "g", connections).shape().slots(), QUEUES as usize);
+        }
     }
 }

@@ -370,6 +370,9 @@ impl Spread {
         self.format(|value| match value {
             value if value >= 100.0 => format!("{value:.0}"),
             value if value >= 10.0 => format!("{value:.1}"),
+            value if value >= 0.1 => format!("{value:.2}"),
+            value if value >= 0.01 => format!("{value:.4}"),
+            value if value >= 0.001 => format!("{value:.5}"),
             value => format!("{value:.2}"),
         })
     }
@@ -460,6 +463,9 @@ mod tests {
         assert_eq!(spread.count(), "12,345 (7–1,000,000)");
         assert_eq!(Spread(vec![1.234]).decimal(), "1.23");
         assert_eq!(Spread(vec![45.67]).decimal(), "45.7");
+        assert_eq!(Spread(vec![0.08191]).decimal(), "0.0819");
+        assert_eq!(Spread(vec![0.004567]).decimal(), "0.00457");
+        assert_eq!(Spread(vec![0.0]).decimal(), "0.00");
     }
 
     #[test]

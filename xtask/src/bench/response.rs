@@ -67,6 +67,13 @@ impl<'a> Response<'a> {
         value.split('"').next()
     }
 
+    pub(crate) fn success(&self) -> Result<(), String> {
+        match self.code {
+            0 => Ok(()),
+            _ => Err(self.remark()),
+        }
+    }
+
     /// What went wrong, for a person.
     pub(crate) fn remark(&self) -> String {
         let header: Value = serde_json::from_slice(self.header).unwrap_or_default();

@@ -150,10 +150,7 @@ fn first_success(addr: &str, stop: &AtomicBool) -> anyhow::Result<Instant> {
 pub(crate) fn request_ok(addr: &str, request: &[u8]) -> anyhow::Result<()> {
     let frame = call(addr, request)?;
     let (response, _) = Response::parse(&frame)?.context("the answer is cut")?;
-    if response.code != 0 {
-        bail!(response.remark());
-    }
-    Ok(())
+    response.success().map_err(anyhow::Error::msg)
 }
 
 fn start_floor(dir: &Path, port: u16, setup: Setup) -> anyhow::Result<Running> {

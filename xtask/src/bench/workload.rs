@@ -536,14 +536,9 @@ pub(crate) fn warm_up(addr: &str, span: Duration, meter: &Meter) -> anyhow::Resu
 }
 
 /// Stores at least this many messages for [`Kind::Drain`], spread over all queues.
-pub(crate) fn fill_backlog(addr: &str, messages: u64, meter: &Meter) -> anyhow::Result<Measure> {
+pub(crate) fn fill_backlog(addr: &str, messages: u64, meter: &Meter) -> anyhow::Result<()> {
     let template = SendTemplate::batch(BACKLOG_TOPIC, BACKLOG_BODY_BYTES, BATCH_MESSAGES);
-    let plan = Plan {
-        ramp: Duration::ZERO,
-        window: Duration::from_secs(600),
-        messages_max: messages,
-    };
-    load::run(addr, &mut Sends::new(template, 4, 4), &plan, meter)
+    load::fill(addr, template, messages, meter)
 }
 
 fn storing(window: Duration, body_bytes: usize) -> Plan {

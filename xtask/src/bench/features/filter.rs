@@ -1,10 +1,8 @@
 //! A backlog of which a consumer wants one message in a hundred, by its tag or by a property. What counts is how many
 //! messages are looked through.
 
-use std::time::Duration;
-
 use crate::bench::frames::{self, SendTemplate, Subscription};
-use crate::bench::load::{self, Measure, Plan, Pulls, Sends};
+use crate::bench::load::{self, Measure, Plan, Pulls};
 use crate::bench::meter::Meter;
 use crate::bench::target::request_ok;
 use crate::bench::workload::{Feature, Scale};
@@ -39,17 +37,12 @@ pub(crate) const SQL: Filter = Filter {
 impl Feature for Filter {
     fn prepare(&self, addr: &str, scale: Scale, meter: &Meter) -> anyhow::Result<()> {
         request_ok(addr, &frames::create_topic(self.topic))?;
-        let plan = Plan {
-            ramp: Duration::ZERO,
-            window: Duration::from_secs(600),
-            messages_max: match scale {
-                Scale::Quick => 200_000,
-                Scale::Full => 5_000_000,
-            },
+        let messages = match scale {
+            Scale::Quick => 200_000,
+            Scale::Full => 5_000_000,
         };
         let template = SendTemplate::assorted(self.topic, BODY_BYTES, BATCH_MESSAGES);
-        load::run(addr, &mut Sends::new(template, 4, 4), &plan, meter)?;
-        Ok(())
+        load::fill(addr, template, messages, meter)
     }
 
     fn run(&self, addr: &str, _scale: Scale, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {

@@ -1,9 +1,7 @@
 //! Orderly consumption of a backlog: one pull of a queue at a time, progress with each, locks renewed.
 
-use std::time::Duration;
-
 use crate::bench::frames::{self, SendTemplate};
-use crate::bench::load::{self, Measure, Plan, Pulls, Sends};
+use crate::bench::load::{self, Measure, Plan, Pulls};
 use crate::bench::meter::Meter;
 use crate::bench::target::request_ok;
 use crate::bench::workload::{Feature, Scale};
@@ -19,17 +17,12 @@ pub(crate) struct Orderly;
 impl Feature for Orderly {
     fn prepare(&self, addr: &str, scale: Scale, meter: &Meter) -> anyhow::Result<()> {
         request_ok(addr, &frames::create_topic(TOPIC))?;
-        let plan = Plan {
-            ramp: Duration::ZERO,
-            window: Duration::from_secs(600),
-            messages_max: match scale {
-                Scale::Quick => 100_000,
-                Scale::Full => 1_000_000,
-            },
+        let messages = match scale {
+            Scale::Quick => 100_000,
+            Scale::Full => 1_000_000,
         };
         let template = SendTemplate::batch(TOPIC, BODY_BYTES, BATCH_MESSAGES);
-        load::run(addr, &mut Sends::new(template, 4, 4), &plan, meter)?;
-        Ok(())
+        load::fill(addr, template, messages, meter)
     }
 
     fn run(&self, addr: &str, _scale: Scale, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {

@@ -5,26 +5,25 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
 use crate::bench::connection::{Caller, call};
-use crate::bench::frames::{self, OPAQUE_BASE, Pull, QUEUES, Subscription, positions, write_decimal, write_hex};
-use crate::bench::load::{self, Answer, InFlight, Measure, Plan, Traffic};
+use crate::bench::frames::{self, OPAQUE_BASE, Pull, QUEUES, SendTemplate, Subscription, UNIQUE_KEY_PREFIX};
+use crate::bench::load::{self, Measure, Outcome, Plan, Shape, Traffic};
 use crate::bench::meter::Meter;
 use crate::bench::response::Response;
 use crate::bench::target::request_ok;
 use crate::bench::workload::{Feature, Scale};
 
 const TOPIC: &str = "bench_timers";
-const GROUP: &str = "bench_timers_producer";
+const GROUP: &str = "bench_timers_consumer";
 const BODY_BYTES: usize = 128;
-const CONNECTIONS: usize = 4;
-const IN_FLIGHT: usize = 64;
-const UNIQUE_KEY_PREFIX: &str = "7F0000010A2B07A4A9B5C6D9";
-/// A time with as many digits as today's.
-const TIME_MARK: &str = "1700000000000";
+const SHAPE: Shape = Shape {
+    connections: 4,
+    in_flight: 64,
+};
 /// How long after the last due time the last delivery may come.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -66,21 +65,27 @@ impl Feature for Timers {
     fn prepare(&self, addr: &str, scale: Scale, meter: &Meter) -> anyhow::Result<()> {
         request_ok(addr, &frames::create_topic(TOPIC))?;
         let due = Due::of(scale);
-        let first_due_ms = now_ms() + due.lead.as_millis() as i64;
+        let first_due_ms = frames::now_ms() + due.lead.as_millis() as i64;
         FIRST_DUE_MS.store(first_due_ms, Ordering::Relaxed);
         let plan = Plan {
             ramp: Duration::ZERO,
             window: due.lead,
             messages_max: due.messages.into(),
         };
-        load::run(addr, &mut Sends::new(due, first_due_ms), &plan, meter)?;
+        let mut sends = Sends {
+            template: SendTemplate::timer(TOPIC, BODY_BYTES),
+            next_serial: 0,
+            due,
+            first_due_ms,
+        };
+        load::run(addr, &mut sends, &plan, meter)?;
         Ok(())
     }
 
     fn run(&self, addr: &str, scale: Scale, _plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
         let due = Due::of(scale);
         let first_due_ms = FIRST_DUE_MS.load(Ordering::Relaxed);
-        let wait_ms = first_due_ms - now_ms();
+        let wait_ms = first_due_ms - frames::now_ms();
         ensure!(wait_ms > 0, "sending the messages took longer than {:?}", due.lead);
         sleep(Duration::from_millis(wait_ms as u64));
         let mut measure = Measure::new();
@@ -147,12 +152,10 @@ fn read_delays(addr: &str, queue_id: u32, due: &Due, first_due_ms: i64, measure:
 fn delivered(addr: &str) -> anyhow::Result<u64> {
     let mut sum = 0;
     for queue_id in 0..QUEUES {
-        let header = format!(
-            "{{\"code\":30,\"extFields\":{{\"topic\":\"{TOPIC}\",\"queueId\":\"{queue_id}\",\"committed\":\"true\"}},\
-             \"flag\":0,\"language\":\"JAVA\",\"opaque\":{OPAQUE_BASE},\"serializeTypeCurrentRPC\":\"JSON\",\
-             \"version\":513}}"
-        );
-        let frame = call(addr, &frames::frame(&header, &[]))?;
+        let mut request = Vec::new();
+        let fields = format!("\"topic\":\"{TOPIC}\",\"queueId\":\"{queue_id}\",\"committed\":\"true\"");
+        frames::append_request(&mut request, 30, OPAQUE_BASE, &fields);
+        let frame = call(addr, &request)?;
         let (response, _) = Response::parse(&frame)?.context("the answer is cut")?;
         sum += response.number("offset")?;
     }
@@ -160,104 +163,26 @@ fn delivered(addr: &str) -> anyhow::Result<u64> {
 }
 
 struct Sends {
-    template: TimerTemplate,
-    in_flight: Vec<InFlight>,
+    template: SendTemplate,
     next_serial: u32,
     due: Due,
     first_due_ms: i64,
 }
 
-impl Sends {
-    fn new(due: Due, first_due_ms: i64) -> Self {
-        Self {
-            template: TimerTemplate::new(),
-            in_flight: (0..CONNECTIONS).map(|_| InFlight::new(IN_FLIGHT)).collect(),
-            next_serial: 0,
-            due,
-            first_due_ms,
-        }
+impl Traffic for Sends {
+    fn shape(&self) -> Shape {
+        SHAPE
     }
 
-    fn prepare(&mut self, connection: usize, slot: usize, now: Instant, output: &mut Vec<u8>) {
-        let opaque = self.in_flight[connection].issue(slot, now);
+    fn request(&mut self, _slot: usize, opaque: u32, output: &mut Vec<u8>) {
         let serial = self.next_serial;
         self.next_serial += 1;
         let due_ms = self.due.due_ms(self.first_due_ms, serial);
-        self.template.append_to(output, opaque, serial, due_ms);
-    }
-}
-
-impl Traffic for Sends {
-    fn connections(&self) -> usize {
-        CONNECTIONS
+        self.template
+            .append_timed(output, opaque, serial % QUEUES, serial, due_ms);
     }
 
-    fn begin(&mut self, connection: usize, now: Instant, output: &mut Vec<u8>) -> usize {
-        (0..IN_FLIGHT).for_each(|slot| self.prepare(connection, slot, now, output));
-        IN_FLIGHT
+    fn answer(&mut self, _slot: usize, response: &Response<'_>) -> anyhow::Result<Outcome> {
+        Ok(response.success().map(|()| 1))
     }
-
-    fn answer(
-        &mut self,
-        connection: usize,
-        response: &Response<'_>,
-        now: Instant,
-        output: Option<&mut Vec<u8>>,
-    ) -> anyhow::Result<Answer> {
-        let (slot, sent_at) = self.in_flight[connection].settle(response.opaque)?;
-        if let Some(output) = output {
-            self.prepare(connection, slot, now, output);
-        }
-        let outcome = match response.code {
-            0 => Ok(1),
-            _ => Err(response.remark()),
-        };
-        Ok(Answer { sent_at, outcome })
-    }
-}
-
-/// A send (310) with `TIMER_DELIVER_MS`, patched per message.
-struct TimerTemplate {
-    bytes: Vec<u8>,
-    opaque_at: usize,
-    queue_at: usize,
-    serial_at: usize,
-    due_at: usize,
-}
-
-impl TimerTemplate {
-    fn new() -> Self {
-        let header = format!(
-            "{{\"code\":310,\"extFields\":{{\"a\":\"{GROUP}\",\"b\":\"{TOPIC}\",\"c\":\"TBW102\",\"d\":\"4\",\
-             \"e\":\"0\",\"f\":\"0\",\"g\":\"1\",\"h\":\"0\",\
-             \"i\":\"UNIQ_KEY\\u0001{UNIQUE_KEY_PREFIX}########\\u0002WAIT\\u0001true\\u0002\
-             TIMER_DELIVER_MS\\u0001{TIME_MARK}\\u0002TAGS\\u0001TagA\\u0002\",\"j\":\"0\",\"k\":\"false\",\
-             \"m\":\"false\",\"n\":\"broker-a\"}},\"flag\":0,\"language\":\"JAVA\",\"opaque\":{OPAQUE_BASE},\
-             \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
-        );
-        let bytes = frames::frame(&header, &[b'x'; BODY_BYTES]);
-        let at = |mark: &str| positions(&bytes, mark.as_bytes())[0];
-        Self {
-            opaque_at: at(&OPAQUE_BASE.to_string()),
-            queue_at: at("\"e\":\"0\"") + 5,
-            serial_at: at("########"),
-            due_at: at(TIME_MARK),
-            bytes,
-        }
-    }
-
-    fn append_to(&self, output: &mut Vec<u8>, opaque: u32, serial: u32, due_ms: i64) {
-        let start = output.len();
-        output.extend_from_slice(&self.bytes);
-        let request = &mut output[start..];
-        write_decimal(&mut request[self.opaque_at..], opaque);
-        write_hex(&mut request[self.serial_at..], serial);
-        request[self.queue_at] = b'0' + (serial % QUEUES) as u8;
-        request[self.due_at..self.due_at + TIME_MARK.len()].copy_from_slice(due_ms.to_string().as_bytes());
-    }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as i64
 }
