@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod assignment;
-mod clients;
 mod hostile;
 mod routes;
 mod support;

@@ -9,7 +9,7 @@ use oxmq_broker::{Broker, BrokerConfig, BrokerHandle};
 use oxmq_namesrv::{NamesrvConfig, NamesrvHandle};
 use oxmq_protocol::requests::{CreateTopicHeader, GetRouteInfoHeader, SendMessageHeader, request as row};
 use oxmq_protocol::{RemotingCommand, Request, SerializeType, response_code};
-pub(crate) use oxmq_tests::{DEADLINE, RawClient, anonymous_bytes, encode, raise_files_limit, wait_for};
+pub(crate) use oxmq_tests::{RawClient, anonymous_bytes, encode, raise_files_limit, wait_for};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -91,16 +91,6 @@ impl System {
 
     pub(crate) fn broker_addr(&self) -> SocketAddr {
         self.broker().local_addr()
-    }
-
-    pub(crate) fn stop_broker(&mut self) {
-        self.broker.take().unwrap().shutdown();
-    }
-
-    /// Starts the broker on the data it left, on the same port.
-    pub(crate) fn start_broker(&mut self) {
-        self.broker = Some(Broker::start(self.config.clone()).unwrap());
-        self.assert_registered();
     }
 
     pub(crate) fn connect(&self) -> RawClient {
