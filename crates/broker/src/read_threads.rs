@@ -51,6 +51,7 @@ pub(crate) enum Done {
     Command(RemotingCommand),
     /// Answered when the change is saved and name servers know of it.
     Changed(RemotingCommand),
+    Loaded,
     Half(Result<Option<Bytes>, ReadError>),
 }
 

@@ -107,6 +107,13 @@ impl TopicState {
         (turn % self.config.write_queue_nums.max(1) as u32) as i32
     }
 
+    /// Whether nothing has to be read before the queue can be used.
+    #[inline]
+    pub(crate) fn is_at_hand(&self, broker: &Broker, queue_id: i32) -> bool {
+        let is_known = |index| matches!(self.queues.borrow().get(index), Some(Some(_)));
+        usize::try_from(queue_id).map_or(true, is_known) || broker.store.is_at_hand(self.name(), queue_id)
+    }
+
     /// The queue id is one that the configuration allows.
     #[inline]
     pub(crate) fn queue(&self, broker: &Broker, queue_id: i32) -> Arc<ConsumeQueue> {

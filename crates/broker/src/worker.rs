@@ -8,6 +8,7 @@
 mod acks;
 mod commands;
 mod duplicates;
+mod loads;
 mod notifications;
 mod part_pulls;
 mod pops;
@@ -108,6 +109,7 @@ enum Away {
     Pop(RequestGuard, ReplyTo, Rc<Pop>),
     Command(RequestGuard, ReplyTo),
     End(RequestGuard, ReplyTo, EndTransactionHeader, Outcome),
+    Kept(loads::Kept),
 }
 
 /// The reply to a send that created its topic. It leaves when the topic is saved and the name servers know of it.
@@ -133,9 +135,17 @@ impl Service for Worker {
                         let Some(request) = SendRequest::of_scanned(&send, &mut scratch) else {
                             return self.command(connection, frame);
                         };
+                        if self.load_first(connection, to, &frame, request.topic, request.queue_id) {
+                            return Ok(());
+                        }
                         self.send(connection, to, header.version, &request, frame.body);
                     }
-                    ScannedRequest::Pull(pull) => self.pull(connection, to, &PullRequest::new(to.code, &pull)),
+                    ScannedRequest::Pull(pull) => {
+                        let request = PullRequest::new(to.code, &pull);
+                        if !self.load_first(connection, to, &frame, request.topic.as_bytes(), request.queue_id) {
+                            self.pull(connection, to, &request);
+                        }
+                    }
                 }
                 Ok(())
             }

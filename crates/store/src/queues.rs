@@ -183,6 +183,12 @@ impl Queues {
         Some(self.load_listed(topic, queue_id, kind))
     }
 
+    pub(crate) fn is_at_hand(&self, topic: &str, queue_id: i32) -> bool {
+        let topics = self.topics.read();
+        let slot = topics.get(topic).and_then(|slots| slots.get(&queue_id));
+        !matches!(slot, Some(Slot::InFiles { .. }))
+    }
+
     pub(crate) fn get_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.get(topic, queue_id) {
             return queue;

@@ -285,6 +285,11 @@ impl MessageStore {
         self.engine.queues.get(topic, queue_id)
     }
 
+    /// False for a queue that was not used since the start: asking for it reads its files.
+    pub fn is_at_hand(&self, topic: &str, queue_id: i32) -> bool {
+        self.engine.queues.is_at_hand(topic, queue_id)
+    }
+
     /// The topic name must have been checked: it becomes a directory.
     pub fn queue_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         self.engine.queues.get_or_create(topic, queue_id)

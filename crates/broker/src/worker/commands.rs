@@ -8,6 +8,7 @@ use oxmq_protocol::{FieldError, FieldSet, Frame, RemotingCommand, RequestCode, r
 use oxmq_remoting::{CloseReason, Connection, ReplyTo};
 use oxmq_store::GetError;
 
+use super::loads::Kept;
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::handlers::{self, Outcome};
 use crate::pop::PopError;
@@ -97,7 +98,7 @@ impl Worker {
         match self.away.borrow_mut().remove(ticket) {
             Away::Pull(request, pull) => self.refuse_pull(request.connection(), pull.to, &PullError::Overload),
             Away::Pop(request, to, _) => self.refuse_pop(request.connection(), to, &PopError::Overload),
-            Away::Command(request, to) => {
+            Away::Command(request, to) | Away::Kept(Kept { request, to, .. }) => {
                 let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
                 request.connection().reply(to, refusal.into_command(to.opaque));
             }
@@ -120,6 +121,7 @@ impl Worker {
                     request.connection().reply(to, reply);
                 });
             }
+            (Some(Away::Kept(kept)), Done::Loaded) => self.loaded(&kept),
             (Some(Away::Command(request, to)), Done::Command(reply)) => request.connection().reply(to, reply),
             (Some(Away::End(request, to, header, outcome)), Done::Half(read)) => match read {
                 Ok(record) => self.end_found(request.connection(), to, &header, outcome, record),

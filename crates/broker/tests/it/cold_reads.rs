@@ -92,3 +92,47 @@ fn while_all_cold_reads_hang_sends_and_hot_readers_are_served() {
         assert!(!reply.body.is_empty());
     }
 }
+
+#[test]
+fn a_queue_whose_files_cannot_be_read_yet_holds_up_no_other() {
+    let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
+    let node = Node::start_in(clock.with_disk(&disk), |config| config.workers = 1);
+    let mut client = node.connect();
+    for topic in ["slow", "other"] {
+        client.create_topic(topic, 1);
+        client.send(topic, 0, "first", &[]);
+    }
+    let node = node.restart();
+    let file = format!("store/consumequeue/slow/0/{:020}", 0);
+    disk.hold_reads(&node.dir.path().join(file));
+    let (mut sender, mut reader, mut client) = (node.connect(), node.connect(), node.connect());
+    sender.write(&send_request("slow"));
+    reader.write(&RemotingCommand::request::<request::PullMessage>(
+        &pull_header("slow"),
+        "".into(),
+    ));
+    assert!(
+        disk.wait_for_held_reads(1, DEADLINE),
+        "the queue was loaded without its file"
+    );
+    client.send("other", 0, "second", &[]);
+    assert_eq!(client.pull("g", "other", 0, 0).len(), 2);
+
+    disk.release_reads();
+    let sent: SendMessageReply = fields(&sender.read_reply());
+    assert_eq!(sent.queue_offset, 1);
+    let pulled = reader.read_reply();
+    assert_eq!(pulled.header.code, 0, "{:?}", pulled.header.remark);
+}
+
+/// 310, as clients send.
+fn send_request(topic: &str) -> RemotingCommand {
+    let header = SendMessageHeaderV2 {
+        producer_group: "p".into(),
+        topic: topic.into(),
+        default_topic: "TBW102".into(),
+        default_topic_queue_nums: 4,
+        ..SendMessageHeaderV2::default()
+    };
+    RemotingCommand::request::<request::SendMessageV2>(&header, "second".into())
+}

@@ -11,8 +11,8 @@
 //! 4. The file leaves the list of the log, which raises the log's minimum; the minima of the queues follow, then files of
 //!    queues and index. Entries before a minimum are passed over by every reader, so that queues may lag behind the log.
 //!
-//! Readers that have a file open finish with it. Its space returns when the last of them is done, on this thread: giving a
-//! gigabyte back takes the file system a while, which no worker should spend.
+//! Readers that have a file open finish with it. Its space returns when the last of them is done, on this thread and in
+//! pieces: giving a gigabyte back takes the file system a while, which no worker should spend and no flush should wait for.
 
 mod plan;
 mod queue_reset;
@@ -40,6 +40,10 @@ pub(crate) use queue_trim::first_kept;
 
 /// While appends are refused for want of space, the space is measured this often.
 const REFUSING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Space that is given back at once.
+const GIVEN_BACK_BYTES: u64 = 64 << 20;
+const GIVE_BACK_PAUSE_MS: u64 = 10;
 
 /// A commit log file that is about to go. It can still be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +136,18 @@ impl Retention {
         self.cleaner.lock().request();
         self.is_requested.store(true, Ordering::SeqCst);
         self.wake.notify();
+    }
+}
+
+/// Shortens a file that has neither a name nor a reader any more.
+fn give_back(segment: &Segment, pause: &dyn Fn(u64) -> bool) {
+    let mut left = (segment.end - segment.base) as u64;
+    while left > GIVEN_BACK_BYTES && pause(GIVE_BACK_PAUSE_MS) {
+        left -= GIVEN_BACK_BYTES;
+        if segment.file.set_len(left).is_err() {
+            // The rest comes back when it is closed.
+            break;
+        }
     }
 }
 
@@ -242,7 +258,7 @@ impl Engine {
             tracing::warn!(%error, "an old index file cannot be deleted");
             0
         });
-        self.close_held(&settings);
+        self.close_held(&settings, pause);
         report
     }
 
@@ -291,10 +307,11 @@ impl Engine {
     }
 
     /// Closes deleted files that nobody reads any more.
-    fn close_held(&self, settings: &RetentionSettings) {
+    fn close_held(&self, settings: &RetentionSettings, pause: &dyn Fn(u64) -> bool) {
         let mut held = std::mem::take(&mut *self.retention.held.lock());
         held.retain_mut(|file| {
             if Arc::strong_count(&file.segment) == 1 {
+                give_back(&file.segment, pause);
                 return false;
             }
             if !file.is_reported && file.since.elapsed().as_millis() as i64 > settings.held_file_warning_ms {
@@ -335,5 +352,38 @@ impl Engine {
                 measured = Instant::now();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::disk::SimulatedDisk;
+
+    #[test]
+    fn a_large_file_is_given_back_in_pieces() {
+        let path = Path::new("/log").to_path_buf();
+        let file = SimulatedDisk::new().create(&path).unwrap();
+        file.allocate(1 << 30).unwrap();
+        let segment = Segment {
+            base: 0,
+            end: 1 << 30,
+            path,
+            file,
+        };
+        let lengths = RefCell::new(Vec::new());
+        give_back(&segment, &|_| {
+            lengths.borrow_mut().push(segment.file.len().unwrap());
+            true
+        });
+        lengths.borrow_mut().push(segment.file.len().unwrap());
+        let lengths = lengths.into_inner();
+        assert!(
+            lengths.is_sorted_by(|before, after| before - after == GIVEN_BACK_BYTES),
+            "{lengths:?}"
+        );
+        assert_eq!(lengths.last(), Some(&GIVEN_BACK_BYTES));
     }
 }

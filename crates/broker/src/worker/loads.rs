@@ -1,0 +1,67 @@
+//! Requests for queues that nobody has used since the start. Where such a queue ends is looked for in its files, which is
+//! not for a worker: a read thread loads it, and the request is served as if it had just come.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oxmq_protocol::{Frame, SerializeType};
+use oxmq_remoting::{Connection, ReplyTo, RequestGuard, Service};
+
+use super::{AWAY_REPLY_BYTES, Away, Worker};
+use crate::broker::Broker;
+use crate::read_threads::{Done, Lane};
+
+/// A request that waits for its queue.
+pub(super) struct Kept {
+    pub(super) request: RequestGuard,
+    pub(super) to: ReplyTo,
+    serialize: SerializeType,
+    header: Bytes,
+    body: Bytes,
+}
+
+impl Worker {
+    /// Keeps the request for later if its queue has to be loaded. False when there is nothing to wait for.
+    pub(super) fn load_first(
+        &self,
+        connection: &Rc<Connection>,
+        to: ReplyTo,
+        frame: &Frame<'_>,
+        topic: &[u8],
+        queue_id: i32,
+    ) -> bool {
+        let Some(topic) = self.topics.get(&self.broker, topic) else {
+            return false;
+        };
+        if topic.is_at_hand(&self.broker, queue_id) {
+            return false;
+        }
+        let kept = Kept {
+            request: connection.begin_request(AWAY_REPLY_BYTES),
+            to,
+            serialize: frame.serialize,
+            header: Bytes::copy_from_slice(frame.header),
+            body: Bytes::copy_from_slice(frame.body),
+        };
+        let config = Arc::clone(&topic.config);
+        let load = Box::new(move |broker: &Arc<Broker>| {
+            broker.store.queue(&config.topic_name, queue_id);
+            Done::Loaded
+        });
+        self.hand_over(Lane::Disk, Away::Kept(kept), load);
+        true
+    }
+
+    pub(super) fn loaded(&self, kept: &Kept) {
+        let frame = Frame {
+            serialize: kept.serialize,
+            header: &kept.header,
+            body: &kept.body,
+        };
+        if let Err(reason) = self.on_frame(kept.request.connection(), frame) {
+            tracing::debug!(%reason, "a request that was read before cannot be read");
+        }
+        self.turn.request_turn_end();
+    }
+}
