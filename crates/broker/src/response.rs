@@ -139,6 +139,7 @@ impl From<&AppendError> for Refusal {
                      full, messages are put to the slave, message store has been shut down, etc. [{error}]"
                 ),
             ),
+            AppendError::QueueUnreadable { .. } => Refusal::new(code::SYSTEM_ERROR, error.to_string()),
             AppendError::CreateFile(_) => Refusal::new(
                 code::SYSTEM_ERROR,
                 "create mapped file failed, server is busy or broken.",

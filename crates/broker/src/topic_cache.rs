@@ -123,6 +123,10 @@ impl TopicState {
             queues.resize(index + 1, None);
         }
         let queue = queues[index].get_or_insert_with(|| broker.store.queue_or_create(self.name(), queue_id));
-        Arc::clone(queue)
+        let queue = Arc::clone(queue);
+        if queue.is_unreadable() {
+            queues[index] = None;
+        }
+        queue
     }
 }

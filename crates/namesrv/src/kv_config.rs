@@ -47,7 +47,11 @@ impl KvConfig {
     /// Reads the file, or its previous version where the file is damaged or missing; neither is an empty table.
     pub(crate) fn open(path: PathBuf) -> Result<KvConfig, KvConfigError> {
         let table = match (read(&path), read(&backup_of(&path))) {
-            (Ok(Some(table)), _) | (_, Ok(Some(table))) => table,
+            (Ok(Some(table)), _) => table,
+            (damaged, Ok(Some(table))) => {
+                tracing::error!(path = %path.display(), error = ?damaged.err(), "the version before is used");
+                table
+            }
             (Ok(None), Ok(None)) => KvTable::new(),
             (Err(source), _) | (_, Err(source)) => return Err(KvConfigError::Read { path, source }),
         };

@@ -156,6 +156,14 @@ impl AppendBatch {
         last.extra = Some(Box::new(extra));
     }
 
+    /// Every queue that the batch goes to.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Arc<ConsumeQueue>> {
+        self.entries.iter().flat_map(|entry| {
+            let light = entry.extra.iter().flat_map(|extra| extra.light_queues.iter().flatten());
+            std::iter::once(&entry.queue).chain(light)
+        })
+    }
+
     /// Adds the properties that depend on queue offsets, which every entry has by now. The records are copied: their
     /// lengths change.
     pub(crate) fn complete_records(&mut self) {

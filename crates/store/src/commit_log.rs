@@ -25,7 +25,7 @@ use crate::config::{Clock, FlushDiskType, StoreConfig};
 use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::cursor::{Cursor, LogParts, Look};
 use crate::damage;
-use crate::error::{AppendError, StoreFailure};
+use crate::error::{AppendError, ReadError, StoreFailure};
 use crate::log_scan::{self, Verdict};
 use crate::read::Wait;
 use crate::retention::SpaceFigures;
@@ -197,6 +197,12 @@ impl CommitLog {
     pub(crate) fn append(&self, batch: &mut AppendBatch) -> Result<Appended, AppendError> {
         if batch.entries.is_empty() {
             return Ok(Appended::default());
+        }
+        if let Some(queue) = batch.queues().find(|queue| queue.is_unreadable()) {
+            return Err(AppendError::QueueUnreadable {
+                topic: Arc::clone(queue.topic()),
+                queue_id: queue.queue_id(),
+            });
         }
         let mut writer = self.writer.lock();
         if writer.closed {
@@ -541,7 +547,7 @@ impl CommitLog {
     }
 
     /// The record at this position, checked, read without disturbing the caches.
-    pub(crate) fn record_at(&self, physical_offset: i64) -> io::Result<Option<BytesMut>> {
+    pub(crate) fn record_at(&self, physical_offset: i64) -> Result<Option<BytesMut>, ReadError> {
         let written = self.written();
         if physical_offset < self.segments.min() || physical_offset >= written {
             return Ok(None);
@@ -557,16 +563,23 @@ impl CommitLog {
         let Some(segment) = self.segments.at(physical_offset) else {
             return Ok(None);
         };
-        let record = read_record(&segment, physical_offset, written)?;
-        let Some(record) = record else {
-            return Ok(None);
+        let record = match read_record(&segment, physical_offset, written)? {
+            Some(record) => {
+                let end = physical_offset + record.len() as i64;
+                let is_sound = self.checksums.is_sound(&segment, physical_offset, end, Wait::Allowed)?;
+                is_sound.then_some(record)
+            }
+            None if !damage::is_head(&segment, physical_offset)? => return Ok(None),
+            None => None,
         };
-        let end = physical_offset + RecordRef::parse(&record).map_or(0, |record| record.total_size()) as i64;
-        let is_sound = self.checksums.is_sound(&segment, physical_offset, end, Wait::Allowed)?;
-        Ok(is_sound.then_some(record))
+        if record.is_none() {
+            tracing::error!(physical_offset, "damaged record is not served");
+        }
+        record.map(Some).ok_or(ReadError::Damaged { physical_offset })
     }
 
-    /// The record at this position without waiting for the disk. What the tail holds is shared, not copied.
+    /// The record at this position without waiting for the disk, `WouldBlock` where it cannot be had like that. What the tail
+    /// holds is shared, not copied.
     pub(crate) fn record_now(&self, physical_offset: i64) -> io::Result<Option<Bytes>> {
         let written = self.written();
         if physical_offset < self.segments.min() || physical_offset >= written {
@@ -588,12 +601,13 @@ impl CommitLog {
         let mut cursor = Cursor::default();
         loop {
             let Some(bytes) = self.view(&mut cursor, physical_offset, needed, Look::ALONG)? else {
-                return Ok(None);
+                return Err(io::ErrorKind::WouldBlock.into());
             };
             match log_scan::judge(bytes, physical_offset, remaining) {
                 Verdict::Record(record) => return Ok(Some(Bytes::copy_from_slice(record.as_bytes()))),
                 Verdict::Incomplete(more) if more > needed => needed = more,
-                _ => return Ok(None),
+                // Nothing, or damage.
+                _ => return Err(io::ErrorKind::WouldBlock.into()),
             }
         }
     }
@@ -743,7 +757,7 @@ fn add_arrival(arrivals: &mut Arrivals, queue: &Arc<ConsumeQueue>) {
     }
 }
 
-fn is_no_space(error: &io::Error) -> bool {
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -262,8 +262,20 @@ pub(crate) fn load_all(store: &MessageStore) -> io::Result<()> {
         for queue_id in subdirectories(disk, &root.join(&topic))? {
             let dir = root.join(&topic).join(&queue_id);
             let queue = queue_id.parse().ok().and_then(|queue_id| store.queue(&topic, queue_id));
+            if queue.as_ref().is_some_and(|queue| queue.is_unreadable()) {
+                return Err(io::Error::other(format!(
+                    "consume queue {queue_id} of {topic} cannot be read"
+                )));
+            }
             let max_offset = queue.as_ref().map_or(-1, |queue| queue.max_offset());
-            let compacted = Compacted::load(disk, &dir, max_offset)?;
+            let compacted = match Compacted::load(disk, &dir, max_offset) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(topic, queue_id, %error, "what was compacted is damaged: everything is read");
+                    None
+                }
+                // Taken for absent, it would be replaced by less.
+                other => other?,
+            };
             if let Some(queue) = queue {
                 queue.set_compacted(compacted.map(Arc::new));
             }

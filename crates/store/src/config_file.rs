@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 
-/// What `accept` makes of the file, or of its `.bak` when the file is missing, empty or refused; `None` when neither
-/// will do.
+/// What `accept` makes of the file, or of its `.bak` when the file is missing, empty or refused; `None` when there is
+/// neither, or nothing in them. Where contents are refused and there is no other version it is an error: they are not to be
+/// taken for nothing.
 pub fn load<T>(disk: &dyn Disk, path: &Path, accept: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+    let mut passed_over = None;
     let mut is_damaged = false;
     for candidate in [path.to_path_buf(), with_suffix(path, ".bak")] {
         let bytes = match read_all(disk, &candidate) {
@@ -15,16 +17,29 @@ pub fn load<T>(disk: &dyn Disk, path: &Path, accept: impl Fn(&[u8]) -> Option<T>
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if let Some(value) = (!bytes.is_empty()).then(|| accept(&bytes)).flatten() {
-            if is_damaged {
-                tracing::error!(path = %candidate.display(), "the version before is used");
+        // What a power cut leaves of a file that was not flushed.
+        let is_empty = bytes.iter().all(|byte| *byte == 0);
+        if let Some(value) = (!is_empty).then(|| accept(&bytes)).flatten() {
+            if candidate != path {
+                tracing::error!(path = %candidate.display(), instead_of = %path.display(), "the version before is used");
             }
             return Ok(Some(value));
         }
         tracing::error!(path = %candidate.display(), bytes = bytes.len(), "this file is damaged and cannot be used");
-        is_damaged = true;
+        is_damaged |= !is_empty;
+        passed_over.get_or_insert(candidate);
     }
-    Ok(None)
+    match passed_over.filter(|_| is_damaged) {
+        None => Ok(None),
+        Some(damaged) => {
+            let message = format!(
+                "{} is damaged, and there is no version before it that could be used: restore it, or remove it to begin \
+                 with nothing",
+                damaged.display()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        }
+    }
 }
 
 /// Replaces the file: temporary file, flush, previous version kept as `.bak`, rename, flush of the directory.
@@ -49,13 +64,17 @@ pub fn save(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Creates a directory and makes its name, and those of parents that were missing too, survive a power cut.
 pub(crate) fn create_dir_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|ancestor| !disk.exists(ancestor)).collect();
-    disk.create_dir_all(dir)?;
-    for created in missing.iter().rev() {
-        if let Some(parent) = created.parent() {
-            disk.sync_dir(parent)?;
+    let created = disk.create_dir_all(dir).and_then(|()| {
+        let mut parents = missing.iter().rev().filter_map(|created| created.parent());
+        parents.try_for_each(|parent| disk.sync_dir(parent))
+    });
+    if created.is_err() {
+        // Found there, it would be taken for durable.
+        for created in missing {
+            let _ = disk.remove_dir(created);
         }
     }
-    Ok(())
+    created
 }
 
 fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
@@ -92,6 +111,20 @@ mod tests {
         assert_eq!(load(&disk, path, text).unwrap().as_deref(), Some("{2}"));
         disk.create(path).unwrap();
         assert_eq!(load(&disk, path, text).unwrap().as_deref(), Some("{1}"));
+    }
+
+    #[test]
+    fn damage_without_another_version_is_not_taken_for_nothing() {
+        let disk = SimulatedDisk::new();
+        let path = Path::new("/store/config/topics.json");
+        save(&disk, path, b"?").unwrap();
+        assert_eq!(load(&disk, path, text).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        // A power cut under a broker that does not flush its files.
+        for empty in [&b""[..], &[0; 70]] {
+            save(&disk, path, empty).unwrap();
+            disk.remove_file(Path::new("/store/config/topics.json.bak")).unwrap();
+            assert_eq!(load(&disk, path, text).unwrap(), None);
+        }
     }
 
     #[test]

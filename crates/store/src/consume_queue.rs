@@ -101,6 +101,8 @@ pub struct ConsumeQueue {
     /// In the list of queues with pending entries.
     dirty: AtomicBool,
     deleted: AtomicBool,
+    /// Nobody knows what its files hold: it stands for the queue until they can be read, and takes nothing.
+    unreadable: bool,
 }
 
 #[derive(Debug)]
@@ -132,7 +134,20 @@ impl ConsumeQueue {
             kept_from: AtomicI64::new(i64::MAX),
             dirty: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            unreadable: false,
         }
+    }
+
+    pub(crate) fn unreadable(topic: Arc<str>, queue_id: i32, serial: u64, kind: QueueKind) -> ConsumeQueue {
+        ConsumeQueue {
+            unreadable: true,
+            ..ConsumeQueue::new(topic, queue_id, serial, kind, Extent::default())
+        }
+    }
+
+    /// Its files could not be read. It is not to be kept: the next one who asks for the queue tries again.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable
     }
 
     pub fn topic(&self) -> &Arc<str> {

@@ -42,6 +42,16 @@ pub(crate) fn next_in_segment(segment: &Segment, from: i64, limit: i64) -> io::R
     Ok(None)
 }
 
+/// Whether the head of a record stands at this position, although the record is not whole.
+pub(crate) fn is_head(segment: &Segment, physical_offset: i64) -> io::Result<bool> {
+    let mut head = [0; HEAD_BYTES];
+    let read = segment
+        .file
+        .read_at(&mut head, (physical_offset - segment.base) as u64)?;
+    let found = log_scan::find_candidate(&head[..read], physical_offset, segment.end);
+    Ok(found == Some(Candidate::Record(physical_offset)))
+}
+
 /// Whether a record of this size was written at this position, although it is not whole now.
 pub(crate) fn was_record(segment: &Segment, physical_offset: i64, size: i32) -> io::Result<bool> {
     let mut head = [0; HEAD_BYTES];

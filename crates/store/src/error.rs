@@ -39,6 +39,8 @@ pub enum AppendError {
     DiskFull(SpaceFigures),
     #[error("records of {bytes} bytes do not fit into one file of {file_bytes}")]
     TooLarge { bytes: u64, file_bytes: u64 },
+    #[error("the files of consume queue {queue_id} of {topic} cannot be read")]
+    QueueUnreadable { topic: Arc<str>, queue_id: i32 },
     #[error("next commit log file: {0}")]
     CreateFile(Arc<io::Error>),
     #[error(transparent)]
@@ -58,6 +60,8 @@ pub enum GetError {
 
 #[derive(Debug, Error)]
 pub enum ReadError {
+    #[error("the record at {physical_offset} is damaged")]
+    Damaged { physical_offset: i64 },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

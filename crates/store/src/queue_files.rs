@@ -310,18 +310,28 @@ impl QueueFiles {
                 .take_while(|above| above.starts_with(&self.root));
             self.unsynced.lock().add_dirs(new_names.map(Path::to_path_buf));
         }
-        let file = self.disk.create(&dir.join(offset_name(base as i64)))?;
-        file.set_len(self.file_bytes)?;
-        if filler_bytes > 0 {
-            debug_assert_eq!(self.kind, QueueKind::Simple, "batch queues grow without gaps");
-            let fillers = Entry::FILLER
-                .encode()
-                .repeat((filler_bytes / self.unit_bytes()) as usize);
-            file.write_all_at(&[IoSlice::new(&fillers)], 0)?;
+        let path = dir.join(offset_name(base as i64));
+        let file = self.disk.create(&path)?;
+        if let Err(error) = self.prepare(&*file, filler_bytes) {
+            // Found short or without its fillers, it would be taken for something else.
+            let _ = self.disk.remove_file(&path);
+            return Err(error);
         }
         self.unsynced.lock().add_dirs([dir]);
         self.open.lock().insert((queue.serial, base), Arc::clone(&file));
         Ok(file)
+    }
+
+    fn prepare(&self, file: &dyn DiskFile, filler_bytes: u64) -> io::Result<()> {
+        file.set_len(self.file_bytes)?;
+        if filler_bytes == 0 {
+            return Ok(());
+        }
+        debug_assert_eq!(self.kind, QueueKind::Simple, "batch queues grow without gaps");
+        let fillers = Entry::FILLER
+            .encode()
+            .repeat((filler_bytes / self.unit_bytes()) as usize);
+        file.write_all_at(&[IoSlice::new(&fillers)], 0)
     }
 
     fn remember_unsynced(&self, key: FileKey, file: Arc<dyn DiskFile>) {

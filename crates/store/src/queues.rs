@@ -285,10 +285,14 @@ impl Queues {
         let extent = self
             .files(kind)
             .load(topic, queue_id, false, log_min, &mut |unit| is_before(unit, before));
-        let extent = extent.unwrap_or_else(|error| {
-            tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
-            Extent::default()
-        });
+        let extent = match extent {
+            Ok(extent) => extent,
+            Err(error) => {
+                // Taken for an empty one it would give its offsets again.
+                tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
+                return Arc::new(ConsumeQueue::unreadable(name, queue_id, self.serial(), kind));
+            }
+        };
         let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), kind, extent));
         if let Some(slots) = self.topics.write().get_mut(topic) {
             if let Some(queue) = loaded(slots) {

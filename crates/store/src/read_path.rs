@@ -40,6 +40,11 @@ impl MessageStore {
         if self.is_shut_down.load(Ordering::Acquire) {
             return Err(GetError::ShutDown);
         }
+        if queue.is_unreadable() {
+            return Err(GetError::Io(io::Error::other(
+                "the files of the consume queue cannot be read",
+            )));
+        }
         let (min_offset, max_offset) = (queue.min_offset(), queue.max_offset());
         let mut got = GetMessages {
             status: GetStatus::NoMessageInQueue,

@@ -20,12 +20,13 @@ use crate::background::Engine;
 use crate::checksums::{DIRECTORY, GROUP_SPAN_BYTES};
 use crate::commit_log::scan_segment;
 use crate::config_file;
-use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
+use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::damage;
 use crate::dispatch::{self, Place};
+use crate::error::ReadError;
 use crate::read::Wait;
 use crate::segments::Segment;
-use crate::unit::QueueKind;
+use crate::unit::{BATCH_UNIT_BYTES, QueueKind, Unit};
 
 /// Bytes of one step of a pass.
 const STEP_BYTES: i64 = 1 << 20;
@@ -190,7 +191,7 @@ impl Engine {
                 position,
                 to,
                 &mut buffer,
-                &mut |record| match self.mend_entries(record) {
+                &mut |record| match self.mend_units(record) {
                     Ok(now) => mended += now,
                     Err(error) => {
                         failure.get_or_insert(error);
@@ -227,38 +228,55 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the queue entries of a record again if they are not its own. Returns how many were.
-    fn mend_entries(&self, record: &RecordRef<'_>) -> io::Result<u64> {
+    /// Writes the queue units of a record again if they are not its own. Returns how many were.
+    fn mend_units(&self, record: &RecordRef<'_>) -> io::Result<u64> {
         let mut outcome = Ok(0);
         dispatch::places(record, |place| {
             if let Ok(mended) = outcome
-                && place.is_own
+                && (place.is_own || self.config.multi_dispatch)
             {
-                outcome = self.mend_entry(record, &place).map(|now| mended + u64::from(now));
+                outcome = self.mend_unit(record, &place).map(|now| mended + u64::from(now));
             }
         });
         outcome
     }
 
-    fn mend_entry(&self, record: &RecordRef<'_>, place: &Place<'_>) -> io::Result<bool> {
+    fn mend_unit(&self, record: &RecordRef<'_>, place: &Place<'_>) -> io::Result<bool> {
         let Some(queue) = self.queues.get(place.topic, place.queue_id) else {
             return Ok(false);
         };
         let offset = place.queue_offset;
-        if queue.kind() != QueueKind::Simple || offset < queue.min_offset() || offset >= queue.max_offset() {
+        if offset < queue.min_offset() || offset >= queue.max_offset() {
             return Ok(false);
         }
-        let wanted = Entry {
+        let entry = Entry {
             physical_offset: record.physical_offset(),
             size: record.total_size() as i32,
             tags_code: dispatch::tags_code(record).resolve(record.store_timestamp(), &self.config.delay_levels_ms),
         };
-        let Some(found) = self.entry_in_files(&queue, offset)? else {
+        let wanted = Unit {
+            entry,
+            store_timestamp: record.store_timestamp(),
+            queue_offset: offset,
+            count: place.count,
+        };
+        // What a simple queue does not say is not compared.
+        let encoded = wanted.encode();
+        let bytes = &encoded[..queue.kind().unit_bytes()];
+        let wanted = match queue.kind() {
+            QueueKind::Simple => queue.kind().decode(offset, bytes),
+            QueueKind::Batch => wanted,
+        };
+        let Some(number) = self.number_of(&queue, &wanted)? else {
+            return Ok(false);
+        };
+        let Some(found) = self.unit_in_files(&queue, number)? else {
             return Ok(false);
         };
         // A topic that was deleted leaves records behind: of two with one place the newer one has it.
-        let is_newer_ones = found.physical_offset > wanted.physical_offset && self.is_entry_of(&found, place)?;
-        if found == wanted || is_newer_ones || !self.fits_between(&queue, offset, &wanted)? {
+        let is_newer_ones =
+            found.entry.physical_offset > entry.physical_offset && self.is_entry_of(&found.entry, place)?;
+        if found == wanted || is_newer_ones || !self.fits_between(&queue, number, &entry)? {
             return Ok(false);
         }
         // The dispatch thread is the only other writer.
@@ -266,9 +284,7 @@ impl Engine {
         if queue.is_deleted() {
             return Ok(false);
         }
-        self.queues
-            .files(QueueKind::Simple)
-            .write(&queue, offset, &wanted.encode())?;
+        self.queues.files(queue.kind()).write(&queue, number, bytes)?;
         tracing::warn!(
             topic = place.topic,
             queue_id = place.queue_id,
@@ -280,29 +296,58 @@ impl Engine {
         Ok(true)
     }
 
-    fn entry_in_files(&self, queue: &ConsumeQueue, offset: i64) -> io::Result<Option<Entry>> {
-        let mut bytes = [0; ENTRY_BYTES];
-        if queue.read_pending(offset, &mut bytes).is_ok() {
-            return Ok(None);
+    /// Which unit of the queue this one is, or was before one bit of it was flipped: one of its two positions still stands,
+    /// and one of two searches does not meet a damaged unit.
+    fn number_of(&self, queue: &ConsumeQueue, wanted: &Unit) -> io::Result<Option<i64>> {
+        if queue.kind() == QueueKind::Simple {
+            return Ok(Some(wanted.queue_offset));
         }
-        let files = self.queues.files(QueueKind::Simple);
-        let read = files.read(queue, offset, &mut bytes, Wait::Allowed)?;
-        Ok((read == ENTRY_BYTES).then(|| Entry::decode(&bytes)))
+        let units = queue.units();
+        let in_queue: fn(&Unit) -> i64 = |unit| unit.queue_offset;
+        let in_log: fn(&Unit) -> i64 = |unit| unit.entry.physical_offset;
+        for position in [in_queue, in_log] {
+            let (mut low, mut high) = (units.start, units.end);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                let unit = self.unit_in_files(queue, middle)?;
+                match unit.is_some_and(|unit| position(&unit) < position(wanted)) {
+                    true => low = middle + 1,
+                    false => high = middle,
+                }
+            }
+            for number in (low - 1).max(units.start)..(low + 2).min(units.end) {
+                let unit = self.unit_in_files(queue, number)?;
+                let is_it = |unit: Unit| in_queue(&unit) == in_queue(wanted) || in_log(&unit) == in_log(wanted);
+                if unit.is_some_and(is_it) {
+                    return Ok(Some(number));
+                }
+            }
+        }
+        Ok(None)
     }
 
-    /// Entries rise along a queue.
-    fn fits_between(&self, queue: &ConsumeQueue, offset: i64, entry: &Entry) -> io::Result<bool> {
+    fn unit_in_files(&self, queue: &ConsumeQueue, number: i64) -> io::Result<Option<Unit>> {
+        let mut bytes = [0; BATCH_UNIT_BYTES];
+        let bytes = &mut bytes[..queue.kind().unit_bytes()];
+        if queue.read_pending(number, bytes).is_ok() {
+            return Ok(None);
+        }
+        let files = self.queues.files(queue.kind());
+        let read = files.read(queue, number, bytes, Wait::Allowed)?;
+        Ok((read == bytes.len()).then(|| queue.kind().decode(number, bytes)))
+    }
+
+    /// Positions in the log rise along a queue.
+    fn fits_between(&self, queue: &ConsumeQueue, number: i64, entry: &Entry) -> io::Result<bool> {
+        let units = queue.units();
         let mut fits = true;
-        for (neighbour, is_before) in [(offset - 1, true), (offset + 1, false)] {
-            let exists = neighbour >= queue.min_offset() && neighbour < queue.max_offset();
-            if let Some(other) = if exists {
-                self.entry_in_files(queue, neighbour)?
-            } else {
-                None
-            } && other.is_present()
-                && !other.is_filler()
-            {
-                fits &= (other.physical_offset < entry.physical_offset) == is_before;
+        for (neighbour, is_before) in [(number - 1, true), (number + 1, false)] {
+            let other = match units.contains(&neighbour) {
+                true => self.unit_in_files(queue, neighbour)?,
+                false => None,
+            };
+            if let Some(other) = other.filter(|other| other.is_present() && !other.entry.is_filler()) {
+                fits &= (other.entry.physical_offset < entry.physical_offset) == is_before;
             }
         }
         Ok(fits)
@@ -313,8 +358,10 @@ impl Engine {
         if !entry.is_present() || entry.is_filler() {
             return Ok(false);
         }
-        let Some(bytes) = self.log.record_at(entry.physical_offset)? else {
-            return Ok(false);
+        let bytes = match self.log.record_at(entry.physical_offset) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(ReadError::Damaged { .. }) => return Ok(false),
+            Err(ReadError::Io(error)) => return Err(error),
         };
         let mut found = false;
         if let Ok(record) = RecordRef::parse(&bytes) {

@@ -262,9 +262,7 @@ impl MessageStore {
             is_shut_down: AtomicBool::new(false),
             memory_bytes,
         });
-        if let Err(error) = compaction::load_all(&store) {
-            tracing::warn!(%error, "what was compacted cannot be used: everything is read");
-        }
+        compaction::load_all(&store).map_err(|source| io_error(&root, source))?;
         Ok(store)
     }
 

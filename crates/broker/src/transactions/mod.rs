@@ -92,6 +92,9 @@ impl Transactions {
     ) -> io::Result<Transactions> {
         let half_queue = store.queue_or_create(TRANS_HALF_TOPIC, 0);
         let op_queue = store.queue_or_create(TRANS_OP_HALF_TOPIC, 0);
+        if half_queue.is_unreadable() || op_queue.is_unreadable() {
+            return Err(io::Error::other("the consume queues of half messages cannot be read"));
+        }
         let progress = |queue: &ConsumeQueue| {
             let (min, max) = (queue.min_offset(), queue.max_offset());
             let saved = offsets.committed(GROUP, queue.topic(), 0).unwrap_or(min);

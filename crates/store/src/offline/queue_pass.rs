@@ -180,7 +180,7 @@ impl QueuePass {
         }
         match found {
             Some(found) if found.is_present() && !found.entry.is_filler() => {
-                if is_of_newer(store, &found, place)? {
+                if found.entry.physical_offset > unit.entry.physical_offset && is_of_newer(store, &found, place)? {
                     return Ok(true);
                 }
                 let what = difference(&found, &unit);

@@ -219,6 +219,24 @@ impl TimerLog {
         Ok(())
     }
 
+    /// Writes the units from a position on over themselves, so that a sync has to write them.
+    pub(crate) fn rewrite_from(&mut self, from: i64) -> io::Result<()> {
+        let mut position = from.max(self.min());
+        let mut bytes = Vec::new();
+        while position < self.written {
+            let base = self.base_of(position);
+            let end = self.written.min(base + self.file_bytes);
+            bytes.resize((end - position).min(SCAN_BYTES as i64) as usize, 0);
+            if let Some(file) = self.files.get(&base) {
+                let at = (position - base) as u64;
+                let read = file.read_at(&mut bytes, at)?;
+                file.write_all_at(&[IoSlice::new(&bytes[..read])], at)?;
+            }
+            position += bytes.len() as i64;
+        }
+        Ok(())
+    }
+
     /// Removes the first files while all of their records are gone from the commit log.
     pub(crate) fn remove_expired(&mut self, log_min: i64) -> io::Result<()> {
         let last_unit_at = self.file_bytes

@@ -21,7 +21,8 @@
 //!   were delivered are taken out of their slot, because Java only knows whole slots.
 //!
 //! A snapshot is written in this order: commit log (by the caller), timer log, wheel, timercheck. So the wheel never
-//! names a unit that is not durable, and a unit never a record that is not.
+//! names a unit that is not durable, and a unit never a record that is not. After a sync that failed there is no other
+//! snapshot until the next start: deliveries go on, and the start finds them in the commit log.
 
 mod census;
 mod checkpoint;
@@ -35,6 +36,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use census::{Census, Waiting};
 pub use checkpoint::WIRE_BYTES;
@@ -45,6 +47,7 @@ use log::{TimerLog, Unsynced};
 use unit::Unit;
 use wheel::{Slot, Wheel};
 
+use crate::commit_log::is_no_space;
 use crate::disk::Disk;
 
 /// Units of the present slot that are in memory at once, and cancellations of it: some 30 MB. A fuller slot is read several
@@ -149,6 +152,9 @@ pub struct TimerStore {
     delivered: Delivered,
     waiting: i64,
     saved: Checkpoint,
+    /// A snapshot could not be made durable. The kernel has forgotten what it could not write, and would call the next try
+    /// a success: what was saved stays as it is, and the next start writes again what came later.
+    sync_failed: bool,
 }
 
 /// Sources of records that were delivered before a crash and behind the progress.
@@ -170,6 +176,7 @@ pub struct TimerSnapshot {
     slots: Vec<(i64, Slot)>,
     places: i64,
     checkpoint: Checkpoint,
+    sync_failed: AtomicBool,
 }
 
 impl TimerStore {
@@ -196,6 +203,7 @@ impl TimerStore {
             config,
             log,
             saved,
+            sync_failed: false,
         };
         timers.recover(start)?;
         Ok(timers)
@@ -230,10 +238,11 @@ impl TimerStore {
             self.wheel = Wheel::new(self.config.wheel_slots);
             last = self.replay(self.log.min(), read_slot, start.log_end)?;
         }
-        if !start.clean {
+        if !start.clean || self.log.end() > self.saved.log_flushed {
             // At once: what is cut off here must not come back behind units that are written over its beginning.
             self.log.end_at(self.log.end(), true)?;
-            // What was found may not be durable yet, nor its name.
+            // What was found may not be durable yet, nor its name; after a sync that failed only writing it again makes it so.
+            self.log.rewrite_from(replay_from)?;
             self.log.mark_unsynced(replay_from);
             self.log.take_unsynced().sync(&*self.disk)?;
             if let Ok(file) = self.disk.open(&wheel_path) {
@@ -562,6 +571,7 @@ impl TimerStore {
     /// What has to be made durable now. Everything before `log_end`, the end of the commit log, is to be made durable
     /// before [`TimerSnapshot::write`]; [`TimerStore::settle`] follows.
     pub fn snapshot(&mut self, now: i64, log_end: i64) -> io::Result<TimerSnapshot> {
+        self.can_be_saved()?;
         self.log.write_out()?;
         let read_ms = self.read_ms(now);
         self.progress = self.progress.max(self.begin_of(self.slot_of(read_ms)));
@@ -591,11 +601,23 @@ impl TimerStore {
             slots: self.wheel.take_dirty(),
             places: self.wheel.places(),
             checkpoint,
+            sync_failed: AtomicBool::new(false),
         })
     }
 
-    /// A snapshot was written, or could not be: then the next one starts over. There is one at a time.
+    fn can_be_saved(&self) -> io::Result<()> {
+        match self.sync_failed {
+            false => Ok(()),
+            true => Err(io::Error::other(
+                "timers could not be made durable before: the next start writes them again",
+            )),
+        }
+    }
+
+    /// A snapshot was written, or could not be: then the next one starts over, unless a sync has failed. There is one at a
+    /// time.
     pub fn settle(&mut self, snapshot: &TimerSnapshot, is_written: bool) {
+        self.sync_failed = snapshot.sync_failed.load(Ordering::Acquire);
         match is_written {
             true => self.saved = snapshot.checkpoint,
             false => {
@@ -613,6 +635,7 @@ impl TimerStore {
     /// Takes what was delivered out of the slot that is delivered in part, for a stop in order. Java, which delivers
     /// whole slots, would deliver it again.
     pub fn retire(&mut self) -> io::Result<()> {
+        self.can_be_saved()?;
         let slot = self.progress.slot;
         self.current = None;
         self.log.write_out()?;
@@ -669,14 +692,14 @@ impl TimerSnapshot {
     /// Makes it durable. The commit log has to be durable already.
     pub fn write(&self) -> io::Result<()> {
         let disk = &*self.disk;
-        self.unsynced.sync(disk)?;
+        self.durably(self.unsynced.sync(disk))?;
         if !self.slots.is_empty() {
             let path = self.root.join("timerwheel");
             let file = match disk.open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let file = disk.create(&path)?;
-                    disk.sync_dir(&self.root)?;
+                    self.durably(disk.sync_dir(&self.root))?;
                     file
                 }
                 Err(error) => return Err(error),
@@ -685,8 +708,17 @@ impl TimerSnapshot {
                 file.set_len(wheel::file_bytes(self.places))?;
             }
             wheel::write(&*file, &self.slots, self.places)?;
-            file.sync_data()?;
+            self.durably(file.sync_data())?;
         }
-        self.checkpoint.save(disk, &self.root.join("config/timercheck"))
+        match self.checkpoint.save(disk, &self.root.join("config/timercheck")) {
+            Err(error) if is_no_space(&error) => Err(error),
+            done => self.durably(done),
+        }
+    }
+
+    /// Notes a failure after which no later success of a sync is believed.
+    fn durably(&self, done: io::Result<()>) -> io::Result<()> {
+        self.sync_failed.fetch_or(done.is_err(), Ordering::AcqRel);
+        done
     }
 }

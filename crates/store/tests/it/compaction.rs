@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use bytes::BytesMut;
 use oxmq_protocol::properties;
 use oxmq_protocol::record::{self, RecordFields, RecordRef};
-use oxmq_store::disk::SimulatedDisk;
+use oxmq_store::disk::{Fault, SimulatedDisk};
 use oxmq_store::{
     AppendBatch, AppendEntry, ConsumeQueue, Expiry, FlushDiskType, GetLimits, GetStatus, MessageStore, StoreFailure,
     StoreListener, TagsCode, Wait,
@@ -16,7 +16,7 @@ use oxmq_store::{
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use crate::support::{open_on, open_simulated, small_config};
+use crate::support::{open_on, open_simulated, small_config, with_each_fault};
 
 const MAP_BYTES: usize = 1 << 20;
 
@@ -117,6 +117,34 @@ fn script(disk: &SimulatedDisk, promised: &mut BTreeMap<u64, (u64, i64)>, flushe
     Some(())
 }
 
+/// Opens what is left: the newest value of every key whose promise is safe is there, and stays.
+fn check(disk: &SimulatedDisk, promised: &BTreeMap<u64, (u64, i64)>, safe: i64, what: &str) {
+    let store = open_simulated(disk, FlushDiskType::Sync).unwrap();
+    let Some(queue) = store.queue("state", 0) else {
+        return assert!(promised.values().all(|(_, end)| *end > safe), "{what}");
+    };
+    let found = read(&store, &queue, 0, 32);
+    for (key, (value, _)) in promised.iter().filter(|(_, (_, end))| *end <= safe) {
+        let newest = found.iter().rfind(|(_, found, _)| found == key);
+        assert!(
+            newest.is_some_and(|(.., found)| found >= value),
+            "{what}: {key}={value}: {found:?}"
+        );
+    }
+    store.run_background_work();
+    compact(&store, MAP_BYTES);
+    let mut newest = BTreeMap::new();
+    for (_, key, value) in &found {
+        newest.insert(*key, *value);
+    }
+    let left: BTreeMap<u64, u64> = read(&store, &queue, 0, 3)
+        .iter()
+        .map(|found| (found.1, found.2))
+        .collect();
+    assert_eq!(left, newest, "{what}");
+    assert_eq!(read(&store, &queue, 0, 1).len(), newest.len(), "{what}");
+}
+
 #[test]
 fn a_power_cut_at_any_operation_leaves_the_newest_value_of_every_key() {
     let mut stops = 0;
@@ -127,36 +155,29 @@ fn a_power_cut_at_any_operation_leaves_the_newest_value_of_every_key() {
         if script(&disk, &mut promised, &mut flushed).is_some() {
             break;
         }
-        for (disk, safe) in [(disk.crash(stops), flushed), (disk.kill(), i64::MAX)] {
-            let store = open_simulated(&disk, FlushDiskType::Sync).unwrap();
-            let Some(queue) = store.queue("state", 0) else {
-                assert!(promised.values().all(|(_, end)| *end > safe), "stop {stops}");
-                continue;
-            };
-            let found = read(&store, &queue, 0, 32);
-            for (key, (value, _)) in promised.iter().filter(|(_, (_, end))| *end <= safe) {
-                let newest = found.iter().rfind(|(_, found, _)| found == key);
-                assert!(
-                    newest.is_some_and(|(.., found)| found >= value),
-                    "stop {stops}: {key}={value}: {found:?}"
-                );
-            }
-            store.run_background_work();
-            compact(&store, MAP_BYTES);
-            let mut newest = BTreeMap::new();
-            for (_, key, value) in &found {
-                newest.insert(*key, *value);
-            }
-            let left: BTreeMap<u64, u64> = read(&store, &queue, 0, 3)
-                .iter()
-                .map(|found| (found.1, found.2))
-                .collect();
-            assert_eq!(left, newest, "stop {stops}");
-            assert_eq!(read(&store, &queue, 0, 1).len(), newest.len(), "stop {stops}");
-        }
+        check(&disk.crash(stops), &promised, flushed, &format!("stop {stops}"));
+        check(&disk.kill(), &promised, i64::MAX, &format!("stop {stops}"));
         stops += 1;
     }
     assert!(stops > 80, "the script has only {stops} operations");
+}
+
+#[test]
+fn no_fault_of_the_disk_during_compaction_costs_a_value() {
+    for fault in [Fault::Sync, Fault::Space, Fault::Read] {
+        let run = |disk: &SimulatedDisk| {
+            let (mut promised, mut flushed) = (BTreeMap::new(), 0);
+            let _ = script(disk, &mut promised, &mut flushed);
+            (promised, flushed)
+        };
+        with_each_fault(fault, run, |disk, (promised, flushed), after| {
+            let what = format!("{fault:?} {after}");
+            match fault {
+                Fault::Sync => check(&disk.crash(after), promised, *flushed, &what),
+                _ => check(&disk.kill(), promised, i64::MAX, &what),
+            }
+        });
+    }
 }
 
 /// Keeps what compacted queues need of a file that goes, as a broker does.

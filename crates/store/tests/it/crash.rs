@@ -365,23 +365,10 @@ fn without_our_checkpoint_the_rules_of_java_find_the_way() {
     }
 }
 
-/// Runs the script with each operation of a kind failing in its turn.
-fn with_each_fault(fault: Fault, flush_disk_type: FlushDiskType, mut check: impl FnMut(&SimulatedDisk, &Ledger, u64)) {
-    for after in 0.. {
-        let disk = SimulatedDisk::new();
-        disk.fail(fault, after);
-        let (_, ledger) = run_on(&disk, flush_disk_type);
-        if disk.is_to_fail() {
-            assert!(after > 30, "the script has only {after} operations of this kind");
-            return;
-        }
-        check(&disk, &ledger, after);
-    }
-}
-
 #[test]
 fn a_sync_that_fails_anywhere_breaks_no_promise() {
-    with_each_fault(Fault::Sync, FlushDiskType::Sync, |disk, ledger, after| {
+    let run = |disk: &SimulatedDisk| run_on(disk, FlushDiskType::Sync).1;
+    with_each_fault(Fault::Sync, run, |disk, ledger, after| {
         for seed in 0..seeds() {
             let what = format!("sync {after} seed {seed}");
             check(
@@ -397,7 +384,8 @@ fn a_sync_that_fails_anywhere_breaks_no_promise() {
 
 #[test]
 fn a_disk_that_is_full_at_any_moment_loses_nothing() {
-    with_each_fault(Fault::Space, FlushDiskType::Sync, |disk, ledger, after| {
+    let run = |disk: &SimulatedDisk| run_on(disk, FlushDiskType::Sync).1;
+    with_each_fault(Fault::Space, run, |disk, ledger, after| {
         let what = format!("space {after}");
         check(&disk.kill(), ledger, FlushDiskType::Sync, i64::MAX, &what);
     });

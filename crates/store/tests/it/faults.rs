@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use oxmq_store::disk::SimulatedDisk;
-use oxmq_store::{AppendError, FlushDiskType, MessageStore, OpenError};
+use oxmq_store::{AppendError, FlushDiskType, MessageStore, OpenError, ReadError};
 
 use crate::support::*;
 
@@ -72,7 +72,11 @@ fn a_damaged_record_is_not_served() {
     disk.flip_bit(Path::new("/store/commitlog/00000000000000000000"), 90, 2);
     let queue = store.queue("orders", 0).unwrap();
     assert!(contents(&store, &queue).into_values().eq(1..60));
-    assert!(store.read_record(0).unwrap().is_none());
+    assert!(matches!(
+        store.read_record(0),
+        Err(ReadError::Damaged { physical_offset: 0 })
+    ));
+    assert!(store.read_record(1).unwrap().is_none());
 }
 
 #[test]

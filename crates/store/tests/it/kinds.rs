@@ -8,13 +8,14 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use oxmq_protocol::record::{self, RecordFields, RecordRef};
 use oxmq_protocol::{properties, sys_flag};
-use oxmq_store::disk::SimulatedDisk;
+use oxmq_store::disk::{Fault, SimulatedDisk};
+use oxmq_store::offline::OfflineStore;
 use oxmq_store::{
     AppendBatch, AppendEntry, ConsumeQueue, Extra, FlushDiskType, GetLimits, MessageStore, QueueKind, StoreConfig,
     TagsCode, Wait,
 };
 
-use crate::support::{Listener, append_one, small_config};
+use crate::support::{Listener, append_one, small_config, with_each_fault};
 
 const LIGHT: [&str; 3] = ["%LMQ%a", "%LMQ%b", "%LMQ%c"];
 
@@ -66,7 +67,7 @@ fn add(
         queue: Arc::clone(queue),
         start: range.start as u32,
         len: range.len() as u32,
-        tags_code: TagsCode::Hash(number as i64),
+        tags_code: TagsCode::Hash(0),
         group_len: 1,
         in_queue: true,
         extra: None,
@@ -184,6 +185,7 @@ fn queues(store: &MessageStore) -> Vec<Arc<ConsumeQueue>> {
     topics.iter().flat_map(|topic| store.queues_of(topic)).collect()
 }
 
+#[derive(Default)]
 struct Promised {
     /// Topic, queue id, offset behind the record, position that must be flushed.
     places: Vec<(String, i32, i64, i64)>,
@@ -193,10 +195,7 @@ struct Promised {
 fn run_until(stop: u64, flush_disk_type: FlushDiskType) -> Option<(SimulatedDisk, Promised)> {
     let disk = SimulatedDisk::new();
     disk.stop_after(stop);
-    let mut promised = Promised {
-        places: Vec::new(),
-        flushed: 0,
-    };
+    let mut promised = Promised::default();
     match script(&disk, flush_disk_type, &mut promised) {
         Some(()) => None,
         None => Some((disk, promised)),
@@ -291,6 +290,25 @@ fn a_killed_process_loses_no_place_of_a_record() {
 }
 
 #[test]
+fn no_fault_of_the_disk_costs_a_batch_or_a_place_in_a_light_queue() {
+    for fault in [Fault::Sync, Fault::Space] {
+        let run = |disk: &SimulatedDisk| {
+            let mut promised = Promised::default();
+            let _ = script(disk, FlushDiskType::Sync, &mut promised);
+            promised
+        };
+        with_each_fault(fault, run, |disk, promised, after| {
+            let what = format!("{fault:?} {after}");
+            let (disk, safe) = match fault {
+                Fault::Sync => (disk.crash(after), promised.flushed),
+                _ => (disk.kill(), i64::MAX),
+            };
+            check(&disk, promised, FlushDiskType::Sync, safe, &what);
+        });
+    }
+}
+
+#[test]
 fn lost_queue_files_are_rebuilt_exactly() {
     let disk = SimulatedDisk::new();
     let store = open(&disk, FlushDiskType::Async).unwrap();
@@ -308,4 +326,35 @@ fn lost_queue_files_are_rebuilt_exactly() {
     assert_eq!(batches.kind(), QueueKind::Batch);
     let first = contents(&store, &batches)[..3].to_vec();
     assert_eq!(first, [(0, 1), (1, 1), (2, 3)]);
+}
+
+#[test]
+fn a_damaged_unit_of_batches_or_of_a_light_queue_is_found_and_mended() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, FlushDiskType::Sync).unwrap();
+    for number in 0..40 {
+        append(&store, number).unwrap();
+    }
+    store.shutdown();
+    let expected: Vec<_> = {
+        let store = open(&disk, FlushDiskType::Sync).unwrap();
+        let all = queues(&store).iter().map(|queue| contents(&store, queue)).collect();
+        store.shutdown();
+        all
+    };
+    for (queue, unit_bytes, used) in [("batchconsumequeue/batches", 46, 38), ("consumequeue/%LMQ%a", 20, 20)] {
+        let file = format!("/store/{queue}/0/{:020}", 0);
+        for byte in 0..used {
+            let what = format!("{queue} byte {byte}");
+            let damaged = disk.kill();
+            damaged.flip_bit(Path::new(&file), 5 * unit_bytes + byte, (byte % 8) as u8);
+            let offline = OfflineStore::open(config(FlushDiskType::Sync), Arc::new(damaged.clone())).unwrap();
+            assert!(offline.survey(&mut |_| ()).unwrap().problem_count > 0, "{what}");
+            drop(offline);
+            let store = open(&damaged, FlushDiskType::Sync).unwrap();
+            assert_eq!(store.scrub().unwrap().mended, 1, "{what}");
+            let found: Vec<_> = queues(&store).iter().map(|queue| contents(&store, queue)).collect();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
 }

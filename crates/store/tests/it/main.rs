@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cold;
+#[cfg(test)]
 mod compaction;
 #[cfg(test)]
 mod crash;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use oxmq_store::disk::{Disk, RealDisk, SimulatedDisk};
+use oxmq_store::disk::{Disk, Fault, RealDisk, SimulatedDisk};
 use oxmq_store::{
     AppendBatch, AppendError, CleanReport, ConsumeQueue, DeletionReason, Expiry, FlushDiskType, GetLimits, GetMessages,
     GetStatus, MessageStore, QueueKind, RetentionSettings, StoreConfig, StoreFailure, StoreListener, Wait, config_file,
@@ -332,11 +332,16 @@ struct Promised {
 fn run_until(stop: u64) -> (SimulatedDisk, Promised) {
     let disk = SimulatedDisk::new();
     disk.stop_after(stop);
+    let promised = run_on(&disk);
+    (disk, promised)
+}
+
+fn run_on(disk: &SimulatedDisk) -> Promised {
     let mut promised = Promised::default();
     let mut config = config();
     config.flush_disk_type = FlushDiskType::Sync;
     let Ok(store) = MessageStore::open(config, Arc::new(disk.clone()), Arc::new(Listener::default())) else {
-        return (disk, promised);
+        return promised;
     };
     let mut number = 0;
     for round in 0..6 {
@@ -365,7 +370,7 @@ fn run_until(stop: u64) -> (SimulatedDisk, Promised) {
         }
     }
     store.shutdown();
-    (disk, promised)
+    promised
 }
 
 fn check(disk: &SimulatedDisk, promised: &Promised, what: &str) {
@@ -584,4 +589,17 @@ fn a_real_disk_fills_up_refuses_and_goes_on() {
     check(&store);
     store.shutdown();
     std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn no_fault_of_the_disk_during_deletion_costs_a_message() {
+    for fault in [Fault::Sync, Fault::Space, Fault::Read] {
+        with_each_fault(fault, run_on, |disk, promised, after| {
+            let what = format!("{fault:?} {after}");
+            match fault {
+                Fault::Sync => check(&disk.crash(after), promised, &what),
+                _ => check(&disk.kill(), promised, &what),
+            }
+        });
+    }
 }

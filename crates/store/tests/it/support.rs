@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use bytes::BytesMut;
 use oxmq_protocol::record::{self, RecordFields, RecordRef};
 use oxmq_protocol::{hash, properties};
-use oxmq_store::disk::{Disk, SimulatedDisk};
+use oxmq_store::disk::{Disk, Fault, SimulatedDisk};
 use oxmq_store::{
     AppendBatch, AppendEntry, AppendError, ConsumeQueue, FlushDiskType, GetLimits, MessageStore, OpenError,
     StoreConfig, StoreFailure, StoreListener, TagsCode, Wait,
@@ -148,4 +148,22 @@ pub(crate) fn contents(store: &MessageStore, queue: &ConsumeQueue) -> BTreeMap<i
         offset = got.next_begin_offset;
     }
     found
+}
+
+/// Runs a script with each operation of a kind failing in its turn, and checks what is left each time.
+pub(crate) fn with_each_fault<T>(
+    fault: Fault,
+    run: impl Fn(&SimulatedDisk) -> T,
+    mut check: impl FnMut(&SimulatedDisk, &T, u64),
+) {
+    for after in 0.. {
+        let disk = SimulatedDisk::new();
+        disk.fail(fault, after);
+        let promised = run(&disk);
+        if disk.is_to_fail() {
+            assert!(after > 20, "the script has only {after} operations of this kind");
+            return;
+        }
+        check(&disk, &promised, after);
+    }
 }

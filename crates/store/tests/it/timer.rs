@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use oxmq_store::disk::{Disk, SimulatedDisk};
+use oxmq_store::disk::{Disk, Fault, SimulatedDisk};
 use oxmq_store::timer::{Due, TimerConfig, TimerMessage, TimerStart, TimerStore, source_mark, source_of_mark};
 use proptest::prelude::*;
 
@@ -41,6 +41,8 @@ struct Machine {
     now: i64,
     /// When each message is due.
     due: Vec<i64>,
+    /// A sync has failed since the last start.
+    sync_failed: bool,
 }
 
 impl Machine {
@@ -55,6 +57,7 @@ impl Machine {
             flushed: 0,
             now: START_MS,
             due: Vec::new(),
+            sync_failed: false,
         };
         machine.open(true);
         machine
@@ -96,6 +99,7 @@ impl Machine {
         let sources = behind.filter_map(|(_, record)| source_of_mark(record.mark())).collect();
         timers.set_delivered(sources, self.now);
         self.timers = Some(timers);
+        self.sync_failed = false;
         // Before anything is delivered, there has to be a place to look for it.
         self.snapshot().unwrap();
     }
@@ -199,7 +203,23 @@ impl Machine {
         self.flushed = self.log.len();
         let written = snapshot.write();
         timers.settle(&snapshot, written.is_ok());
+        self.sync_failed |= written.is_err();
         written
+    }
+
+    /// A snapshot that has to succeed unless a sync failed before, and then must not.
+    fn save(&mut self) {
+        let log_end = self.log.len() as i64 * RECORD_BYTES;
+        let has_work = self.timers.as_ref().unwrap().wants_snapshot(log_end);
+        assert_eq!(self.snapshot().is_err(), self.sync_failed && has_work);
+    }
+
+    fn fail_sync(&mut self, after: u64) {
+        self.disk.fail(Fault::Sync, after);
+        let snapshot = self.snapshot();
+        let has_failed = !self.disk.is_to_fail();
+        assert!(snapshot.is_err() || !has_failed, "a failed sync is reported as success");
+        self.disk.fail(Fault::Sync, u64::MAX);
     }
 
     fn kill(&mut self) {
@@ -265,8 +285,10 @@ enum Step {
     Snapshot,
     Kill,
     CutPower(u64),
-    /// Kill or cut the power within a snapshot.
-    StopSnapshot(u64, Option<u64>),
+    /// Kill or cut the power within a delivery and a snapshot.
+    Stop(u64, Option<u64>),
+    /// One of the syncs of a snapshot fails.
+    FailSync(u64),
     Restart,
 }
 
@@ -280,7 +302,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Snapshot),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(Step::CutPower),
-        2 => (0u64..14, proptest::option::of(any::<u64>())).prop_map(|(at, seed)| Step::StopSnapshot(at, seed)),
+        2 => (0u64..18, proptest::option::of(any::<u64>())).prop_map(|(at, seed)| Step::Stop(at, seed)),
+        1 => (0u64..5).prop_map(Step::FailSync),
         1 => Just(Step::Restart),
     ]
 }
@@ -295,20 +318,22 @@ fn run(steps: &[Step]) {
             Step::Deliver(count) => {
                 machine.drive(count).unwrap();
             }
-            Step::Snapshot => machine.snapshot().unwrap(),
+            Step::Snapshot => machine.save(),
+            Step::FailSync(after) => machine.fail_sync(after),
             Step::Kill => machine.kill(),
             Step::CutPower(seed) => machine.cut_power(seed),
-            Step::StopSnapshot(at, power) => {
+            Step::Stop(at, power) => {
                 machine.disk.stop_after(at);
-                let _stopped = machine.snapshot();
+                let _stopped = machine.drive(3).and_then(|_| machine.snapshot());
                 match power {
                     Some(seed) => machine.cut_power(seed),
                     None => machine.kill(),
                 }
             }
             Step::Restart => {
-                machine.timers.as_mut().unwrap().retire().unwrap();
-                machine.snapshot().unwrap();
+                let retired = machine.timers.as_mut().unwrap().retire();
+                assert_eq!(retired.is_err(), machine.sync_failed);
+                machine.save();
                 machine.disk = machine.disk.kill();
                 machine.open(true);
             }
