@@ -338,6 +338,18 @@ impl Broker {
         self.mailboxes.watch_flushed(|| self.store.flushed())
     }
 
+    /// Whether everything before this position gets on disk within `syncFlushTimeout`. No success of a flush that failed.
+    pub(crate) async fn is_flushed(&self, end_offset: i64) -> bool {
+        let timeout = Duration::from_millis(self.config().sync_flush_timeout_ms);
+        let (mut flushed, mut failed) = (self.watch_flushed(), self.mailboxes.watch_failed());
+        tokio::select! {
+            biased;
+            reached = flushed.wait_for(|flushed| *flushed >= end_offset) => reached.is_ok(),
+            _ = failed.wait_for(|failed| *failed) => false,
+            () = tokio::time::sleep(timeout) => false,
+        }
+    }
+
     /// Writes what administrators change, and what sends and heartbeats create, where it changed.
     pub(crate) fn save_administered(&self) -> io::Result<()> {
         let saved = [

@@ -103,7 +103,7 @@ impl FlushQueue {
 }
 
 /// The same reply, but saying that the flush took too long.
-fn write_timeout(out: &mut BytesMut, reply: &[u8]) {
+pub(crate) fn write_timeout(out: &mut BytesMut, reply: &[u8]) {
     let (frame, _) = Frame::peek(reply)
         .expect("a reply of ours is a frame")
         .expect("replies are kept whole");

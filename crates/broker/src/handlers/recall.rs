@@ -82,16 +82,13 @@ pub(super) async fn recall(broker: Arc<Broker>, command: RemotingCommand) -> Han
         properties: &text,
         delay_level: 0,
     });
+    let failed = || Refusal::new(code::SYSTEM_ERROR, "recall failed, execute error");
     let stored = stored.map_err(|error| {
         tracing::warn!(topic = topic.topic_name, %error, "a message cannot be recalled");
-        Refusal::new(code::SYSTEM_ERROR, "recall failed, execute error")
+        failed()
     })?;
-    if broker.flush_disk_type == crate::FlushDiskType::SyncFlush {
-        // An error means that the broker stops.
-        let _ = broker
-            .watch_flushed()
-            .wait_for(|flushed| *flushed >= stored.end_offset)
-            .await;
+    if broker.flush_disk_type == crate::FlushDiskType::SyncFlush && !broker.is_flushed(stored.end_offset).await {
+        return Err(failed());
     }
     broker.stats.topic(&topic.topic_name).on_send(1, 1);
     let msg_id = handle.message_id;

@@ -104,10 +104,7 @@ async fn flushed(broker: &Broker, places: &[First]) -> bool {
         return true;
     }
     let end = places.iter().map(First::end_offset).max().unwrap_or(0);
-    let timeout = Duration::from_millis(broker.config().sync_flush_timeout_ms);
-    let mut flushed = broker.watch_flushed();
-    let waited = tokio::time::timeout(timeout, flushed.wait_for(|flushed| *flushed >= end)).await;
-    matches!(waited, Ok(Ok(_)))
+    broker.is_flushed(end).await
 }
 
 /// The first send may have made its topic, and its answer waits until that is saved and announced.

@@ -164,10 +164,8 @@ impl ReplyMessage {
         };
         self.stats.on_sends(1, 1, stored.end_offset - stored.physical_offset);
         if broker.flush_disk_type == FlushDiskType::SyncFlush && PropertyScan::of(self.properties()).wait_store {
-            let mut flushed = broker.watch_flushed();
-            let timeout = Duration::from_millis(config.sync_flush_timeout_ms);
             // Late or never: the answer does not tell.
-            let _ = tokio::time::timeout(timeout, flushed.wait_for(|flushed| *flushed >= stored.end_offset)).await;
+            let _ = broker.is_flushed(stored.end_offset).await;
         }
         Some(stored)
     }

@@ -1,6 +1,7 @@
 //! A worker's sends: staged as their frames come, appended at the end of the turn, answered when their promise holds.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::recall_handle::RecallHandle;
@@ -11,6 +12,7 @@ use oxmq_store::AppendBatch;
 use super::{HeldReply, StagedSend, Worker};
 use crate::broker::Broker;
 use crate::config::FlushDiskType;
+use crate::flush_queue::write_timeout;
 use crate::reply::SendReply;
 use crate::response::Refusal;
 use crate::send::{Outcome, Producer, SendError, SendRequest, SendStage};
@@ -195,16 +197,19 @@ impl Worker {
         let request = connection.begin_request(held.bytes.len());
         let saved = self.broker.saver.saved();
         let announced = self.broker.registration.announced();
-        let mut progress = self.broker.watch_flushed();
+        let broker = Arc::clone(&self.broker);
         self.answer_later(async move {
             // A failure is logged where it happens. The message is stored in any case.
             let _ = saved.await;
             announced.await;
-            if let Some(end) = held.flushed {
-                // An error means that the broker stops.
-                let _ = progress.wait_for(|flushed| *flushed >= end).await;
-            }
-            request.connection().write(|out| out.extend_from_slice(&held.bytes));
+            let is_safe = match held.flushed {
+                Some(end) => broker.is_flushed(end).await,
+                None => true,
+            };
+            request.connection().write(|out| match is_safe {
+                true => out.extend_from_slice(&held.bytes),
+                false => write_timeout(out, &held.bytes),
+            });
         });
     }
 

@@ -184,11 +184,13 @@ impl Worker {
             return self.answer_end(&end.connection, end.to);
         }
         let request = end.connection.begin_request(0);
-        let (mut flushed, to) = (self.broker.watch_flushed(), end.to);
+        let (broker, to) = (Arc::clone(&self.broker), end.to);
         self.answer_later(async move {
-            // An error means that the broker stops.
-            let _ = flushed.wait_for(|flushed| *flushed >= end_offset).await;
-            let reply = RemotingCommand::response(to.opaque, response_code::SUCCESS, None);
+            let code = match broker.is_flushed(end_offset).await {
+                true => response_code::SUCCESS,
+                false => response_code::FLUSH_DISK_TIMEOUT,
+            };
+            let reply = RemotingCommand::response(to.opaque, code, None);
             request.connection().reply(to, reply);
         });
     }

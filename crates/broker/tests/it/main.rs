@@ -5,6 +5,8 @@
 mod admin;
 mod cold_reads;
 mod consumers;
+mod crash_points;
+mod damage;
 mod delays;
 mod duplicates;
 mod filters;
@@ -23,5 +25,6 @@ mod retention;
 mod send_back;
 mod sends;
 mod shell;
+mod tables;
 mod timers;
 mod transactions;

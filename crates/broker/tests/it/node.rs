@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use oxmq_broker::{Broker, BrokerConfig, BrokerHandle, Environment};
+use oxmq_broker::{Broker, BrokerConfig, BrokerHandle, Environment, StartError};
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, MessageModel, ProducerData, SubscriptionData};
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::requests::*;
@@ -86,6 +86,15 @@ impl Node {
 
     pub(crate) fn stop(&mut self) {
         self.handle.take().unwrap().shutdown();
+    }
+
+    /// Starts another broker in the folder of this one, which has stopped, on such a disk.
+    pub(crate) fn try_on(&self, disk: &SimulatedDisk) -> Result<BrokerHandle, StartError> {
+        let environment = Environment {
+            disk: Arc::new(disk.clone()),
+            ..self.environment.clone()
+        };
+        Broker::start_in(self.config.clone(), environment)
     }
 
     pub(crate) fn start_again(&mut self) {

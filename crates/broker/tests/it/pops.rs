@@ -43,7 +43,7 @@ impl Popped {
     }
 }
 
-fn popping(topic: &str) -> PopMessageHeader {
+pub(crate) fn popping(topic: &str) -> PopMessageHeader {
     PopMessageHeader {
         consumer_group: "g".into(),
         topic: topic.into(),
@@ -67,7 +67,7 @@ impl Client {
         popped(&self.call::<request::PopMessage>(header, ""))
     }
 
-    fn ack(&mut self, topic: &str, handle: &str) -> (i32, String) {
+    pub(crate) fn ack(&mut self, topic: &str, handle: &str) -> (i32, String) {
         let parsed = ReceiptHandle::parse(handle).unwrap();
         let header = AckMessageHeader {
             consumer_group: "g".into(),
@@ -91,6 +91,17 @@ impl Client {
         let reply = self.call::<request::QueryConsumerOffset>(&header, "");
         (reply.header.code == 0).then(|| fields::<OffsetReply>(&reply).offset)
     }
+}
+
+/// What a pop brings: bodies and handles.
+pub(crate) fn handed_out(client: &mut Client, header: &PopMessageHeader) -> Vec<(String, String)> {
+    let reply = client.call::<request::PopMessage>(header, "");
+    if reply.header.code != 0 {
+        return Vec::new();
+    }
+    let popped = popped(&reply);
+    let handles = popped.messages.iter().map(|message| popped.handle(message));
+    popped.bodies().into_iter().zip(handles).collect()
 }
 
 fn sent(client: &mut Client, topic: &str, queue_nums: i32, bodies: &[&str]) {

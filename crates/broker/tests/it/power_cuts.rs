@@ -37,7 +37,7 @@ fn at_every_cut(prepare: impl Fn(&Node, &VirtualClock), check: impl Fn(Node, &Vi
 }
 
 impl Client {
-    fn max_offset(&mut self, topic: &str) -> i64 {
+    pub(crate) fn max_offset(&mut self, topic: &str) -> i64 {
         let header = QueueHeader {
             topic: topic.into(),
             ..QueueHeader::default()
@@ -45,7 +45,7 @@ impl Client {
         fields::<OffsetReply>(&self.ok::<request::GetMaxOffset>(&header, "")).offset
     }
 
-    fn offset_of(&mut self, group: &str, topic: &str) -> Option<i64> {
+    pub(crate) fn offset_of(&mut self, group: &str, topic: &str) -> Option<i64> {
         let header = QueryConsumerOffsetHeader {
             consumer_group: group.into(),
             topic: topic.into(),
@@ -57,7 +57,7 @@ impl Client {
         (reply.header.code == 0).then(|| fields::<OffsetReply>(&reply).offset)
     }
 
-    fn commit(&mut self, group: &str, topic: &str, commit_offset: i64) {
+    pub(crate) fn commit(&mut self, group: &str, topic: &str, commit_offset: i64) {
         let header = UpdateConsumerOffsetHeader {
             consumer_group: Some(group.into()),
             topic: Some(topic.into()),
