@@ -51,7 +51,8 @@ pub(crate) enum Done {
     Command(RemotingCommand),
     /// Answered when the change is saved and name servers know of it.
     Changed(RemotingCommand),
-    Loaded,
+    /// Whether the queue could be read.
+    Loaded(bool),
     Half(Result<Option<Bytes>, ReadError>),
 }
 

@@ -121,7 +121,7 @@ impl Worker {
                     request.connection().reply(to, reply);
                 });
             }
-            (Some(Away::Kept(kept)), Done::Loaded) => self.loaded(&kept),
+            (Some(Away::Kept(kept)), Done::Loaded(is_readable)) => self.loaded(&kept, is_readable),
             (Some(Away::Command(request, to)), Done::Command(reply)) => request.connection().reply(to, reply),
             (Some(Away::End(request, to, header, outcome)), Done::Half(read)) => match read {
                 Ok(record) => self.end_found(request.connection(), to, &header, outcome, record),

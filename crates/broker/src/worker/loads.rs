@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oxmq_protocol::{Frame, SerializeType};
+use oxmq_protocol::{Frame, SerializeType, response_code as code};
 use oxmq_remoting::{Connection, ReplyTo, RequestGuard, Service};
 
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::broker::Broker;
 use crate::read_threads::{Done, Lane};
+use crate::response::Refusal;
 
 /// A request that waits for its queue.
 pub(super) struct Kept {
@@ -46,14 +47,21 @@ impl Worker {
         };
         let config = Arc::clone(&topic.config);
         let load = Box::new(move |broker: &Arc<Broker>| {
-            broker.store.queue(&config.topic_name, queue_id);
-            Done::Loaded
+            let queue = broker.store.queue(&config.topic_name, queue_id);
+            Done::Loaded(queue.is_none_or(|queue| !queue.is_unreadable()))
         });
         self.hand_over(Lane::Disk, Away::Kept(kept), load);
         true
     }
 
-    pub(super) fn loaded(&self, kept: &Kept) {
+    pub(super) fn loaded(&self, kept: &Kept, is_readable: bool) {
+        if !is_readable {
+            let refusal = Refusal::new(code::SYSTEM_ERROR, "the files of the consume queue cannot be read");
+            return kept
+                .request
+                .connection()
+                .reply(kept.to, refusal.into_command(kept.to.opaque));
+        }
         let frame = Frame {
             serialize: kept.serialize,
             header: &kept.header,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{RemotingCommand, sys_flag};
-use oxmq_store::disk::SimulatedDisk;
+use oxmq_store::disk::{Disk, SimulatedDisk};
 
 use oxmq_tests::DEADLINE;
 
@@ -123,6 +123,36 @@ fn a_queue_whose_files_cannot_be_read_yet_holds_up_no_other() {
     assert_eq!(sent.queue_offset, 1);
     let pulled = reader.read_reply();
     assert_eq!(pulled.header.code, 0, "{:?}", pulled.header.remark);
+}
+
+#[test]
+fn a_queue_whose_files_cannot_be_read_is_refused_and_goes_on_later_where_it_was() {
+    let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
+    let node = Node::start_in(clock.with_disk(&disk), |config| config.workers = 1);
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    client.send("t", 0, "first", &[]);
+    let node = node.restart();
+    let file = format!("store/consumequeue/t/0/{:020}", 0);
+    let file = disk.open(&node.dir.path().join(file)).unwrap();
+    let bytes = file.len().unwrap();
+    file.set_len(bytes + 1).unwrap();
+    let mut client = node.connect();
+    let unreadable = "cannot be read";
+    let reply = client.exchange(send_request("t"));
+    assert!(reply.header.code == 1 && reply.header.remark.unwrap().contains(unreadable));
+    let (code, remark) = client.refused::<request::PullMessage>(&pull_header("t"), "");
+    assert!(code == 1 && remark.contains(unreadable), "{code} {remark}");
+    let queue = QueueHeader {
+        topic: "t".into(),
+        ..QueueHeader::default()
+    };
+    let (code, remark) = client.refused::<request::GetMaxOffset>(&queue, "");
+    assert!(code == 1 && remark.contains(unreadable), "{code} {remark}");
+
+    file.set_len(bytes).unwrap();
+    let sent: SendMessageReply = fields(&client.exchange(send_request("t")));
+    assert_eq!(sent.queue_offset, 1);
 }
 
 /// 310, as clients send.
