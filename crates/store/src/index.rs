@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::commit_log::CommitLog;
 use crate::config::StoreConfig;
 use crate::config_file::create_dir_durably;
-use crate::disk::{Advice, Disk};
+use crate::disk::{Advice, DirEntry, Disk};
 use crate::dispatch;
 use crate::index_file::{IndexFile, IndexKey, IndexShape, key_hash, topic_hash};
 
@@ -51,13 +51,15 @@ pub(crate) struct IndexMark {
 
 impl Index {
     /// Opens the files. `durable` is what the checkpoint knows; after an unclean stop what goes beyond is dropped.
-    /// Without such knowledge files younger than `index_timestamp` are, as in Java.
+    /// Without such knowledge files younger than `index_timestamp` are, as in Java. A Java broker that starts after an
+    /// unclean stop may have dropped the marked file, and never enters what was in it again: then its files go as well.
     pub(crate) fn load(
         disk: Arc<dyn Disk>,
         config: &StoreConfig,
         clean: bool,
         durable: Option<IndexMark>,
         index_timestamp: i64,
+        log_min: i64,
     ) -> io::Result<Index> {
         let index = Index {
             disk,
@@ -77,10 +79,16 @@ impl Index {
             return Ok(index);
         }
         create_dir_durably(&*index.disk, &index.dir)?;
+        let mut listed = index.disk.list(&index.dir)?;
+        listed.retain(|entry| !entry.is_dir && entry.name.len() == NAME_DIGITS);
+        let is_lost = durable.is_some_and(|mark| {
+            let is_marked = |entry: &DirEntry| entry.name.parse() == Ok(mark.file);
+            mark.file != 0 && mark.position > log_min && !listed.iter().any(is_marked)
+        });
+        let clean = clean && !is_lost;
         let mut files = Vec::new();
-        for entry in index.disk.list(&index.dir)? {
-            let name = entry.name.parse::<i64>().ok().filter(|_| !entry.is_dir);
-            let Some(name) = name.filter(|_| entry.name.len() == NAME_DIGITS) else {
+        for entry in listed {
+            let Ok(name) = entry.name.parse::<i64>() else {
                 continue;
             };
             let path = index.dir.join(&entry.name);
@@ -101,22 +109,23 @@ impl Index {
         Ok(index)
     }
 
-    /// Sets where the index goes on. Behind the mark of the checkpoint, if its file is still the newest; at `from` if a
-    /// Java broker has added files since or there never was a mark; at the start of the log if the marked file is lost.
-    pub(crate) fn resume(&self, mark: Option<IndexMark>, from: i64) {
+    /// Sets where the index goes on: behind the mark of the checkpoint, if its file is still the newest; after a clean stop
+    /// of a Java broker that has added files, at `from`; otherwise where the files that are left end.
+    pub(crate) fn resume(&self, mark: Option<IndexMark>, from: i64, clean: bool) {
         let newest = self.files.read().last().map(|file| (file.name, file.header()));
         let newest_name = newest.map_or(0, |(name, _)| name);
         let durable = match mark {
             Some(mark) if mark.file == newest_name => mark,
-            other => IndexMark {
-                position: match other {
-                    Some(mark) if mark.file > newest_name => 0,
-                    _ => from,
-                },
-                file: newest_name,
-                count: newest.map_or(0, |(_, header)| header.count),
-                end_timestamp: newest.map_or(0, |(_, header)| header.end_timestamp),
-            },
+            other => {
+                let end = newest.map_or(0, |(_, header)| header.end_physical_offset);
+                let is_whole = clean && other.is_none_or(|mark| mark.file < newest_name);
+                IndexMark {
+                    position: if is_whole { from } else { end.min(from) },
+                    file: newest_name,
+                    count: newest.map_or(0, |(_, header)| header.count),
+                    end_timestamp: newest.map_or(0, |(_, header)| header.end_timestamp),
+                }
+            }
         };
         *self.durable.lock() = durable;
         self.position.store(durable.position, Ordering::Release);

@@ -228,7 +228,8 @@ impl IndexFile {
         let slots = self.shape.slots as usize;
         let mut newest = vec![0i32; slots];
         let mut used_slots = 0;
-        let (mut end_physical_offset, mut end_timestamp) = (0, header.begin_timestamp);
+        // In a new file of Java's, both are those with which the file before it ends.
+        let (mut end_physical_offset, mut end_timestamp) = (header.begin_physical_offset, header.begin_timestamp);
         for number in 1..count {
             let at = self.shape.entry_at(number);
             let slot = int(map.bytes(), at) as u32 as usize % slots;

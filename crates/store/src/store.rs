@@ -50,6 +50,8 @@ pub trait StoreListener: Send + Sync {
 pub struct RecoveryReport {
     /// No `abort` file was there.
     pub clean: bool,
+    /// Another broker has written to the store since one of ours has, as far as can be told.
+    pub foreign: bool,
     /// Where the scan began and where the valid log ended.
     pub scanned_from: i64,
     pub end: i64,
@@ -185,9 +187,10 @@ impl MessageStore {
             clean,
             index_mark,
             checkpoint.index_msg_timestamp,
+            segments.min(),
         )
         .map_err(at_root)?;
-        index.resume(index_mark, recovered.scanned_from);
+        index.resume(index_mark, recovered.scanned_from, clean);
 
         let checksums = Checksums::open(Arc::clone(&disk), &root, &segments, recovered.end.offset).map_err(at_root)?;
         let sealed = checksums.sealed_at_open();
@@ -244,6 +247,11 @@ impl MessageStore {
         };
         let report = RecoveryReport {
             clean,
+            foreign: match last_stop {
+                LastStop::Clean => !recovered.untouched,
+                LastStop::Ours => false,
+                LastStop::Foreign => true,
+            },
             scanned_from: recovered.scanned_from,
             end: recovered.end.offset,
             records: recovered.records,

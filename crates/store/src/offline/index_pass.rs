@@ -123,7 +123,8 @@ impl IndexPass {
                     hashes.swap_remove(index);
                 }
                 let is_of_then = i64::from(entry.seconds) == seconds.clamp(0, i64::from(i32::MAX));
-                file.wrong += u64::from(!is_of_then);
+                // Java counts the time of the first entry from the end of the file before.
+                file.wrong += u64::from(!is_of_then && self.number > 1);
             } else if entry.physical_offset >= self.log_min {
                 file.wrong += 1;
             }

@@ -33,4 +33,6 @@ mod scrub;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod taken_over;
+#[cfg(test)]
 mod timer;
