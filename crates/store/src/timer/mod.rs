@@ -61,6 +61,9 @@ const UNITS_COUNTED_MAX: usize = 65_536;
 const LEAD_MS: i64 = 100;
 /// Slots of the turn that stay free (spec: storage.md §16.7).
 const BLANK_SLOTS: i64 = 60;
+/// The master's queue offset in the file. Java goes on at the least of it and of the end of the timer log: where it is older
+/// than the log after a kill, what lies between would be entered, and delivered, twice.
+const OF_NO_MASTER: i64 = i64::MAX;
 /// A new snapshot is due when a start would have to read so much of the commit log.
 const UNREAD_LOG_BYTES_MAX: i64 = 64 << 20;
 
@@ -584,7 +587,7 @@ impl TimerStore {
             read_ms,
             log_flushed: self.log.end(),
             queue_offset: self.queue_offset,
-            master_queue_offset: self.queue_offset,
+            master_queue_offset: OF_NO_MASTER,
             timestamp: now,
             counter: self.saved.counter + 1,
             ours: Some(Ours {
@@ -629,7 +632,11 @@ impl TimerStore {
 
     /// The checkpoint as it goes over the wire (request 60).
     pub fn checkpoint(&self) -> [u8; WIRE_BYTES] {
-        self.saved.wire()
+        let wire = Checkpoint {
+            master_queue_offset: self.saved.queue_offset,
+            ..self.saved
+        };
+        wire.wire()
     }
 
     /// Takes what was delivered out of the slot that is delivered in part, for a stop in order. Java, which delivers
