@@ -122,8 +122,6 @@ settings! {
         transaction_check_max: i32 = "transactionCheckMax" => 15, unit("checks"), range(1..=1_000_000), live(), important();
         /// How often producers are asked.
         transaction_check_interval_ms: u64 = "transactionCheckInterval" => 30_000, unit("ms"), range(100..=86_400_000), live(), important();
-        /// Length at which the record of ended transactions is closed and another one begun.
-        transaction_op_msg_max_size: usize = "transactionOpMsgMaxSize" => 4096, unit("bytes"), range(32..=1_000_000), live();
         /// How often the counts of half messages are saved.
         transaction_metric_flush_interval_ms: u64 = "transactionMetricFlushInterval" => 10_000, unit("ms"), range(10..=3_600_000);
 
@@ -415,7 +413,7 @@ settings! {
             "scheduleAsyncDeliverMaxResendNum2Blocked", "timerColdDataCheckIntervalMs", "timerEnableDisruptor",
             "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
             "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError",
-            "transactionOpBatchInterval";
+            "transactionOpBatchInterval", "transactionOpMsgMaxSize";
         "POP is handled in another way" =>
             "appendAckAsync", "appendCkAsync", "enableNotifyBeforePopCalculateLag", "enablePopBatchAck",
             "enablePopLog", "enableSkipLongAwaitingAck", "popLongPollingForceNotifyInterval",

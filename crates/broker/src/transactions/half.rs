@@ -205,49 +205,36 @@ pub(crate) fn write_half(out: &mut BytesMut, topic: &str, queue_id: i32, unique_
 pub(crate) struct StagedOp {
     /// Its entry in the batch.
     pub(crate) entry: usize,
-    /// The last half message that it names.
-    pub(crate) half_max: i64,
+    /// The half message that it names.
+    pub(crate) half: i64,
 }
 
-/// Encodes op records that name these half messages, each with a body of about `body_bytes_max` at most.
+/// Encodes an op record for each of these half messages. One for several, as 5.x writes them, would be none to 4.x.
 pub(crate) fn stage_ops(
     batch: &mut AppendBatch,
     op_queue: &Arc<ConsumeQueue>,
     halves: impl Iterator<Item = i64>,
-    body_bytes_max: usize,
     store_host: SocketAddr,
     now: i64,
 ) -> Result<Vec<StagedOp>, RecordError> {
     let mut staged = Vec::new();
     let mut body = Vec::new();
-    let mut half_max = i64::MIN;
-    let mut flush = |body: &mut Vec<u8>, half_max: i64| {
+    for half in halves {
+        body.clear();
+        write!(body, "{half}").expect("memory takes every write");
         let fields = RecordFields {
             queue_id: op_queue.queue_id(),
             born_timestamp: now,
             born_host: store_host,
             store_host,
-            ..RecordFields::new(TRANS_OP_HALF_TOPIC.as_bytes(), body)
+            ..RecordFields::new(TRANS_OP_HALF_TOPIC.as_bytes(), &body)
         };
         let tags_code = TagsCode::Hash(hash::tags_code(OP_TAG));
         let entry = batch.entries.len();
         put::stage(batch, Arc::clone(op_queue), &fields, tags_code, 1, |out| {
             properties::write(out, property::TAGS.as_bytes(), OP_TAG);
         })?;
-        staged.push(StagedOp { entry, half_max });
-        body.clear();
-        Ok(())
-    };
-    for half in halves {
-        write!(body, "{half},").expect("memory takes every write");
-        half_max = half_max.max(half);
-        if body.len() > body_bytes_max {
-            flush(&mut body, half_max)?;
-            half_max = i64::MIN;
-        }
-    }
-    if !body.is_empty() {
-        flush(&mut body, half_max)?;
+        staged.push(StagedOp { entry, half });
     }
     Ok(staged)
 }

@@ -3,7 +3,7 @@
 //! A half message lies in `RMQ_SYS_TRANS_HALF_TOPIC` until its producer says how its transaction ended. Invariants:
 //!
 //! - **One batch.** What ends, replaces or gives up a half message is appended in one batch with the op record that names
-//!   the half message, and the op record is the last of it: the message for consumers with a commit, a copy of the half
+//!   the half message, and the op records are the last of it: the message for consumers with a commit, a copy of the half
 //!   message with a check, a copy in `TRANS_CHECK_MAX_TIME_TOPIC` when it is given up. A rollback is an op record alone.
 //! - **One outcome.** Before anything is staged, the transaction is claimed in the [`ledger`]; what it has ended
 //!   is not claimed again, whichever of its half messages a request names.
@@ -144,16 +144,8 @@ impl Transactions {
         batch: &mut AppendBatch,
         halves: impl Iterator<Item = i64>,
     ) -> Result<Vec<StagedOp>, PutError> {
-        let body_bytes_max = broker.config().transaction_op_msg_max_size;
         let (store_host, now) = (broker.store_host, broker.now_ms());
-        Ok(half::stage_ops(
-            batch,
-            &self.op_queue,
-            halves,
-            body_bytes_max,
-            store_host,
-            now,
-        )?)
+        Ok(half::stage_ops(batch, &self.op_queue, halves, store_host, now)?)
     }
 
     /// Puts a half message back to the end of its queue, to be checked from the beginning. False when its transaction has
@@ -202,7 +194,7 @@ impl Transactions {
 /// Tells the ledger of op records that were appended.
 pub(crate) fn on_ops(ledger: &mut Ledger, batch: &AppendBatch, ops: &[StagedOp]) {
     for op in ops {
-        ledger.on_op_record(batch.entries[op.entry].queue_offset, op.half_max);
+        ledger.on_op_record(batch.entries[op.entry].queue_offset, op.half);
     }
 }
 

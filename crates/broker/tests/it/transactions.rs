@@ -186,7 +186,8 @@ async fn a_committed_message_is_consumed_and_a_rolled_back_one_is_not() {
     assert!(!read.contains("REAL_TOPIC") && !read.contains("REAL_QID"));
     let reply = client.pull(&pull(TRANS_OP_HALF_TOPIC, 0, 0)).await;
     let ops: Vec<_> = records(&reply).iter().map(|op| op.body().to_vec()).collect();
-    assert_eq!(ops, [b"0,", b"1,"]);
+    // Brokers of 4.x read one number and nothing else.
+    assert_eq!(ops, [b"0", b"1"]);
     assert_eq!(
         properties::find(records(&reply)[0].properties(), "TAGS"),
         Some(&b"d"[..])
@@ -457,6 +458,6 @@ async fn what_a_crash_tore_off_its_op_record_is_not_done_twice() {
         // A rollback is its op record: what is not in the log has not happened.
         assert_eq!(again, 0);
         assert_eq!(bodies(&client, "orders", 1).await, ["half"]);
-        eventually(|| async { bodies(&client, TRANS_OP_HALF_TOPIC, 0).await == ["0,"] }).await;
+        eventually(|| async { bodies(&client, TRANS_OP_HALF_TOPIC, 0).await == ["0"] }).await;
     }
 }
