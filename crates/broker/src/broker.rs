@@ -56,6 +56,7 @@ use crate::stats::Stats;
 use crate::timer::{self, Timers};
 use crate::topics::Topics;
 use crate::transactions::{self, ReplayWatch, Transactions};
+use crate::unmarked_deliveries;
 use crate::worker::{Worker, WorkerSeed};
 
 /// How long replies that are under way may take when the broker stops.
@@ -513,6 +514,9 @@ fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers
             }
         };
         store.scan_records(from, &mut found).map_err(io::Error::other)?;
+    }
+    if of_levels.is_none() || store.recovery_report().foreign {
+        unmarked_deliveries::find(store, &schedule.next_offsets(), now, &mut levels)?;
     }
     schedule.recover(store, &levels)?;
     timers.begin(store, sources, latest)

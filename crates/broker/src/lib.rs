@@ -48,6 +48,7 @@ pub mod timer;
 mod topic_cache;
 pub mod topics;
 pub mod transactions;
+mod unmarked_deliveries;
 mod waiting;
 mod worker;
 

@@ -7,7 +7,8 @@
 //! - Never lost: the progress of a level is saved only as far as the deliveries behind it are on disk.
 //! - Never twice: a delivered record names its source ([`source_mark`]), and the messages of a level are delivered in
 //!   order. Where the commit log holds a delivery behind the saved progress, that level goes on behind its source.
-//!   Deliveries that the saved progress does not count all lie behind `deliveredFrom`.
+//!   Deliveries that the saved progress does not count all lie behind `deliveredFrom`. Those of a Java broker, which
+//!   marks nothing, are found by `unmarked_deliveries`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -87,7 +88,7 @@ struct Unflushed {
 }
 
 /// The last source that was delivered on each level, by its physical offset.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LevelSources(BTreeMap<i32, i64>);
 
 impl LevelSources {
@@ -144,6 +145,11 @@ impl Schedule {
     /// has worked since.
     pub(crate) fn delivered_from(&self) -> Option<i64> {
         self.state.lock().delivered_from
+    }
+
+    /// Where each level goes on.
+    pub(crate) fn next_offsets(&self) -> Vec<i64> {
+        self.state.lock().levels.iter().map(|level| level.next).collect()
     }
 
     /// Goes on behind what was delivered before the last stop.

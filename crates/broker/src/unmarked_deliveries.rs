@@ -1,0 +1,233 @@
+//! Deliveries of delayed messages by a Java broker, which does not mark them.
+//!
+//! Java saves the progress of its delay levels every ten seconds; when it is killed, and with 4.7.1 also at a stop in order,
+//! what it has delivered since is delivered again by whoever starts next. Here it is not: the messages that are due behind
+//! the saved progress are compared with what was stored since the first of them was due. A delivered message has the
+//! identity of the one that waited.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+
+use bytes::BytesMut;
+use oxmq_protocol::record::RecordRef;
+use oxmq_protocol::topic::SCHEDULE_TOPIC;
+use oxmq_protocol::{properties, property};
+use oxmq_store::{GetLimits, GetStatus, MessageStore, Wait};
+
+use crate::schedule::{LevelSources, level_of};
+
+/// Messages of a level that are compared: more than Java delivers in ten seconds.
+const COMPARED_MAX: i64 = 100_000;
+const READ: GetLimits = GetLimits {
+    count: 512,
+    bytes: 1 << 20,
+};
+
+/// Adds the sources of the last deliveries on each level. `progress` says of each level, from the first one on, how far its
+/// file counts.
+pub(crate) fn find(store: &MessageStore, progress: &[i64], now: i64, found: &mut LevelSources) -> io::Result<()> {
+    let mut due = HashMap::new();
+    let mut since = i64::MAX;
+    for (level, next) in (1..).zip(progress) {
+        since = since.min(read_due(store, level, *next, now, &mut due)?);
+    }
+    if !due.is_empty() {
+        let bytes = store.scan_since(since, &mut |record| {
+            if let Some(level) = delivered_on(record)
+                && let Some(source) = due.get(&identity(record, level))
+            {
+                found.note(level, *source);
+            }
+        })?;
+        tracing::info!(
+            bytes,
+            due = due.len(),
+            "looked for delayed messages that another broker has delivered"
+        );
+    }
+    Ok(())
+}
+
+/// Notes what is due on a level by its identity. The time at which the first of it became due.
+fn read_due(store: &MessageStore, level: i32, mut next: i64, now: i64, due: &mut HashMap<u64, i64>) -> io::Result<i64> {
+    let mut since = i64::MAX;
+    let Some(queue) = store.queue(SCHEDULE_TOPIC, level - 1) else {
+        return Ok(since);
+    };
+    let (end, mut bytes, mut is_later) = (next + COMPARED_MAX, BytesMut::new(), false);
+    while next < queue.max_offset().min(end) && !is_later {
+        bytes.clear();
+        let mut is_due = |deliver_at: i64| {
+            is_later |= deliver_at > now;
+            if !is_later {
+                since = since.min(deliver_at);
+            }
+            !is_later
+        };
+        let got = store
+            .get_messages(&queue, next, &READ, &mut is_due, Wait::Allowed, &mut bytes)
+            .map_err(io::Error::other)?;
+        if got.next_begin_offset <= next || !matches!(got.status, GetStatus::Found) {
+            break;
+        }
+        next = got.next_begin_offset;
+        let mut rest = &bytes[..];
+        while let Ok(record) = RecordRef::parse(rest) {
+            due.insert(identity(&record, level), record.physical_offset());
+            rest = &rest[record.total_size()..];
+        }
+    }
+    Ok(since)
+}
+
+/// The level that a record was delivered on without a mark.
+fn delivered_on(record: &RecordRef<'_>) -> Option<i32> {
+    let real_topic = properties::find(record.properties(), property::REAL_TOPIC)?;
+    (record.prepared_transaction_offset() >= 0 && real_topic == record.topic())
+        .then(|| level_of(record))
+        .flatten()
+}
+
+/// What a message keeps when it is delivered, and shares with no other one.
+fn identity(record: &RecordRef<'_>, level: i32) -> u64 {
+    let property = |name| properties::find(record.properties(), name);
+    let mut hasher = DefaultHasher::new();
+    level.hash(&mut hasher);
+    property(property::REAL_TOPIC).hash(&mut hasher);
+    property(property::REAL_QUEUE_ID).hash(&mut hasher);
+    property(property::UNIQUE_CLIENT_MESSAGE_ID).hash(&mut hasher);
+    property(property::ORIGIN_MESSAGE_ID).hash(&mut hasher);
+    record.born_timestamp().hash(&mut hasher);
+    record.reconsume_times().hash(&mut hasher);
+    record.body_crc().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use oxmq_protocol::record::RecordFields;
+    use oxmq_store::disk::SimulatedDisk;
+    use oxmq_store::{AppendBatch, ConsumeQueue, StoreConfig, StoreFailure, StoreListener, TagsCode};
+
+    use super::*;
+    use crate::put;
+
+    const LEVEL: i32 = 2;
+    const DELAY_MS: i64 = 5_000;
+    const START: i64 = 1_700_000_000_000;
+
+    struct Silent;
+
+    impl StoreListener for Silent {
+        fn arrived(&self, _: &[Arc<ConsumeQueue>]) {}
+        fn flushed(&self, _: i64) {}
+        fn failed(&self, _: &StoreFailure) {}
+    }
+
+    struct Log {
+        store: Arc<MessageStore>,
+        now: Arc<AtomicI64>,
+    }
+
+    impl Log {
+        fn new() -> Log {
+            let now = Arc::new(AtomicI64::new(START));
+            let clock = Arc::clone(&now);
+            let config = StoreConfig {
+                clock: Arc::new(move || clock.load(Ordering::Relaxed)),
+                delay_levels_ms: vec![1_000, DELAY_MS as u64],
+                background_threads: false,
+                ..StoreConfig::new("/store")
+            };
+            let store = MessageStore::open(config, Arc::new(SimulatedDisk::new()), Arc::new(Silent)).unwrap();
+            Log { store, now }
+        }
+
+        /// Stores a message where it waits, or where it is delivered; its physical offset.
+        fn put(&self, topic: &str, number: i64, reconsume_times: i32) -> i64 {
+            let is_waiting = topic == SCHEDULE_TOPIC;
+            let queue = self
+                .store
+                .queue_or_create(topic, if is_waiting { LEVEL - 1 } else { 0 });
+            let fields = RecordFields {
+                queue_id: queue.queue_id(),
+                flag: 0,
+                sys_flag: 0,
+                born_timestamp: START + number,
+                born_host: "10.0.0.9:51234".parse().unwrap(),
+                store_host: "10.0.0.1:10911".parse().unwrap(),
+                reconsume_times,
+                prepared_transaction_offset: 0,
+                topic: topic.as_bytes(),
+                body: b"body",
+            };
+            let tags_code = match is_waiting {
+                true => TagsCode::DelayLevel(LEVEL as u8),
+                false => TagsCode::Hash(0),
+            };
+            let mut batch = AppendBatch::default();
+            put::stage(&mut batch, queue, &fields, tags_code, 1, |out| {
+                properties::write(out, b"UNIQ_KEY", number.to_string().as_bytes());
+                properties::write(out, b"DELAY", LEVEL.to_string().as_bytes());
+                properties::write(out, b"REAL_TOPIC", b"orders");
+                properties::write(out, b"REAL_QID", b"0");
+            })
+            .unwrap();
+            self.store.append(&mut batch).unwrap();
+            batch.entries[0].physical_offset
+        }
+
+        fn wait(&self, ms: i64) -> i64 {
+            self.now.fetch_add(ms, Ordering::Relaxed) + ms
+        }
+
+        fn found(&self, progress: i64) -> LevelSources {
+            let mut found = LevelSources::default();
+            find(
+                &self.store,
+                &[0, progress],
+                self.now.load(Ordering::Relaxed),
+                &mut found,
+            )
+            .unwrap();
+            found
+        }
+    }
+
+    fn sources(of_level: Option<i64>) -> LevelSources {
+        let mut sources = LevelSources::default();
+        if let Some(source) = of_level {
+            sources.note(LEVEL, source);
+        }
+        sources
+    }
+
+    #[test]
+    fn what_java_has_delivered_and_not_counted_is_found() {
+        let log = Log::new();
+        let waiting: Vec<i64> = (0..5).map(|number| log.put(SCHEDULE_TOPIC, number, 0)).collect();
+        assert_eq!(log.found(0), sources(None), "nothing is due");
+        log.wait(DELAY_MS + 1);
+        assert_eq!(log.found(0), sources(None), "nothing was delivered");
+        log.put("orders", 0, 0);
+        log.put("orders", 1, 0);
+        assert_eq!(log.found(0), sources(Some(waiting[1])));
+        assert_eq!(log.found(1), sources(Some(waiting[1])), "one of them counts already");
+        assert_eq!(log.found(2), sources(None), "both count");
+    }
+
+    #[test]
+    fn other_messages_are_not_taken_for_deliveries() {
+        let log = Log::new();
+        log.put(SCHEDULE_TOPIC, 7, 1);
+        log.wait(DELAY_MS + 1);
+        log.put("orders", 7, 0);
+        log.put("elsewhere", 7, 1);
+        log.put("orders", 8, 1);
+        assert_eq!(log.found(0), sources(None));
+    }
+}
