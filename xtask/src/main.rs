@@ -7,7 +7,9 @@ mod check;
 mod crash;
 mod differential;
 mod flips;
+mod interchange;
 mod interop;
+mod random;
 mod servers;
 mod snippets;
 
@@ -22,10 +24,11 @@ fn main() -> anyhow::Result<()> {
         "bench" => bench::run(&rest),
         "flips" => flips::run(&rest),
         "differential" => differential::run(&rest),
+        "interchange" => interchange::run(&rest),
         "interop" => interop::run(&rest),
         "peer" => interop::peer::run(&rest),
         _ => {
-            eprintln!("usage: cargo xtask check|fix|crash|flips|bench|interop|differential [options]");
+            eprintln!("usage: cargo xtask check|fix|crash|flips|bench|interchange|interop|differential [options]");
             std::process::exit(2);
         }
     }

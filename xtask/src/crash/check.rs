@@ -21,15 +21,15 @@ const INDEX_TIMEOUT: Duration = Duration::from_secs(5);
 const SUBSCRIPTION_IN_REQUEST: i32 = 4;
 
 /// The queues as they were last read: what lies at each queue offset.
-pub(super) struct Stored {
+pub(crate) struct Stored {
     addr: String,
     queues: Vec<Vec<Sent>>,
     looked_up: Vec<Sent>,
-    pub(super) acknowledged: u64,
+    pub(crate) acknowledged: u64,
 }
 
 impl Stored {
-    pub(super) fn new(addr: String) -> Stored {
+    pub(crate) fn new(addr: String) -> Stored {
         Stored {
             addr,
             queues: vec![Vec::new(); QUEUES as usize],
@@ -38,12 +38,24 @@ impl Stored {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queues.iter().map(Vec::len).sum()
     }
 
     /// Reads what is new since the last check, and some of what is not, and looks for everything acknowledged since.
-    pub(super) async fn check(&mut self, acknowledged: &[Acknowledged]) -> anyhow::Result<()> {
+    pub(crate) async fn check(&mut self, acknowledged: &[Acknowledged]) -> anyhow::Result<()> {
+        self.check_queues(acknowledged).await?;
+        for (at, sent) in self.looked_up.iter().enumerate() {
+            let count = self.looked_up.len();
+            self.check_index(*sent)
+                .await
+                .with_context(|| format!("message {at} of the {count} looked up, oldest first"))?;
+        }
+        Ok(())
+    }
+
+    /// The same without the index.
+    pub(crate) async fn check_queues(&mut self, acknowledged: &[Acknowledged]) -> anyhow::Result<()> {
         for queue_id in 0..QUEUES {
             let known = &self.queues[queue_id as usize];
             self.queues[queue_id as usize] = self
@@ -62,17 +74,11 @@ impl Stored {
         self.acknowledged += acknowledged.len() as u64;
         let some = acknowledged.iter().rev().step_by(acknowledged.len() / LOOKUPS + 1);
         self.looked_up.extend(some.map(|ack| ack.sent));
-        for (at, sent) in self.looked_up.iter().enumerate() {
-            let count = self.looked_up.len();
-            self.check_index(*sent)
-                .await
-                .with_context(|| format!("message {at} of the {count} looked up, oldest first"))?;
-        }
         Ok(())
     }
 
     /// Reads everything from the beginning.
-    pub(super) async fn check_all_again(&self) -> anyhow::Result<()> {
+    pub(crate) async fn check_all_again(&self) -> anyhow::Result<()> {
         for queue_id in 0..QUEUES {
             self.read_on(queue_id, 0)
                 .await

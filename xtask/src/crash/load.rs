@@ -28,23 +28,23 @@ const FLUSH_DISK_TIMEOUT: i32 = response_code::FLUSH_DISK_TIMEOUT;
 
 /// One message as its producer knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Sent {
-    pub(super) producer: u64,
+pub(crate) struct Sent {
+    pub(crate) producer: u64,
     /// From 0, without gaps, over all queues and rounds.
-    pub(super) number: u64,
+    pub(crate) number: u64,
 }
 
 /// The broker said that this message lies there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Acknowledged {
-    pub(super) sent: Sent,
-    pub(super) queue_id: i32,
-    pub(super) queue_offset: i64,
+pub(crate) struct Acknowledged {
+    pub(crate) sent: Sent,
+    pub(crate) queue_id: i32,
+    pub(crate) queue_offset: i64,
 }
 
 impl Sent {
     /// `producer/number` and a filler of 0 to 2,000 bytes.
-    pub(super) fn body(self) -> Bytes {
+    pub(crate) fn body(self) -> Bytes {
         let mut body = format!("{}/{}/", self.producer, self.number).into_bytes();
         let filler = self.number.wrapping_mul(2_654_435_761) % 2000;
         body.extend((0..filler).map(|at| (at ^ self.number ^ self.producer) as u8));
@@ -52,7 +52,7 @@ impl Sent {
     }
 
     /// Reads a body back; an error if any byte of it is not as it was sent.
-    pub(super) fn of_body(body: &[u8]) -> anyhow::Result<Sent> {
+    pub(crate) fn of_body(body: &[u8]) -> anyhow::Result<Sent> {
         let mut parts = body.splitn(3, |byte| *byte == b'/');
         let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse().ok();
         let (Some(producer), Some(number)) = (number(), number()) else {
@@ -63,7 +63,7 @@ impl Sent {
         Ok(sent)
     }
 
-    pub(super) fn key(self) -> String {
+    pub(crate) fn key(self) -> String {
         format!("{}-{}", self.producer, self.number)
     }
 
@@ -82,14 +82,14 @@ impl Sent {
     }
 }
 
-pub(super) struct Producers {
+pub(crate) struct Producers {
     namesrv_addr: String,
     addr: String,
     next_numbers: Vec<Arc<AtomicU64>>,
 }
 
 /// A load that runs until the broker dies.
-pub(super) struct Load {
+pub(crate) struct Load {
     producers: JoinSet<anyhow::Result<Ended>>,
     first_answer: Arc<Notify>,
 }
@@ -101,7 +101,7 @@ struct Ended {
 }
 
 impl Producers {
-    pub(super) fn new(namesrv_addr: String, addr: String) -> Producers {
+    pub(crate) fn new(namesrv_addr: String, addr: String) -> Producers {
         Producers {
             namesrv_addr,
             addr,
@@ -109,7 +109,7 @@ impl Producers {
         }
     }
 
-    pub(super) fn start(&mut self) -> Load {
+    pub(crate) fn start(&mut self) -> Load {
         let mut producers = JoinSet::new();
         let first_answer = Arc::new(Notify::new());
         for (producer, next_number) in (0..).zip(&self.next_numbers) {
@@ -129,7 +129,7 @@ impl Producers {
 
 impl Load {
     /// Returns when the load has run for this time after the first answer.
-    pub(super) async fn run_for(&mut self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn run_for(&mut self, time: Duration) -> anyhow::Result<()> {
         let running = async {
             self.first_answer.notified().await;
             tokio::time::sleep(time).await;
@@ -143,7 +143,7 @@ impl Load {
     }
 
     /// Everything that was acknowledged until the broker died.
-    pub(super) async fn acknowledged(mut self) -> anyhow::Result<Vec<Acknowledged>> {
+    pub(crate) async fn acknowledged(mut self) -> anyhow::Result<Vec<Acknowledged>> {
         let mut all = Vec::new();
         while let Some(ended) = self.producers.join_next().await {
             all.extend(ended??.acknowledged);

@@ -29,8 +29,8 @@ use oxmq_remoting::{ClientConfig, RemotingClient};
 use tokio::runtime::Runtime;
 
 use self::beside::Beside;
-use self::check::Stored;
-use self::load::Producers;
+pub(crate) use self::check::Stored;
+pub(crate) use self::load::{Acknowledged, Producers};
 use crate::servers::{self, Cluster, Options, Server, target_dir};
 
 const USAGE: &str = "\
@@ -43,7 +43,7 @@ usage: cargo xtask crash [options]
   --server oxmq|java whom to kill; java shows that the check itself is right
   --binary FILE      the oxmq to kill (default: built with the release profile)";
 
-const TOPIC: &str = "CrashTest";
+pub(crate) const TOPIC: &str = "CrashTest";
 const QUEUES: i32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the start of the process to its first answer.
@@ -199,7 +199,7 @@ fn wait_for_answer(runtime: &Runtime, addr: &str) -> anyhow::Result<()> {
     })
 }
 
-async fn create_topic(addr: &str, topic: &str) -> anyhow::Result<()> {
+pub(crate) async fn create_topic(addr: &str, topic: &str) -> anyhow::Result<()> {
     let header = CreateTopicHeader {
         topic: topic.to_owned(),
         default_topic: Some("TBW102".to_owned()),

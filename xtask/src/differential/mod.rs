@@ -10,7 +10,6 @@ mod known;
 mod learn;
 mod operations;
 mod pushes;
-mod random;
 mod script;
 mod shrink;
 

@@ -16,8 +16,8 @@ use oxmq_protocol::body::SubscriptionGroupConfig;
 use oxmq_protocol::requests::{CreateTopicHeader, request};
 
 use super::answer::BodyForm;
-use super::random::Random;
 use super::script::Step;
+use crate::random::Random;
 
 /// One row.
 pub(super) struct Operation {
