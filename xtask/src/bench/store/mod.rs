@@ -12,12 +12,12 @@ pub(super) mod steady;
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::Value;
 
 use super::connection::call;
 use super::frames::{self, OPAQUE_BASE, SendTemplate};
-use super::load::{self, Measure, Plan, Sends};
+use super::load::{self, Measure};
 use super::meter::Meter;
 use super::response::Response;
 use super::target::Running;
@@ -60,21 +60,8 @@ impl Stage<'_> {
     /// Stores so many messages in batches.
     fn fill(&self, topic: &str, body_bytes: usize, messages: u64) -> anyhow::Result<()> {
         let batch = (FILL_BATCH_BYTES / body_bytes).clamp(1, 32) as u32;
-        let plan = Plan {
-            ramp: Duration::ZERO,
-            window: FILL_TIME_MAX,
-            messages_max: messages,
-        };
         let template = SendTemplate::batch(topic, body_bytes, batch);
-        let filled = load::run(self.addr(), &mut Sends::new(template, 4, 2), &plan, &self.meter())?;
-        // A broker that is busy is asked again by the load itself; what counts is what it has.
-        ensure!(
-            filled.messages >= messages,
-            "{} of {messages} messages were stored: {}",
-            filled.messages,
-            filled.first_error.unwrap_or_default()
-        );
-        Ok(())
+        load::fill(self.addr(), template, messages, &self.meter())
     }
 
     /// Load until a virtual machine has compiled what it is going to need.
@@ -85,11 +72,9 @@ impl Stage<'_> {
 
     /// Bytes of the commit log that hold records.
     fn log_end(&self) -> anyhow::Result<u64> {
-        let header = format!(
-            "{{\"code\":28,\"flag\":0,\"language\":\"JAVA\",\"opaque\":{OPAQUE_BASE},\
-             \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
-        );
-        let frame = call(self.addr(), &frames::frame(&header, &[]))?;
+        let mut request = Vec::new();
+        frames::append_request(&mut request, 28, OPAQUE_BASE, "");
+        let frame = call(self.addr(), &request)?;
         let (response, _) = Response::parse(&frame)?.context("the answer is cut")?;
         let info: Value = serde_json::from_slice(response.body)?;
         let end = info["table"]["commitLogMaxOffset"].as_str();
@@ -98,4 +83,3 @@ impl Stage<'_> {
 }
 
 const FILL_BATCH_BYTES: usize = 64 << 10;
-const FILL_TIME_MAX: Duration = Duration::from_secs(300);

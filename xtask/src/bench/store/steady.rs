@@ -89,11 +89,9 @@ impl StoreWorkload for Steady {
 
 /// DELETE_EXPIRED_COMMITLOG (329).
 fn delete_expired() -> Vec<u8> {
-    let header = format!(
-        "{{\"code\":329,\"flag\":0,\"language\":\"JAVA\",\"opaque\":{OPAQUE_BASE},\
-         \"serializeTypeCurrentRPC\":\"JSON\",\"version\":513}}"
-    );
-    frames::frame(&header, &[])
+    let mut request = Vec::new();
+    frames::append_request(&mut request, 329, OPAQUE_BASE, "");
+    request
 }
 
 fn scrubbed(scale: Scale) -> u64 {
@@ -111,7 +109,7 @@ fn fill_up_to(stage: &Stage<'_>, permille: u64) -> anyhow::Result<()> {
         let at = stage.log_end()? % LOG_FILE_BYTES;
         let missing = (wanted + LOG_FILE_BYTES - ahead - at) % LOG_FILE_BYTES;
         // What is sent rounds off: a little short of it is there.
-        if missing < (16 << 20) || missing > LOG_FILE_BYTES - (4 << 20) {
+        if !((16 << 20)..LOG_FILE_BYTES - (4 << 20)).contains(&missing) {
             return Ok(());
         }
         stage.fill(SEND_TOPIC, BODY_BYTES, (missing - (8 << 20)) / RECORD_BYTES)?;
