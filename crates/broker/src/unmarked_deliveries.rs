@@ -5,7 +5,7 @@
 //! the saved progress are compared with what was stored since the first of them was due. A delivered message has the
 //! identity of the one that waited.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
@@ -27,33 +27,60 @@ const READ: GetLimits = GetLimits {
 /// Adds the sources of the last deliveries on each level. `progress` says of each level, from the first one on, how far its
 /// file counts.
 pub(crate) fn find(store: &MessageStore, progress: &[i64], now: i64, found: &mut LevelSources) -> io::Result<()> {
-    let mut due = HashMap::new();
-    let mut since = i64::MAX;
+    let mut due = Due::default();
     for (level, next) in (1..).zip(progress) {
-        since = since.min(read_due(store, level, *next, now, &mut due)?);
+        read_due(store, level, *next, now, &mut due)?;
     }
-    if !due.is_empty() {
-        let bytes = store.scan_since(since, &mut |record| {
-            if let Some(level) = delivered_on(record)
-                && let Some(source) = due.get(&identity(record, level))
-            {
-                found.note(level, *source);
-            }
-        })?;
-        tracing::info!(
-            bytes,
-            due = due.len(),
-            "looked for delayed messages that another broker has delivered"
-        );
+    if due.messages.is_empty() {
+        return Ok(());
+    }
+    let mut delivered = HashSet::new();
+    let wanted: HashSet<u64> = due.messages.iter().map(|message| message.identity).collect();
+    let bytes = store.scan_since(due.since, &mut |record| {
+        let identity = delivered_on(record).map(|level| identity(record, level));
+        delivered.extend(identity.filter(|identity| wanted.contains(identity)));
+    })?;
+    tracing::info!(
+        bytes,
+        due = due.messages.len(),
+        "looked for delayed messages that another broker has delivered"
+    );
+    // In order, up to the first that was not: a message that a client sent twice says nothing of those between.
+    for of_level in due.messages.chunk_by(|one, other| one.level == other.level) {
+        let known = of_level
+            .iter()
+            .take_while(|message| delivered.contains(&message.identity));
+        known.for_each(|message| found.note(message.level, message.source));
     }
     Ok(())
 }
 
-/// Notes what is due on a level by its identity. The time at which the first of it became due.
-fn read_due(store: &MessageStore, level: i32, mut next: i64, now: i64, due: &mut HashMap<u64, i64>) -> io::Result<i64> {
-    let mut since = i64::MAX;
+/// Messages that are due, by level and in the order of their queue.
+struct Due {
+    messages: Vec<Waiting>,
+    /// The time at which the first of them became due.
+    since: i64,
+}
+
+struct Waiting {
+    level: i32,
+    identity: u64,
+    /// Its physical offset.
+    source: i64,
+}
+
+impl Default for Due {
+    fn default() -> Due {
+        Due {
+            messages: Vec::new(),
+            since: i64::MAX,
+        }
+    }
+}
+
+fn read_due(store: &MessageStore, level: i32, mut next: i64, now: i64, due: &mut Due) -> io::Result<()> {
     let Some(queue) = store.queue(SCHEDULE_TOPIC, level - 1) else {
-        return Ok(since);
+        return Ok(());
     };
     let (end, mut bytes, mut is_later) = (next + COMPARED_MAX, BytesMut::new(), false);
     while next < queue.max_offset().min(end) && !is_later {
@@ -61,7 +88,7 @@ fn read_due(store: &MessageStore, level: i32, mut next: i64, now: i64, due: &mut
         let mut is_due = |deliver_at: i64| {
             is_later |= deliver_at > now;
             if !is_later {
-                since = since.min(deliver_at);
+                due.since = due.since.min(deliver_at);
             }
             !is_later
         };
@@ -74,11 +101,15 @@ fn read_due(store: &MessageStore, level: i32, mut next: i64, now: i64, due: &mut
         next = got.next_begin_offset;
         let mut rest = &bytes[..];
         while let Ok(record) = RecordRef::parse(rest) {
-            due.insert(identity(&record, level), record.physical_offset());
+            due.messages.push(Waiting {
+                level,
+                identity: identity(&record, level),
+                source: record.physical_offset(),
+            });
             rest = &rest[record.total_size()..];
         }
     }
-    Ok(since)
+    Ok(())
 }
 
 /// The level that a record was delivered on without a mark.
@@ -218,6 +249,16 @@ mod tests {
         assert_eq!(log.found(0), sources(Some(waiting[1])));
         assert_eq!(log.found(1), sources(Some(waiting[1])), "one of them counts already");
         assert_eq!(log.found(2), sources(None), "both count");
+    }
+
+    #[test]
+    fn a_message_that_was_sent_twice_hides_none_between() {
+        let log = Log::new();
+        let waiting = [7, 8, 7].map(|number| log.put(SCHEDULE_TOPIC, number, 0));
+        log.wait(DELAY_MS + 1);
+        log.put("orders", 7, 0);
+        assert_eq!(log.found(0), sources(Some(waiting[0])));
+        assert_eq!(log.found(1), sources(None), "the second was not delivered");
     }
 
     #[test]
