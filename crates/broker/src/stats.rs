@@ -4,47 +4,60 @@
 //! [`Stats::tick`], called about once a second, takes the samples from which rates and sums are read. Broker totals are
 //! derived from the topics' counters at each sample, so that they cost the hot path nothing.
 
+mod views;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use hashbrown::HashMap;
-use oxmq_protocol::body::{BrokerStatsData, BrokerStatsItem};
+use oxmq_protocol::body::BrokerStatsData;
 use oxmq_protocol::topic;
 use parking_lot::{Mutex, RwLock};
+
+use views::{MINUTE_VIEW, Name, Sample, Views};
 
 const SECOND_MS: i64 = 1000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// Samples behind the minute, hour and day view, and the time between them.
-const MINUTE_VIEW: (usize, i64) = (7, 10 * SECOND_MS);
-const HOUR_VIEW: (usize, i64) = (7, 10 * MINUTE_MS);
-const DAY_VIEW: (usize, i64) = (25, HOUR_MS);
-
 /// Seconds over which the rates of runtime information are taken.
 const RATE_SECONDS: [usize; 3] = [10, 60, 600];
+
+/// What many threads add to.
+#[derive(Debug, Default)]
+struct Counter(AtomicI64);
+
+impl Counter {
+    fn add(&self, count: i64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Traffic of one topic.
 #[derive(Debug, Default)]
 pub struct TopicStats {
-    put_count: AtomicI64,
-    put_bytes: AtomicI64,
-    put_times: AtomicI64,
+    put_count: Counter,
+    put_bytes: Counter,
+    put_times: Counter,
 }
 
 /// Traffic of one group on one topic.
 #[derive(Debug, Default)]
 pub struct GroupStats {
-    get_count: AtomicI64,
-    get_bytes: AtomicI64,
-    get_times: AtomicI64,
-    send_back_count: AtomicI64,
+    get_count: Counter,
+    get_bytes: Counter,
+    get_times: Counter,
+    send_back_count: Counter,
     /// Checkpoints and acknowledgements of POP.
-    checkpoint_count: AtomicI64,
-    ack_count: AtomicI64,
-    ack_times: AtomicI64,
+    checkpoint_count: Counter,
+    ack_count: Counter,
+    ack_times: Counter,
 }
 
 impl TopicStats {
@@ -55,75 +68,34 @@ impl TopicStats {
 
     /// The same for several sends.
     pub fn on_sends(&self, times: i64, count: i64, bytes: i64) {
-        self.put_count.fetch_add(count, Ordering::Relaxed);
-        self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.put_times.fetch_add(times, Ordering::Relaxed);
+        self.put_count.add(count);
+        self.put_bytes.add(bytes);
+        self.put_times.add(times);
     }
 }
 
 impl GroupStats {
     /// Messages that a pull returned.
     pub fn on_pull(&self, count: i64, bytes: i64) {
-        self.get_count.fetch_add(count, Ordering::Relaxed);
-        self.get_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.get_times.fetch_add(1, Ordering::Relaxed);
+        self.get_count.add(count);
+        self.get_bytes.add(bytes);
+        self.get_times.add(1);
     }
 
     /// A pop got messages.
     pub fn on_checkpoint(&self) {
-        self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
+        self.checkpoint_count.add(1);
     }
 
     /// So many messages were acknowledged by one request.
     pub fn on_acks(&self, count: i64) {
-        self.ack_count.fetch_add(count, Ordering::Relaxed);
-        self.ack_times.fetch_add(1, Ordering::Relaxed);
+        self.ack_count.add(count);
+        self.ack_times.add(1);
     }
 
     pub fn on_send_back(&self) {
-        self.send_back_count.fetch_add(1, Ordering::Relaxed);
+        self.send_back_count.add(1);
     }
-}
-
-/// A value and how many times it was added to, at one moment.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sample {
-    at: i64,
-    sum: i64,
-    times: i64,
-}
-
-/// The last samples of one counter.
-#[derive(Debug)]
-struct Window {
-    samples: VecDeque<Sample>,
-    kept: usize,
-    every_ms: i64,
-}
-
-/// One named counter with its three views.
-#[derive(Debug)]
-struct Views {
-    minute: Window,
-    hour: Window,
-    day: Window,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Name {
-    TopicPutNums,
-    TopicPutSize,
-    GroupGetNums,
-    GroupGetSize,
-    GroupCkNums,
-    GroupAckNums,
-    SendBackPutNums,
-    BrokerPutNums,
-    BrokerGetNums,
-    BrokerPutNumsWithoutSystemTopic,
-    BrokerGetNumsWithoutSystemTopic,
-    BrokerCkNums,
-    BrokerAckNums,
 }
 
 /// Messages put and got since the start, at the last sample.
@@ -170,7 +142,7 @@ pub struct Stats {
     /// group → topic
     groups: RwLock<HashMap<String, HashMap<String, Arc<GroupStats>>>>,
     /// Pulls that found nothing.
-    missed: AtomicI64,
+    missed: Counter,
     sampled: Mutex<Sampled>,
 }
 
@@ -203,7 +175,7 @@ impl Stats {
             cluster: cluster.to_owned(),
             topics: RwLock::default(),
             groups: RwLock::default(),
-            missed: AtomicI64::new(0),
+            missed: Counter::default(),
             sampled: Mutex::default(),
         }
     }
@@ -233,7 +205,7 @@ impl Stats {
 
     /// A pull found nothing.
     pub fn on_pull_missed(&self) {
-        self.missed.fetch_add(1, Ordering::Relaxed);
+        self.missed.add(1);
     }
 
     pub fn remove_topic(&self, topic: &str) {
@@ -269,7 +241,7 @@ impl Stats {
             at: now,
             put: sampled.totals.put,
             found: pulls,
-            missed: self.missed.load(Ordering::Relaxed),
+            missed: self.missed.get(),
             transferred: sampled.totals.get,
         };
         sampled.seconds.push_back(second);
@@ -313,28 +285,22 @@ impl Stats {
         let Some(views) = sampled.views.get(&(name, key.to_owned())) else {
             return self.is_counted(name, key).then(BrokerStatsData::default);
         };
-        Some(BrokerStatsData {
-            stats_minute: views.minute.item(),
-            stats_hour: views.hour.item(),
-            stats_day: views.day.item(),
-        })
+        Some(views.data())
     }
 
     /// Counters exist before their first sample.
     fn is_counted(&self, name: Name, key: &str) -> bool {
-        let of_group = |count: fn(&GroupStats) -> &AtomicI64| {
+        let of_group = |count: fn(&GroupStats) -> &Counter| {
             let groups = self.groups.read();
             let stats = key
                 .split_once('@')
                 .and_then(|(topic, group)| groups.get(group)?.get(topic));
-            stats.is_some_and(|stats| count(stats).load(Ordering::Relaxed) > 0)
+            stats.is_some_and(|stats| count(stats).get() > 0)
         };
         match name {
             Name::TopicPutNums | Name::TopicPutSize => {
                 let topics = self.topics.read();
-                topics
-                    .get(key)
-                    .is_some_and(|stats| stats.put_times.load(Ordering::Relaxed) > 0)
+                topics.get(key).is_some_and(|stats| stats.put_times.get() > 0)
             }
             Name::GroupGetNums | Name::GroupGetSize => of_group(|stats| &stats.get_times),
             Name::GroupCkNums => of_group(|stats| &stats.checkpoint_count),
@@ -357,7 +323,7 @@ impl Stats {
     fn minute_tps(&self, name: Name, key: &str) -> f64 {
         let sampled = self.sampled.lock();
         let views = sampled.views.get(&(name, key.to_owned()));
-        views.map_or(0.0, |views| views.minute.item().tps)
+        views.map_or(0.0, |views| views.data().stats_minute.tps)
     }
 
     /// Brings the totals up to date; the answer is the number of pulls that found something.
@@ -370,7 +336,7 @@ impl Stats {
         for topics in self.groups.read().values() {
             for (topic, stats) in topics {
                 totals.add_group(topic, stats);
-                pulls += stats.get_times.load(Ordering::Relaxed);
+                pulls += stats.get_times.get();
             }
         }
         sampled.totals = totals;
@@ -379,22 +345,27 @@ impl Stats {
 
     fn sample_views(&self, sampled: &mut Sampled, now: i64) {
         for (topic, stats) in self.topics.read().iter() {
-            let times = stats.put_times.load(Ordering::Relaxed);
-            sampled.sample(Name::TopicPutNums, topic, now, &stats.put_count, times);
-            sampled.sample(Name::TopicPutSize, topic, now, &stats.put_bytes, times);
+            let times = stats.put_times.get();
+            sampled.sample(Name::TopicPutNums, topic, now, stats.put_count.get(), times);
+            sampled.sample(Name::TopicPutSize, topic, now, stats.put_bytes.get(), times);
         }
         for (group, topics) in self.groups.read().iter() {
             for (topic, stats) in topics {
                 let key = format!("{topic}@{group}");
-                let times = stats.get_times.load(Ordering::Relaxed);
-                sampled.sample(Name::GroupGetNums, &key, now, &stats.get_count, times);
-                sampled.sample(Name::GroupGetSize, &key, now, &stats.get_bytes, times);
-                let checkpoints = stats.checkpoint_count.load(Ordering::Relaxed);
-                sampled.sample(Name::GroupCkNums, &key, now, &stats.checkpoint_count, checkpoints);
-                let acks = stats.ack_times.load(Ordering::Relaxed);
-                sampled.sample(Name::GroupAckNums, &key, now, &stats.ack_count, acks);
-                let sent_back = stats.send_back_count.load(Ordering::Relaxed);
-                sampled.sample(Name::SendBackPutNums, &key, now, &stats.send_back_count, sent_back);
+                let times = stats.get_times.get();
+                sampled.sample(Name::GroupGetNums, &key, now, stats.get_count.get(), times);
+                sampled.sample(Name::GroupGetSize, &key, now, stats.get_bytes.get(), times);
+                let checkpoints = stats.checkpoint_count.get();
+                sampled.sample(Name::GroupCkNums, &key, now, checkpoints, checkpoints);
+                sampled.sample(
+                    Name::GroupAckNums,
+                    &key,
+                    now,
+                    stats.ack_count.get(),
+                    stats.ack_times.get(),
+                );
+                let sent_back = stats.send_back_count.get();
+                sampled.sample(Name::SendBackPutNums, &key, now, sent_back, sent_back);
             }
         }
         let totals = sampled.totals;
@@ -406,33 +377,25 @@ impl Stats {
             (Name::BrokerCkNums, totals.checkpoints),
             (Name::BrokerAckNums, totals.acks),
         ] {
-            sampled.sample(name, &self.cluster, now, &AtomicI64::new(sum), sum);
+            sampled.sample(name, &self.cluster, now, sum, sum);
         }
     }
 }
 
 impl Sampled {
     /// Nothing is kept of a counter that never counted.
-    fn sample(&mut self, name: Name, key: &str, now: i64, counter: &AtomicI64, times: i64) {
-        let sum = counter.load(Ordering::Relaxed);
+    fn sample(&mut self, name: Name, key: &str, now: i64, sum: i64, times: i64) {
         let key = (name, key.to_owned());
         if sum == 0 && !self.views.contains_key(&key) {
             return;
         }
         let sample = Sample { at: now, sum, times };
-        let views = self.views.entry(key).or_insert_with(|| Views {
-            minute: Window::new(MINUTE_VIEW),
-            hour: Window::new(HOUR_VIEW),
-            day: Window::new(DAY_VIEW),
-        });
-        views.minute.push(sample);
-        views.hour.push(sample);
-        views.day.push(sample);
+        self.views.entry(key).or_insert_with(Views::new).push(sample);
     }
 
     fn delete_group(&mut self, topic: &str, stats: &GroupStats) {
         self.deleted.add_group(topic, stats);
-        self.deleted_pulls += stats.get_times.load(Ordering::Relaxed);
+        self.deleted_pulls += stats.get_times.get();
     }
 
     fn next_morning(&mut self) {
@@ -456,7 +419,7 @@ impl Sampled {
 
 impl Totals {
     fn add_topic(&mut self, topic: &str, stats: &TopicStats) {
-        let count = stats.put_count.load(Ordering::Relaxed);
+        let count = stats.put_count.get();
         self.put += count;
         if !topic::is_system_topic(topic) {
             self.put_user += count;
@@ -464,80 +427,13 @@ impl Totals {
     }
 
     fn add_group(&mut self, topic: &str, stats: &GroupStats) {
-        let count = stats.get_count.load(Ordering::Relaxed);
+        let count = stats.get_count.get();
         self.get += count;
-        self.checkpoints += stats.checkpoint_count.load(Ordering::Relaxed);
-        self.acks += stats.ack_count.load(Ordering::Relaxed);
+        self.checkpoints += stats.checkpoint_count.get();
+        self.acks += stats.ack_count.get();
         if !topic::is_system_topic(topic) {
             self.get_user += count;
         }
-    }
-}
-
-impl Window {
-    fn new((kept, every_ms): (usize, i64)) -> Window {
-        Window {
-            samples: VecDeque::new(),
-            kept,
-            every_ms,
-        }
-    }
-
-    /// Keeps the sample if it is due. A window begins with a zero one interval ago.
-    fn push(&mut self, sample: Sample) {
-        let last = self.samples.back().map(|last| last.at);
-        if last.is_some_and(|last| sample.at - last < self.every_ms) {
-            return;
-        }
-        if self.samples.is_empty() {
-            self.samples.push_back(Sample {
-                at: sample.at - self.every_ms,
-                ..Sample::default()
-            });
-        }
-        self.samples.push_back(sample);
-        if self.samples.len() > self.kept {
-            self.samples.pop_front();
-        }
-    }
-
-    fn item(&self) -> BrokerStatsItem {
-        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
-            return BrokerStatsItem::default();
-        };
-        let sum = last.sum - first.sum;
-        let times = last.times - first.times;
-        let elapsed = last.at - first.at;
-        BrokerStatsItem {
-            sum,
-            tps: if elapsed > 0 {
-                sum as f64 * 1000.0 / elapsed as f64
-            } else {
-                0.0
-            },
-            avgpt: if times > 0 { sum as f64 / times as f64 } else { 0.0 },
-        }
-    }
-}
-
-impl Name {
-    fn from_text(text: &str) -> Option<Name> {
-        Some(match text {
-            "TOPIC_PUT_NUMS" => Name::TopicPutNums,
-            "TOPIC_PUT_SIZE" => Name::TopicPutSize,
-            "GROUP_GET_NUMS" => Name::GroupGetNums,
-            "GROUP_GET_SIZE" => Name::GroupGetSize,
-            "GROUP_CK_NUMS" => Name::GroupCkNums,
-            "GROUP_ACK_NUMS" => Name::GroupAckNums,
-            "SNDBCK_PUT_NUMS" => Name::SendBackPutNums,
-            "BROKER_PUT_NUMS" => Name::BrokerPutNums,
-            "BROKER_GET_NUMS" => Name::BrokerGetNums,
-            "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC" => Name::BrokerPutNumsWithoutSystemTopic,
-            "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC" => Name::BrokerGetNumsWithoutSystemTopic,
-            "BROKER_CK_NUMS" => Name::BrokerCkNums,
-            "BROKER_ACK_NUMS" => Name::BrokerAckNums,
-            _ => return None,
-        })
     }
 }
 

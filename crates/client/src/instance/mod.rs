@@ -5,6 +5,8 @@
 //! It holds members weakly, so a member that is dropped without leaving is forgotten, not leaked.
 
 mod config;
+mod heartbeats;
+mod inbound;
 mod name_servers;
 mod queue_offsets;
 mod replies;
@@ -19,11 +21,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use oxmq_protocol::body::{ConsumerData, HeartbeatData, MASTER_ID, ProducerData, TopicRouteData};
-use oxmq_protocol::record::RecordRef;
+use oxmq_protocol::body::{ConsumerData, ProducerData, TopicRouteData};
 use oxmq_protocol::requests::{GetRouteInfoHeader, UnregisterClientHeader, request};
-use oxmq_protocol::{RemotingCommand, Request, RequestCode, json, properties, property, response_code, topic};
-use oxmq_remoting::{RemotingClient, Reply, RequestHandler};
+use oxmq_protocol::{RemotingCommand, Request, json, response_code, topic};
+use oxmq_remoting::{RemotingClient, Reply};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -32,6 +33,8 @@ use tracing::{debug, info};
 use crate::error::ClientError;
 use crate::namespace::Namespace;
 use crate::trace::Tracer;
+use heartbeats::send_heartbeats;
+use inbound::Inbound;
 use name_servers::NameServers;
 use replies::PendingReplies;
 use routes::Routes;
@@ -404,94 +407,11 @@ impl Shared {
     fn live_members(&self) -> Vec<Arc<dyn Member>> {
         self.members.lock().values().filter_map(Weak::upgrade).collect()
     }
-
-    async fn heartbeat(&self) {
-        let _heartbeats = self.heartbeats.lock().await;
-        let mut data = HeartbeatData {
-            client_id: self.client_id.clone(),
-            ..HeartbeatData::default()
-        };
-        for member in self.live_members() {
-            match member.data() {
-                MemberData::Producer(producer) => data.producer_data_set.push(producer),
-                MemberData::Consumer(consumer) => data.consumer_data_set.push(consumer),
-            }
-        }
-        if data.producer_data_set.is_empty() && data.consumer_data_set.is_empty() {
-            return;
-        }
-        let masters_only = data.consumer_data_set.is_empty();
-        let body = Bytes::from(json::to_vec(&data));
-        let timeout = self.config.api_timeout;
-        let mut calls = JoinSet::new();
-        for (_, broker) in self.routes.brokers() {
-            if masters_only && broker.broker_id != MASTER_ID {
-                continue;
-            }
-            let (remoting, body) = (self.remoting.clone(), body.clone());
-            calls.spawn(async move {
-                let called = remoting
-                    .call::<request::HeartBeat>(&broker.addr, &(), body, timeout)
-                    .await;
-                (broker.addr, called)
-            });
-        }
-        let mut versions = HashMap::new();
-        for (addr, called) in calls.join_all().await {
-            match called {
-                Ok(reply) => drop(versions.insert(addr, reply.version)),
-                Err(error) => debug!(addr, %error, "heartbeat failed"),
-            }
-        }
-        *self.broker_versions.lock() = versions;
-    }
-
-    fn consumer(&self, group: &str) -> Option<Arc<dyn Member>> {
-        let members = self.members.lock();
-        members.get(&MemberKey::Consumer(group.to_owned()))?.upgrade()
-    }
-}
-
-impl Shared {
-    /// Hands a question about a transaction to the producer whose group it names.
-    fn check_transaction(&self, request: &RemotingCommand) -> Option<Answer> {
-        let record = RecordRef::parse(&request.body).ok()?;
-        let group = properties::find(record.properties(), property::PRODUCER_GROUP)?;
-        let group = MemberKey::Producer(String::from_utf8_lossy(group).into_owned());
-        let producer = self.members.lock().get(&group)?.upgrade()?;
-        Some(producer.on_request(request.clone()))
-    }
 }
 
 fn no_route(topic: &str) -> ClientError {
     ClientError::NoRoute {
         topic: topic.to_owned(),
-    }
-}
-
-/// Hands the requests of brokers to the consumer they are meant for.
-struct Inbound(Weak<Shared>);
-
-impl RequestHandler for Inbound {
-    fn handle(&self, addr: &str, request: RemotingCommand) -> Answer {
-        if request.header.code == RequestCode::PushReplyMessageToClient.code() {
-            let answer = self.0.upgrade().map(|shared| shared.pending_replies.answer(&request));
-            return Box::pin(std::future::ready(answer));
-        }
-        if request.header.code == RequestCode::CheckTransactionState.code() {
-            let answer = self.0.upgrade().and_then(|shared| shared.check_transaction(&request));
-            return answer.unwrap_or_else(|| Box::pin(std::future::ready(None)));
-        }
-        let fields = &request.header.ext_fields;
-        let group = fields.get("consumerGroup").or_else(|| fields.get("group"));
-        let consumer = group.and_then(|group| self.0.upgrade()?.consumer(group));
-        match consumer {
-            Some(consumer) => consumer.on_request(request),
-            None => {
-                debug!(addr, code = request.header.code, "request for nobody here");
-                Box::pin(std::future::ready(None))
-            }
-        }
     }
 }
 
@@ -506,22 +426,6 @@ async fn poll_routes(shared: Weak<Shared>, mut stopped: watch::Receiver<bool>) {
         }
         if let Some(shared) = shared.upgrade() {
             shared.refresh_all_routes().await;
-        }
-    }
-}
-
-async fn send_heartbeats(shared: Weak<Shared>, mut wishes: mpsc::Receiver<()>, mut stopped: watch::Receiver<bool>) {
-    loop {
-        let Some(interval) = shared.upgrade().map(|shared| shared.config.heartbeat_broker_interval) else {
-            return;
-        };
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            _ = wishes.recv() => {}
-            () = tokio::time::sleep(interval) => {}
-        }
-        if let Some(shared) = shared.upgrade() {
-            shared.heartbeat().await;
         }
     }
 }
