@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use oxmq_broker::BrokerConfig;
 use oxmq_protocol::RemotingCommand;
-use oxmq_protocol::body::{
-    CheckClientRequestBody, ConsumerData, EXPRESSION_TYPE_SQL92, HeartbeatData, SubscriptionData,
-};
+use oxmq_protocol::body::{CheckClientRequestBody, EXPRESSION_TYPE_SQL92, SubscriptionData};
 use oxmq_protocol::json;
 use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeaderV2, request};
 
@@ -51,20 +49,6 @@ fn sql(expression: &str, sub_version: i64) -> SubscriptionData {
         sub_version,
         ..SubscriptionData::default()
     }
-}
-
-async fn heartbeat(client: &Client, subscription: SubscriptionData) {
-    let heartbeat = HeartbeatData {
-        client_id: "client-1".into(),
-        consumer_data_set: vec![ConsumerData {
-            group_name: "cg".into(),
-            subscription_data_set: vec![subscription],
-            ..ConsumerData::default()
-        }],
-        ..HeartbeatData::default()
-    };
-    let reply = client.call::<request::HeartBeat>(&(), json::to_vec(&heartbeat)).await;
-    assert_eq!(reply.header.code, 0);
 }
 
 async fn check_config(client: &Client, subscription: SubscriptionData) -> RemotingCommand {
@@ -117,7 +101,7 @@ async fn without_the_setting_expressions_are_refused() {
     refused(&check_config(&client, sql("a > 5", 1)).await, 1, remark);
     refused(&check_config(&client, sql("a >", 1)).await, 1, remark);
     refused(&client.pull(&by_sql("a > 5", 0)).await, 1, remark);
-    heartbeat(&client, sql("a > 5", 1)).await;
+    client.subscribe_to("cg", sql("a > 5", 1)).await;
     refused(&client.pull(&by_heartbeat(1)).await, 1, remark);
 }
 
@@ -161,7 +145,7 @@ async fn heartbeats_bring_expressions_that_outlive_the_broker() {
     for a in 0..4 {
         sent(&client.send(&with_a("orders", a), "x").await);
     }
-    heartbeat(&client, sql("a >= 2", 5)).await;
+    client.subscribe_to("cg", sql("a >= 2", 5)).await;
     assert_eq!(queue_offsets(&client.pull(&by_heartbeat(5)).await), [2, 3]);
     refused(
         &client.pull(&by_heartbeat(6)).await,
@@ -169,11 +153,11 @@ async fn heartbeats_bring_expressions_that_outlive_the_broker() {
         "the consumer's subscription not latest",
     );
     // An expression that does not compile takes the old one away.
-    heartbeat(&client, sql("a >= ", 7)).await;
+    client.subscribe_to("cg", sql("a >= ", 7)).await;
     let remark = "The broker's consumer filter data is not exist!Your expression may be wrong! expected a property, a value \
                   or \"(\", found the end at line 1, column 6";
     refused(&client.pull(&by_heartbeat(7)).await, 27, remark);
-    heartbeat(&client, sql("a <= 1", 8)).await;
+    client.subscribe_to("cg", sql("a <= 1", 8)).await;
     assert_eq!(queue_offsets(&client.pull(&by_heartbeat(8)).await), [0, 1]);
     broker.stop();
     broker.start_again();
@@ -185,7 +169,7 @@ async fn heartbeats_bring_expressions_that_outlive_the_broker() {
             .unwrap()
             .contains("\"expression\":\"a <= 1\"")
     );
-    heartbeat(&client, sql("a = 3", 8)).await;
+    client.subscribe_to("cg", sql("a = 3", 8)).await;
     assert_eq!(queue_offsets(&client.pull(&by_heartbeat(8)).await), [0, 1]);
 }
 

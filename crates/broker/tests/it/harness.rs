@@ -1,5 +1,8 @@
 //! The requests of a client that does many things at a time.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use oxmq_protocol::body::{ConsumerData, HeartbeatData, SubscriptionData};
 use oxmq_protocol::record::RecordRef;
@@ -7,16 +10,33 @@ use oxmq_protocol::requests::{
     CreateTopicHeader, PullMessageHeader, SendMessageHeader, SendMessageHeaderV2, SendMessageReply, request,
 };
 use oxmq_protocol::{FieldSet, RemotingCommand, Request, SerializeType, json};
-use oxmq_remoting::{ClientConfig, RemotingClient};
+use oxmq_remoting::{ClientConfig, RemotingClient, RequestHandler};
+use tokio::sync::mpsc;
 
 pub(crate) use oxmq_tests::DEADLINE;
 
 pub(crate) use crate::node::Node;
-use crate::node::topic_header;
+use crate::node::{producer, topic_header};
 
 impl Node {
     pub(crate) fn client(&self) -> Client {
         self.client_with(SerializeType::Json)
+    }
+
+    /// A producer that answers the broker's requests like this, and what they are.
+    pub(crate) async fn producer(
+        &self,
+        client_id: &str,
+        group: &str,
+        code: Option<i32>,
+    ) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
+        let (requests, asked) = mpsc::unbounded_channel();
+        let client = Client {
+            addr: self.addr().to_string(),
+            remoting: RemotingClient::new(ClientConfig::default(), Some(Arc::new(Asked { requests, code }))),
+        };
+        client.heart_beat(&producer(client_id, group)).await;
+        (client, asked)
     }
 
     pub(crate) fn client_with(&self, serialize: SerializeType) -> Client {
@@ -68,9 +88,18 @@ impl Client {
         self.call::<request::PullMessage>(header, Bytes::new()).await
     }
 
-    /// Makes the group known as one that consumes these topics.
+    pub(crate) async fn heart_beat(&self, data: &HeartbeatData) {
+        let reply = self.call::<request::HeartBeat>(&(), json::to_vec(data)).await;
+        assert_eq!(reply.header.code, 0, "{:?}", reply.header.remark);
+    }
+
+    /// Makes the group known as one that consumes this topic.
     pub(crate) async fn subscribe(&self, group: &str, topic: &str, expression: &str, sub_version: i64) {
         let subscription = SubscriptionData::parse(topic, expression, sub_version).unwrap();
+        self.subscribe_to(group, subscription).await;
+    }
+
+    pub(crate) async fn subscribe_to(&self, group: &str, subscription: SubscriptionData) {
         let heartbeat = HeartbeatData {
             client_id: "client-1".into(),
             consumer_data_set: vec![ConsumerData {
@@ -80,8 +109,27 @@ impl Client {
             }],
             ..HeartbeatData::default()
         };
-        let reply = self.call::<request::HeartBeat>(&(), json::to_vec(&heartbeat)).await;
-        assert_eq!(reply.header.code, 0, "{:?}", reply.header.remark);
+        self.heart_beat(&heartbeat).await;
+    }
+}
+
+/// Passes on what a broker asks, and answers it with a code or not at all.
+struct Asked {
+    requests: mpsc::UnboundedSender<RemotingCommand>,
+    code: Option<i32>,
+}
+
+impl RequestHandler for Asked {
+    fn handle(
+        &self,
+        _: &str,
+        request: RemotingCommand,
+    ) -> Pin<Box<dyn Future<Output = Option<RemotingCommand>> + Send>> {
+        let opaque = request.header.opaque;
+        // A test that has ended asks nothing.
+        let _ = self.requests.send(request);
+        let answer = self.code.map(|code| RemotingCommand::response(opaque, code, None));
+        Box::pin(std::future::ready(answer))
     }
 }
 

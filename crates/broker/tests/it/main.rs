@@ -12,7 +12,6 @@ mod duplicates;
 mod filters;
 mod golden;
 mod harness;
-mod hostile;
 mod kinds;
 mod node;
 mod offsets;

@@ -1,58 +1,13 @@
 //! Replies to requests that were sent as messages.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use oxmq_protocol::body::{HeartbeatData, ProducerData};
 use oxmq_protocol::properties::Properties;
 use oxmq_protocol::requests::{PushReplyHeader, SendMessageHeader, SendMessageHeaderV2, SendMessageReply, request};
-use oxmq_protocol::{FieldSet, RemotingCommand, RequestCode, json, response_code};
-use oxmq_remoting::{ClientConfig, RemotingClient, RequestHandler};
-use tokio::sync::mpsc;
+use oxmq_protocol::{FieldSet, RequestCode, response_code};
 
 use crate::harness::*;
 
 const REPLY_TOPIC: &str = "DefaultCluster_REPLY_TOPIC";
-
-/// A client that keeps what is pushed to it and answers with `code`, or not at all.
-struct Requester {
-    pushed: mpsc::UnboundedSender<RemotingCommand>,
-    code: Option<i32>,
-}
-
-impl RequestHandler for Requester {
-    fn handle(
-        &self,
-        _: &str,
-        request: RemotingCommand,
-    ) -> Pin<Box<dyn Future<Output = Option<RemotingCommand>> + Send>> {
-        let opaque = request.header.opaque;
-        self.pushed.send(request).unwrap();
-        let answer = self.code.map(|code| RemotingCommand::response(opaque, code, None));
-        Box::pin(std::future::ready(answer))
-    }
-}
-
-/// A producer of this id, and what comes to it.
-async fn requester(broker: &Node, id: &str, code: Option<i32>) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
-    let (pushed, receiver) = mpsc::unbounded_channel();
-    let client = Client {
-        addr: broker.addr().to_string(),
-        remoting: RemotingClient::new(ClientConfig::default(), Some(Arc::new(Requester { pushed, code }))),
-    };
-    let heartbeat = HeartbeatData {
-        client_id: id.into(),
-        producer_data_set: vec![ProducerData {
-            group_name: "askers".into(),
-        }],
-        ..HeartbeatData::default()
-    };
-    let reply = client.call::<request::HeartBeat>(&(), json::to_vec(&heartbeat)).await;
-    assert_eq!(reply.header.code, 0);
-    (client, receiver)
-}
 
 fn reply_to(id: &str) -> SendMessageHeaderV2 {
     SendMessageHeaderV2 {
@@ -70,7 +25,7 @@ fn reply_to(id: &str) -> SendMessageHeaderV2 {
 #[tokio::test]
 async fn a_reply_is_passed_on_and_stored() {
     let broker = Node::start();
-    let (_asker, mut pushed) = requester(&broker, "asker", Some(0)).await;
+    let (_asker, mut pushed) = broker.producer("asker", "askers", Some(0)).await;
     let replier = broker.client();
     for offset in 0..2 {
         let answered = match offset {
@@ -124,7 +79,7 @@ async fn a_reply_is_passed_on_and_stored() {
 #[tokio::test]
 async fn without_the_store_the_answer_has_the_id_zero() {
     let broker = Node::start_with(|config| config.store_reply_message_enable = false);
-    let (_asker, mut pushed) = requester(&broker, "asker", Some(0)).await;
+    let (_asker, mut pushed) = broker.producer("asker", "askers", Some(0)).await;
     let answered = broker
         .client()
         .call::<request::SendReplyMessageV2>(&reply_to("asker"), "x")
@@ -152,7 +107,9 @@ async fn whoever_replies_hears_that_nobody_waits() {
     let answered = replier.call::<request::SendReplyMessageV2>(&unmarked, "x").await;
     refused(&answered, 1, "reply message properties[REPLY_TO_CLIENT] is null");
 
-    let (asker, _pushed) = requester(&broker, "asker", Some(response_code::SYSTEM_ERROR)).await;
+    let (asker, _pushed) = broker
+        .producer("asker", "askers", Some(response_code::SYSTEM_ERROR))
+        .await;
     let answered = replier
         .call::<request::SendReplyMessageV2>(&reply_to("asker"), "x")
         .await;
@@ -196,8 +153,8 @@ async fn replies_are_checked_like_sends() {
 #[tokio::test]
 async fn a_silent_requester_holds_up_only_its_own_replies() {
     let broker = Node::start_with(|config| config.reply_thread_pool_queue_capacity = 2);
-    let (silent, mut asked) = requester(&broker, "silent", None).await;
-    let (_asker, _pushed) = requester(&broker, "asker", Some(0)).await;
+    let (silent, mut asked) = broker.producer("silent", "askers", None).await;
+    let (_asker, _pushed) = broker.producer("asker", "askers", Some(0)).await;
     let replier = broker.client();
     let waiting = {
         let replier = replier.clone();

@@ -4,13 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::future::Future;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use oxmq_broker::BrokerConfig;
 use oxmq_broker::config::FlushDiskType;
-use oxmq_protocol::body::{HeartbeatData, ProducerData};
 use oxmq_protocol::properties::{self, Properties};
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::requests::{
@@ -18,8 +15,7 @@ use oxmq_protocol::requests::{
     SendMessageReply, request,
 };
 use oxmq_protocol::topic::{TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC};
-use oxmq_protocol::{FieldSet, RemotingCommand, json, sys_flag};
-use oxmq_remoting::{ClientConfig, RemotingClient, RequestHandler};
+use oxmq_protocol::{FieldSet, RemotingCommand, sys_flag};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 
@@ -98,40 +94,6 @@ async fn eventually<F: Future<Output = bool>>(what: impl Fn() -> F) {
         }
     };
     timeout(DEADLINE, met).await.expect("it never came true");
-}
-
-/// Passes on what a broker asks.
-struct Asked(mpsc::UnboundedSender<RemotingCommand>);
-
-impl RequestHandler for Asked {
-    fn handle(
-        &self,
-        _: &str,
-        request: RemotingCommand,
-    ) -> Pin<Box<dyn Future<Output = Option<RemotingCommand>> + Send>> {
-        // A test that has ended asks nothing.
-        let _ = self.0.send(request);
-        Box::pin(std::future::ready(None))
-    }
-}
-
-/// A member of the producer group, and the checks that it gets.
-async fn producer(broker: &Node, client_id: &str) -> (Client, mpsc::UnboundedReceiver<RemotingCommand>) {
-    let (sender, asked) = mpsc::unbounded_channel();
-    let client = Client {
-        addr: broker.addr().to_string(),
-        remoting: RemotingClient::new(ClientConfig::default(), Some(Arc::new(Asked(sender)))),
-    };
-    let heartbeat = HeartbeatData {
-        client_id: client_id.into(),
-        producer_data_set: vec![ProducerData {
-            group_name: "pg".into(),
-        }],
-        ..HeartbeatData::default()
-    };
-    let reply = client.call::<request::HeartBeat>(&(), json::to_vec(&heartbeat)).await;
-    assert_eq!(reply.header.code, 0);
-    (client, asked)
 }
 
 async fn next_check(asked: &mut mpsc::UnboundedReceiver<RemotingCommand>) -> (CheckTransactionStateHeader, Bytes) {
@@ -306,7 +268,7 @@ async fn a_producer_is_asked_until_it_knows() {
         with_checks(config);
         config.flush_disk_type = FlushDiskType::SyncFlush;
     });
-    let (client, mut asked) = producer(&broker, "p1").await;
+    let (client, mut asked) = broker.producer("p1", "pg", None).await;
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[]).await;
     let (check, body) = next_check(&mut asked).await;
@@ -343,7 +305,7 @@ async fn a_producer_is_asked_until_it_knows() {
 #[tokio::test]
 async fn a_late_end_of_the_first_half_message_ends_its_copy() {
     let broker = Node::start_with(with_checks);
-    let (client, mut asked) = producer(&broker, "p1").await;
+    let (client, mut asked) = broker.producer("p1", "pg", None).await;
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[]).await;
     next_check(&mut asked).await;
@@ -363,8 +325,8 @@ async fn a_late_end_of_the_first_half_message_ends_its_copy() {
 #[tokio::test]
 async fn all_producers_of_the_group_are_asked_in_turn_and_only_those_that_live() {
     let broker = Node::start_with(with_checks);
-    let (one, mut asked_one) = producer(&broker, "p1").await;
-    let (_two, mut asked_two) = producer(&broker, "p2").await;
+    let (one, mut asked_one) = broker.producer("p1", "pg", None).await;
+    let (_two, mut asked_two) = broker.producer("p2", "pg", None).await;
     one.create_topic("orders", 2, false).await;
     prepare(&one, "half", &[]).await;
     next_check(&mut asked_one).await;
@@ -381,7 +343,7 @@ async fn a_half_message_is_given_up_after_the_last_check_and_can_be_resumed() {
         with_checks(config);
         config.transaction_check_max = 2;
     });
-    let (client, mut asked) = producer(&broker, "p1").await;
+    let (client, mut asked) = broker.producer("p1", "pg", None).await;
     client.create_topic("orders", 2, false).await;
     prepare(&client, "half", &[]).await;
     eventually(|| async { bodies(&client, TRANS_CHECK_MAX_TIME_TOPIC, 0).await == ["half"] }).await;
@@ -410,13 +372,13 @@ async fn a_half_message_is_given_up_after_the_last_check_and_can_be_resumed() {
 #[tokio::test]
 async fn open_half_messages_survive_a_restart() {
     let mut broker = Node::start_with(with_checks);
-    let (client, mut asked) = producer(&broker, "p1").await;
+    let (client, mut asked) = broker.producer("p1", "pg", None).await;
     client.create_topic("orders", 2, false).await;
     let half = prepare(&client, "half", &[]).await;
     next_check(&mut asked).await;
     broker.stop();
     broker.start_again();
-    let (client, mut asked) = producer(&broker, "p1").await;
+    let (client, mut asked) = broker.producer("p1", "pg", None).await;
     let (check, _) = next_check(&mut asked).await;
     let mut code = 2;
     while code == 2 {

@@ -4,5 +4,4 @@
 
 mod client;
 mod golden;
-mod hostile;
 mod requests;
