@@ -38,6 +38,8 @@ pub(crate) struct Engine {
     /// The index has to be made fit for use before its first step, and for that must know if the last stop was clean.
     pub(crate) clean: bool,
     pub(crate) dispatching: Mutex<Dispatching>,
+    /// Queues with entries of the replay that are not written out yet.
+    pub(crate) replayed: Mutex<Vec<(Arc<str>, i32)>>,
     pub(crate) wake_flush: Wake,
     pub(crate) wake_allocate: Wake,
     pub(crate) wake_dispatch: Wake,
@@ -237,6 +239,9 @@ impl Engine {
     /// Writes pending entries to the queues' files. With `checkpoint`, makes them durable and moves the recovery position.
     /// False when something has to be repeated.
     pub(crate) fn dispatch_step(&self, checkpoint: bool) -> bool {
+        if !self.write_out_replayed() {
+            return false;
+        }
         let mut dispatching = self.dispatching.lock();
         let durable = self.log.flushed_mark();
         if durable.offset > dispatching.written_out.offset {
@@ -252,6 +257,32 @@ impl Engine {
             return false;
         }
         true
+    }
+
+    /// What the last start found in the log goes into the queues' files, which it left alone. The recovery position waits.
+    fn write_out_replayed(&self) -> bool {
+        loop {
+            // A topic that is deleted and created again has its files under the same names.
+            let _no_deletion = self.dispatching.lock();
+            let Some((topic, queue_id)) = self.replayed.lock().pop() else {
+                return true;
+            };
+            let Some(queue) = self.queues.get(&topic, queue_id) else {
+                continue;
+            };
+            let written_out = match queue.is_unreadable() {
+                true => Err(io::ErrorKind::InvalidData.into()),
+                false => write_out(&self.queues, &queue, self.opened_at),
+            };
+            if let Err(error) = written_out {
+                tracing::error!(%topic, queue_id, %error, "consume queue write failed");
+                self.replayed.lock().push((topic, queue_id));
+                return false;
+            }
+            if self.is_stopping() {
+                return false;
+            }
+        }
     }
 
     /// Writes the entries of records before this physical offset. Entries of later records stay in memory: a power cut

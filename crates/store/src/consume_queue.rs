@@ -25,6 +25,9 @@ use crate::unit::{Extent, QueueKind, Unit};
 
 pub(crate) const ENTRY_BYTES: usize = 20;
 
+/// Entries that stand for records the log lost in the middle of a queue; more are not believed.
+const GAP_ENTRIES_MAX: i64 = 1_000_000;
+
 /// Size field of entries that stand for no record (spec: storage.md §6.1, first file not starting at 0).
 const FILLER_SIZE: i32 = i32::MAX;
 
@@ -204,6 +207,35 @@ impl ConsumeQueue {
             QueueKind::Batch => pending.entries.extend_from_slice(&unit.encode()),
         }
         pending.entries.len()
+    }
+
+    /// Adds a unit that the replay of a start found, unless the queue has it. Returns the pending bytes.
+    pub(crate) fn enter(&self, unit: &Unit) -> usize {
+        let (next, queue_offset) = (self.next_offset(), unit.queue_offset);
+        if queue_offset < next {
+            return 0;
+        }
+        let mut gap = queue_offset - next;
+        if gap > 0 && self.min_offset() == next {
+            self.start_at(queue_offset);
+            gap = 0;
+        }
+        if self.kind == QueueKind::Batch {
+            // Units say where they are: nothing has to fill the space between them.
+            gap = 0;
+        }
+        if gap > GAP_ENTRIES_MAX {
+            let (topic, queue_id) = (&*self.topic, self.queue_id);
+            tracing::error!(topic, queue_id, queue_offset, next, "record is far beyond its queue");
+            return 0;
+        }
+        if gap > 0 {
+            self.push(std::iter::repeat_n(Entry::FILLER, gap as usize));
+        }
+        let pending = self.push_unit(unit);
+        self.set_next_offset(unit.end_offset());
+        self.publish(unit.end_offset());
+        pending
     }
 
     /// Gives an empty queue another first offset.

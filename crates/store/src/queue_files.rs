@@ -150,6 +150,13 @@ impl QueueFiles {
         let mut low = first_unit;
         let mut high = first_unit + whole as i64 * per_file;
         let units_end = high;
+        // Most queues hold a small part of what fits into their files.
+        let mut step = 16;
+        while low + step < high && probe.goes_on(low + step, units_end, belongs)? {
+            low += step + 1;
+            step *= 8;
+        }
+        high = high.min(low + step);
         while low < high {
             let middle = low + (high - low) / 2;
             if probe.goes_on(middle, units_end, belongs)? {
@@ -471,15 +478,17 @@ impl<'a> Probe<'a> {
     /// Does the queue hold this unit or, behind a few damaged ones, a later one?
     fn goes_on(&mut self, number: i64, end: i64, belongs: &mut dyn FnMut(&Unit) -> bool) -> io::Result<bool> {
         let mut only_fillers = true;
-        for number in number..end.min(number + DAMAGED_UNITS_MAX) {
-            let unit = self.unit(number)?;
-            if unit.entry.is_filler() {
-                continue;
-            }
-            only_fillers = false;
-            // What is neither nothing nor a unit is a damaged one.
-            if !unit.is_blank() && belongs(&unit) {
-                return Ok(true);
+        let mut at = number;
+        let last = end.min(number + DAMAGED_UNITS_MAX);
+        while at < last {
+            let units = self.units(at, (last - at) as usize)?;
+            at += units.len() as i64;
+            for unit in units.iter().filter(|unit| !unit.entry.is_filler()) {
+                only_fillers = false;
+                // What is neither nothing nor a unit is a damaged one.
+                if !unit.is_blank() && belongs(unit) {
+                    return Ok(true);
+                }
             }
         }
         Ok(only_fillers && number < end)

@@ -1,4 +1,5 @@
-//! The table of consume queues. A queue is loaded from its files when somebody asks for it.
+//! The table of consume queues. A queue is loaded from its files when somebody asks for it, also one that the replay of a
+//! start entered records into: what a start does depends on the log that it replays, and not on the queues.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -34,6 +35,8 @@ pub(crate) struct Queues {
     serials: AtomicU64,
     /// Number of light queues among them.
     light: AtomicUsize,
+    /// Units of the replay that were kept.
+    replayed_units: AtomicUsize,
     /// Start of the commit log: entries of older records do not count.
     log_min: AtomicI64,
     /// Of queues that are not loaded yet: entries of later records do not count.
@@ -47,8 +50,19 @@ enum Slot {
         /// There is only one, which stays.
         has_single_file: bool,
     },
+    /// The same, and units that the replay found. Boxed, as few queues are so for long.
+    Replayed(Box<Replayed>),
     Loaded(Arc<ConsumeQueue>),
 }
+
+#[derive(Debug)]
+struct Replayed {
+    kind: QueueKind,
+    units: Vec<Unit>,
+}
+
+/// Units that are kept for queues that are not loaded, 48 bytes each. Beyond that the replay waits for the files.
+const REPLAYED_UNITS_MAX: usize = 4_000_000;
 
 impl Queues {
     /// Learns which queues exist, without opening any. `files` are those of simple and of batch queues.
@@ -68,6 +82,7 @@ impl Queues {
         let light = topics.keys().filter(|topic| topic::is_lmq(topic)).count();
         Ok(Queues {
             light: AtomicUsize::new(light),
+            replayed_units: AtomicUsize::new(0),
             simple_files,
             batch_files,
             kind_of,
@@ -116,7 +131,7 @@ impl Queues {
         slots
             .filter_map(|slot| match slot {
                 Slot::Loaded(queue) => Some(Arc::clone(queue)),
-                Slot::InFiles { .. } => None,
+                Slot::InFiles { .. } | Slot::Replayed(_) => None,
             })
             .collect()
     }
@@ -133,7 +148,7 @@ impl Queues {
                 Slot::InFiles {
                     has_single_file: true, ..
                 } => None,
-                Slot::InFiles { kind, .. } => Some(Untrimmed::InFiles(*queue_id, *kind)),
+                slot => Some(Untrimmed::InFiles(*queue_id, slot.kind())),
             })
             .collect()
     }
@@ -176,24 +191,23 @@ impl Queues {
     }
 
     pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
-        let kind = match self.topics.read().get(topic)?.get(&queue_id)? {
+        match self.topics.read().get(topic)?.get(&queue_id)? {
             Slot::Loaded(queue) => return Some(Arc::clone(queue)),
-            Slot::InFiles { kind, .. } => *kind,
-        };
-        Some(self.load_listed(topic, queue_id, kind))
+            Slot::InFiles { .. } | Slot::Replayed(_) => {}
+        }
+        self.load_listed(topic, queue_id)
     }
 
     pub(crate) fn is_at_hand(&self, topic: &str, queue_id: i32) -> bool {
         let topics = self.topics.read();
         let slot = topics.get(topic).and_then(|slots| slots.get(&queue_id));
-        !matches!(slot, Some(Slot::InFiles { .. }))
+        !matches!(slot, Some(Slot::InFiles { .. } | Slot::Replayed(_)))
     }
 
     pub(crate) fn get_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.get(topic, queue_id) {
             return queue;
         }
-        let kind = (self.kind_of)(topic);
         let mut topics = self.topics.write();
         let name = match topics.get_key_value(topic) {
             Some((name, _)) => Arc::clone(name),
@@ -203,8 +217,7 @@ impl Queues {
         if let Some(Slot::Loaded(queue)) = slots.get(&queue_id) {
             return Arc::clone(queue);
         }
-        // Queues of a topic are all of one kind, also when its configuration was lost.
-        let kind = slots.values().next().map_or(kind, Slot::kind);
+        let kind = self.kind_of_new(topic, slots);
         let queue = Arc::new(ConsumeQueue::new(
             name,
             queue_id,
@@ -231,7 +244,7 @@ impl Queues {
             let name = topics.get_key_value(topic);
             name.and_then(|(name, slots)| match slots.get(&queue_id)? {
                 Slot::InFiles { kind, .. } => Some((Arc::clone(name), *kind)),
-                Slot::Loaded(_) => None,
+                Slot::Replayed(_) | Slot::Loaded(_) => None,
             })
         };
         let Some((name, kind)) = listed else {
@@ -264,43 +277,88 @@ impl Queues {
 
     /// The files hold exactly the entries of the log, or of its part that is trusted. Two objects for one queue would assign
     /// the same offsets twice: one thread loads it, and only those who ask for it, or for one that shares its lock, wait.
-    fn load_listed(&self, topic: &str, queue_id: i32, kind: QueueKind) -> Arc<ConsumeQueue> {
+    fn load_listed(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
         let mut place = DefaultHasher::new();
         (topic, queue_id).hash(&mut place);
         let _no_other_load = self.loading[place.finish() as usize % LOADING_LOCKS].lock();
-        let loaded = |slots: &HashMap<i32, Slot>| match slots.get(&queue_id) {
-            Some(Slot::Loaded(queue)) => Some(Arc::clone(queue)),
-            _ => None,
-        };
-        let name = {
+        let (name, kind, is_replayed) = {
             let topics = self.topics.read();
-            let known = topics.get_key_value(topic);
-            if let Some(queue) = known.and_then(|(_, slots)| loaded(slots)) {
-                return queue;
+            let (name, slots) = topics.get_key_value(topic)?;
+            match slots.get(&queue_id)? {
+                Slot::Loaded(queue) => return Some(Arc::clone(queue)),
+                slot => (Arc::clone(name), slot.kind(), matches!(slot, Slot::Replayed(_))),
             }
-            known.map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name))
         };
         let log_min = self.log_min.load(Ordering::Relaxed);
         let before = self.trusted_before.load(Ordering::Relaxed);
+        // What the files say of records that are not trusted would come behind the units of the replay.
         let extent = self
             .files(kind)
-            .load(topic, queue_id, false, log_min, &mut |unit| is_before(unit, before));
+            .load(topic, queue_id, is_replayed, log_min, &mut |unit| {
+                is_before(unit, before)
+            });
         let extent = match extent {
             Ok(extent) => extent,
             Err(error) => {
                 // Taken for an empty one it would give its offsets again.
                 tracing::error!(topic, queue_id, %error, "consume queue cannot be loaded");
-                return Arc::new(ConsumeQueue::unreadable(name, queue_id, self.serial(), kind));
+                return Some(Arc::new(ConsumeQueue::unreadable(name, queue_id, self.serial(), kind)));
             }
         };
         let queue = Arc::new(ConsumeQueue::new(name, queue_id, self.serial(), kind, extent));
-        if let Some(slots) = self.topics.write().get_mut(topic) {
-            if let Some(queue) = loaded(slots) {
-                return queue;
+        let mut topics = self.topics.write();
+        let slot = topics.get_mut(topic)?.get_mut(&queue_id)?;
+        if let Slot::Replayed(replayed) = slot {
+            for unit in &replayed.units {
+                queue.enter(unit);
             }
-            slots.insert(queue_id, Slot::Loaded(Arc::clone(&queue)));
         }
-        queue
+        *slot = Slot::Loaded(Arc::clone(&queue));
+        Some(queue)
+    }
+
+    /// Keeps a unit that the replay found until its queue is loaded. False if it has to be loaded now.
+    pub(crate) fn keep_replayed(&self, topic: &str, queue_id: i32, unit: &Unit) -> bool {
+        if self.replayed_units.load(Ordering::Relaxed) >= REPLAYED_UNITS_MAX {
+            return false;
+        }
+        let mut topics = self.topics.write();
+        if !topics.contains_key(topic) {
+            topics.insert(Arc::from(topic), HashMap::new());
+            self.light.fetch_add(topic::is_lmq(topic).into(), Ordering::Relaxed);
+        }
+        let slots = topics.get_mut(topic).expect("it was just put there");
+        let kind = match slots.get(&queue_id) {
+            Some(Slot::Loaded(_)) => return false,
+            Some(slot) => slot.kind(),
+            None => self.kind_of_new(topic, slots),
+        };
+        self.replayed_units.fetch_add(1, Ordering::Relaxed);
+        if let Some(Slot::Replayed(replayed)) = slots.get_mut(&queue_id) {
+            replayed.units.push(*unit);
+        } else {
+            let units = vec![*unit];
+            slots.insert(queue_id, Slot::Replayed(Box::new(Replayed { kind, units })));
+        }
+        true
+    }
+
+    /// Queues of a topic are all of one kind, also when its configuration was lost.
+    fn kind_of_new(&self, topic: &str, others: &HashMap<i32, Slot>) -> QueueKind {
+        let kind = others.values().next().map(Slot::kind);
+        kind.unwrap_or_else(|| (self.kind_of)(topic))
+    }
+
+    /// The queues that have units of the replay.
+    pub(crate) fn replayed(&self) -> Vec<(Arc<str>, i32)> {
+        let topics = self.topics.read();
+        let slots = topics
+            .iter()
+            .flat_map(|(topic, slots)| slots.iter().map(move |(queue_id, slot)| (topic, *queue_id, slot)));
+        let replayed = slots.filter(|(_, _, slot)| matches!(slot, Slot::Replayed(_)));
+        replayed
+            .map(|(topic, queue_id, _)| (Arc::clone(topic), queue_id))
+            .collect()
     }
 
     /// Forgets a topic and returns its queues, loaded.
@@ -337,6 +395,7 @@ impl Slot {
     fn kind(&self) -> QueueKind {
         match self {
             Slot::InFiles { kind, .. } => *kind,
+            Slot::Replayed(replayed) => replayed.kind,
             Slot::Loaded(queue) => queue.kind(),
         }
     }

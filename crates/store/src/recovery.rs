@@ -23,10 +23,7 @@ use crate::log_scan;
 use crate::queues::Queues;
 use crate::segments::{Segment, Segments};
 use crate::store::LastStop;
-use crate::unit::{QueueKind, Unit};
-
-/// Entries that stand for records the log lost in the middle of a queue; more are not believed.
-const GAP_ENTRIES_MAX: i64 = 1_000_000;
+use crate::unit::Unit;
 
 /// The replay tells where it is after so many bytes.
 const PROGRESS_BYTES: i64 = 128 << 20;
@@ -40,9 +37,13 @@ const REWRITE_BYTES: i64 = 1 << 20;
 /// Pending bytes of one queue that are written out during the replay.
 const WRITE_OUT_BYTES: usize = 1024 * 1024;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Recovered {
     pub(crate) end: Mark,
+    /// The entries of all records before this are in the queues' files.
+    pub(crate) written_out: Mark,
+    /// Queues that have entries of later records, and are still to be loaded and written out.
+    pub(crate) replayed: Vec<(Arc<str>, i32)>,
     pub(crate) scanned_from: i64,
     pub(crate) records: u64,
     /// Nothing had to be looked at.
@@ -70,6 +71,8 @@ impl Recovery<'_> {
         {
             return Ok(Recovered {
                 end,
+                written_out: end,
+                replayed: Vec::new(),
                 scanned_from: end.offset,
                 records: 0,
                 untouched: true,
@@ -90,19 +93,24 @@ impl Recovery<'_> {
             },
         };
         self.sync_log(start.offset, i64::MAX)?;
-        if self.last_stop == LastStop::Ours && start.last_record >= 0 {
+        // Then the queues need not be looked at before somebody asks for them.
+        let trusted = self.last_stop == LastStop::Ours && start.last_record >= 0;
+        if trusted {
             self.queues.trust_before(start.offset);
         } else {
             self.cut_queues(start.offset)?;
         }
-        let (end, records) = self.replay(start)?;
+        let (end, records) = self.replay(start, trusted)?;
         self.end_log_at(start.offset, end.offset)?;
         for queue in self.queues.loaded() {
             write_out(self.queues, &queue, i64::MAX)?;
         }
         self.queues.sync()?;
+        let replayed = self.queues.replayed();
         Ok(Recovered {
             end,
+            written_out: if replayed.is_empty() { end } else { start },
+            replayed,
             scanned_from: start.offset,
             records,
             untouched: false,
@@ -276,7 +284,7 @@ impl Recovery<'_> {
     }
 
     /// Reads the log from `start` to its last whole record and enters each into its queue.
-    fn replay(&self, start: Mark) -> io::Result<(Mark, u64)> {
+    fn replay(&self, start: Mark, trusted: bool) -> io::Result<(Mark, u64)> {
         let mut end = start;
         let mut records = 0;
         let mut failure = None;
@@ -294,7 +302,7 @@ impl Recovery<'_> {
                 if let Some(observer) = self.observer {
                     observer(record);
                 }
-                if let Err(error) = self.enter(record) {
+                if let Err(error) = self.enter(record, trusted) {
                     failure.get_or_insert(error);
                 }
             })?;
@@ -311,7 +319,7 @@ impl Recovery<'_> {
                     to = next,
                     "the commit log is damaged here: it goes on behind it"
                 );
-                self.enter_damaged(&segment, reached, next)?;
+                self.enter_damaged(&segment, reached, next, trusted)?;
                 end.offset = next;
             }
         }
@@ -359,49 +367,25 @@ impl Recovery<'_> {
     }
 
     /// A damaged record that still says which places it has keeps them: its queue offsets are not given again.
-    fn enter_damaged(&self, segment: &Segment, from: i64, to: i64) -> io::Result<()> {
+    fn enter_damaged(&self, segment: &Segment, from: i64, to: i64, trusted: bool) -> io::Result<()> {
         let bytes = damage::record_shaped(segment, from, to)?;
         match bytes.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok()) {
-            Some(record) if log_scan::is_topic_name(record.topic()) => self.enter(&record),
+            Some(record) if log_scan::is_topic_name(record.topic()) => self.enter(&record, trusted),
             _ => Ok(()),
         }
     }
 
-    fn enter(&self, record: &RecordRef<'_>) -> io::Result<()> {
+    fn enter(&self, record: &RecordRef<'_>, trusted: bool) -> io::Result<()> {
         let mut outcome = Ok(());
         dispatch::places(record, |place| {
             if (place.is_own || self.multi_dispatch) && outcome.is_ok() {
-                outcome = self.enter_at(record, &place);
+                outcome = self.enter_at(record, &place, trusted);
             }
         });
         outcome
     }
 
-    fn enter_at(&self, record: &RecordRef<'_>, place: &Place<'_>) -> io::Result<()> {
-        let queue = self.queues.get_or_create_cut(place.topic, place.queue_id)?;
-        let (next, queue_offset) = (queue.next_offset(), place.queue_offset);
-        if queue_offset < next {
-            return Ok(());
-        }
-        let mut gap = queue_offset - next;
-        if gap > 0 && queue.min_offset() == next {
-            queue.start_at(queue_offset);
-            gap = 0;
-        }
-        if queue.kind() == QueueKind::Batch {
-            // Units say where they are: nothing has to fill the space between them.
-            gap = 0;
-        }
-        if gap > GAP_ENTRIES_MAX {
-            tracing::error!(
-                topic = place.topic,
-                queue_id = queue.queue_id(),
-                queue_offset,
-                next,
-                "record is far beyond its queue"
-            );
-            return Ok(());
-        }
+    fn enter_at(&self, record: &RecordRef<'_>, place: &Place<'_>, trusted: bool) -> io::Result<()> {
         let unit = Unit {
             entry: Entry {
                 physical_offset: record.physical_offset(),
@@ -409,16 +393,14 @@ impl Recovery<'_> {
                 tags_code: dispatch::tags_code(record).resolve(record.store_timestamp(), self.delay_levels_ms),
             },
             store_timestamp: record.store_timestamp(),
-            queue_offset,
+            queue_offset: place.queue_offset,
             count: place.count,
         };
-        if gap > 0 {
-            queue.push(std::iter::repeat_n(Entry::FILLER, gap as usize));
+        if trusted && self.queues.keep_replayed(place.topic, place.queue_id, &unit) {
+            return Ok(());
         }
-        let pending = queue.push_unit(&unit);
-        queue.set_next_offset(unit.end_offset());
-        queue.publish(unit.end_offset());
-        if pending >= WRITE_OUT_BYTES {
+        let queue = self.queues.get_or_create_cut(place.topic, place.queue_id)?;
+        if queue.enter(&unit) >= WRITE_OUT_BYTES {
             write_out(self.queues, &queue, i64::MAX)?;
         }
         Ok(())

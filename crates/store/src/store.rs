@@ -211,8 +211,9 @@ impl MessageStore {
             dispatching: Mutex::new(Dispatching {
                 file,
                 last: checkpoint,
-                written_out: recovered.end,
+                written_out: recovered.written_out,
             }),
+            replayed: Mutex::new(recovered.replayed),
             wake_flush: Wake::default(),
             wake_allocate: Wake::default(),
             wake_dispatch: Wake::default(),
@@ -232,7 +233,7 @@ impl MessageStore {
         });
         *engine.scrub.lock() = ScrubProgress::load(&engine);
         engine.measure_disks();
-        if !recovered.untouched {
+        if !recovered.untouched && engine.replayed.lock().is_empty() {
             engine.dispatch_step(true);
         }
         if last_stop == LastStop::Foreign {

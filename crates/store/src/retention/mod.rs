@@ -22,7 +22,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,8 @@ pub(crate) struct Retention {
     is_requested: AtomicBool,
     is_stuck: AtomicBool,
     space: Mutex<SpaceFigures>,
+    /// Every queue has followed a log that begins here.
+    trimmed_to: AtomicI64,
 }
 
 struct HeldFile {
@@ -119,6 +121,7 @@ impl Retention {
             is_requested: AtomicBool::new(false),
             is_stuck: AtomicBool::new(false),
             space: Mutex::default(),
+            trimmed_to: AtomicI64::new(0),
         }
     }
 

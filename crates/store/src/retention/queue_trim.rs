@@ -1,11 +1,13 @@
 //! Consume queues follow the log: their minimum moves to the first entry whose record exists, and files before it go
 //! (spec: storage.md §12.2). The last file of a queue stays, because its name says where the numbering goes on.
 //!
-//! A queue costs something only when its oldest entry has expired, or when it has not been looked at since the start.
+//! A queue costs something only when the log begins elsewhere than before and its oldest entry has expired, or when it has
+//! not been looked at since the start.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::background::Engine;
 use crate::consume_queue::ConsumeQueue;
@@ -19,7 +21,11 @@ const UNITS_READ: usize = 400;
 impl Engine {
     /// Returns how many files went. `pause` waits after each, and says whether to go on.
     pub(super) fn trim_queues(&self, log_min: i64, pause: &dyn Fn() -> bool) -> usize {
+        if self.retention.trimmed_to.load(Ordering::Relaxed) == log_min {
+            return 0;
+        }
         let mut removed = 0;
+        let mut is_complete = true;
         for topic in self.queues.topics() {
             for untrimmed in self.queues.untrimmed(&topic, log_min) {
                 let queue = match untrimmed {
@@ -40,12 +46,16 @@ impl Engine {
                     Ok(count) => removed += count,
                     Err(error) => {
                         tracing::warn!(%topic, queue_id = queue.queue_id(), %error, "old entries are not removed");
+                        is_complete = false;
                     }
                 }
                 if self.is_stopping() {
                     return removed;
                 }
             }
+        }
+        if is_complete {
+            self.retention.trimmed_to.store(log_min, Ordering::Relaxed);
         }
         removed
     }
