@@ -1,7 +1,8 @@
 //! What this broker tells the name servers (spec: behaviour.md §2.8).
 //!
 //! Each name server has a task of its own, so that a dead one delays nobody. It sends everything at first, every period,
-//! and after a failure; in between it sends the topics that changed.
+//! and after a failure; in between it sends the topics that changed. A large table goes in pieces ([`pieces`]), and when
+//! the name server has it already, not every period.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,8 +26,16 @@ use crate::peers;
 use crate::routes;
 use crate::topics::Topics;
 
-/// Changes that are remembered for name servers that have not heard of them. One that missed more gets everything.
-const CHANGES_MAX: usize = 1024;
+/// Changes that are remembered for name servers that have not heard of them: 16 bytes each, as the table holds the topics.
+/// One that missed more gets everything.
+const CHANGES_MAX: usize = 65_536;
+
+/// What a registration may take up of time for each topic, where only `forceRegister` asks for it: with more than 15,000
+/// topics it is not due every 30 seconds any more. Whether the name server has them is asked every period.
+const FORCED_PER_TOPIC: Duration = Duration::from_millis(2);
+
+/// Topics of one piece come to about so many bytes. Servers of the original take no frame above 16 MiB.
+const PIECE_BYTES_MAX: usize = 4 << 20;
 
 /// How long somebody waits for name servers to hear of a topic. They hear of it later in any case.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -141,7 +150,8 @@ impl Changes {
             return (log.sequence, News::Everything);
         }
         let mut latest = BTreeMap::new();
-        for (_, config) in log.topics.iter().filter(|(sequence, _)| *sequence > known) {
+        let first = log.topics.partition_point(|(sequence, _)| *sequence <= known);
+        for (_, config) in log.topics.range(first..) {
             latest.insert(config.topic_name.as_str(), Arc::clone(config));
         }
         (log.sequence, News::Topics(log.version, latest.into_values().collect()))
@@ -167,6 +177,7 @@ pub(crate) fn start(broker: &Arc<Broker>) -> NameServers {
             client: client.clone(),
             addr: addr.clone(),
             known: None,
+            registered: None,
         };
         spawn_local(registrar.run());
     }
@@ -204,6 +215,8 @@ struct Registrar {
     addr: String,
     /// The changes it knows of; `None` before it has everything.
     known: Option<u64>,
+    /// When it was told everything last, and how many topics that were.
+    registered: Option<(Instant, usize)>,
 }
 
 impl Registrar {
@@ -211,7 +224,7 @@ impl Registrar {
         let mut news = self.broker.registration.changes.news.subscribe();
         loop {
             let start = Instant::now();
-            self.register_all().await;
+            self.renew().await;
             // Changes that came meanwhile, then those that come until the period is over.
             loop {
                 news.mark_unchanged();
@@ -235,23 +248,25 @@ impl Registrar {
     }
 
     /// Everything, unless the name server has it and that is enough.
-    async fn register_all(&mut self) {
+    async fn renew(&mut self) {
         let config = Arc::clone(&self.broker.config());
-        if self.known.is_some() && !config.force_register && self.is_up_to_date(&config).await {
-            return;
+        let is_forced =
+            config.force_register && (self.registered).is_none_or(|(at, topics)| is_forced_again(at.elapsed(), topics));
+        if self.known.is_none() || is_forced || !self.is_up_to_date(&config).await {
+            self.register_all(&config).await;
         }
+    }
+
+    async fn register_all(&mut self, config: &Arc<BrokerConfig>) {
         let sequence = self.broker.registration.changes.sequence();
         let (version, topics) = self.broker.topics.snapshot();
-        let piece = match config.enable_split_registration {
-            true => config.split_registration_size,
-            false => topics.len().max(1),
-        };
         self.known = Some(sequence);
-        for topics in topics.chunks(piece) {
-            if !self.register(&config, version, topics).await {
+        for (version, topics) in pieces(version, &topics, topics_max(config)) {
+            if !self.register(config, version, topics).await {
                 return;
             }
         }
+        self.registered = Some((Instant::now(), topics.len()));
     }
 
     async fn register_changes(&mut self) {
@@ -268,29 +283,39 @@ impl Registrar {
                 match config.enable_single_topic_register && !topics.iter().any(is_static) {
                     true => self.announce(&config, &topics).await,
                     false => {
-                        self.register(&config, version, &topics).await;
+                        for (version, topics) in pieces(version, &topics, topics_max(&config)) {
+                            if !self.register(&config, version, topics).await {
+                                return;
+                            }
+                        }
                     }
                 }
             }
-            (_, News::Everything) => self.register_all().await,
+            (_, News::Everything) => {
+                let config = Arc::clone(&self.broker.config());
+                self.register_all(&config).await;
+            }
         }
     }
 
     /// Whether it worked. If not, the next attempt tells everything.
-    async fn register(&mut self, config: &BrokerConfig, version: DataVersion, topics: &[Arc<TopicConfig>]) -> bool {
-        let body = RegisterBrokerBody {
-            filter_server_list: Vec::new(),
-            topic_config_serialize_wrapper: TopicConfigSerializeWrapper {
-                data_version: version,
-                topic_config_table: registered_table(topics, config.broker_permission),
-                topic_queue_mapping_info_map: (self.broker.static_topics)
-                    .infos(topics.iter().map(|topic| topic.topic_name.as_str())),
-                ..TopicConfigSerializeWrapper::default()
-            },
-        };
-        let body = match config.compressed_register {
-            true => body.encode_compressed(),
-            false => body.encode(),
+    async fn register(
+        &mut self,
+        config: &Arc<BrokerConfig>,
+        version: DataVersion,
+        topics: &[Arc<TopicConfig>],
+    ) -> bool {
+        // Thousands of topics take a while to write down, and this thread has a clock to follow.
+        let (broker, config) = (Arc::clone(&self.broker), Arc::clone(config));
+        let topics = topics.to_vec();
+        let body = tokio::task::spawn_blocking({
+            let config = Arc::clone(&config);
+            move || registration_body(&broker, &config, version, &topics)
+        });
+        let Ok(body) = body.await else {
+            // It panicked, or the broker stops.
+            self.known = None;
+            return false;
         };
         let header = RegisterBrokerHeader {
             broker_name: config.broker_name.clone(),
@@ -387,6 +412,74 @@ fn broker_header(config: &BrokerConfig) -> BrokerHeader {
     }
 }
 
+fn registration_body(
+    broker: &Broker,
+    config: &BrokerConfig,
+    version: DataVersion,
+    topics: &[Arc<TopicConfig>],
+) -> Vec<u8> {
+    let body = RegisterBrokerBody {
+        filter_server_list: Vec::new(),
+        topic_config_serialize_wrapper: TopicConfigSerializeWrapper {
+            data_version: version,
+            topic_config_table: registered_table(topics, config.broker_permission),
+            topic_queue_mapping_info_map: broker
+                .static_topics
+                .infos(topics.iter().map(|topic| topic.topic_name.as_str())),
+            ..TopicConfigSerializeWrapper::default()
+        },
+    };
+    match config.compressed_register {
+        true => body.encode_compressed(),
+        false => body.encode(),
+    }
+}
+
+/// Whether everything is told again to a name server that has it, so long after it was told so many topics.
+fn is_forced_again(since: Duration, topics: usize) -> bool {
+    since >= FORCED_PER_TOPIC.saturating_mul(u32::try_from(topics).unwrap_or(u32::MAX))
+}
+
+/// Topics of one piece, if the settings say.
+fn topics_max(config: &BrokerConfig) -> usize {
+    match config.enable_split_registration {
+        true => config.split_registration_size,
+        false => usize::MAX,
+    }
+}
+
+type Piece<'a> = (DataVersion, &'a [Arc<TopicConfig>]);
+
+/// The pieces of a registration, each with its version. A version that a name server knows is no news to older ones: each
+/// piece has one of its own, and the last the table's, so that whoever got a part only is told everything again.
+fn pieces(version: DataVersion, topics: &[Arc<TopicConfig>], topics_max: usize) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, topic) in topics.iter().enumerate() {
+        let attributes = topic.attributes.iter().map(|(key, value)| key.len() + value.len() + 6);
+        let topic_bytes = 160 + 2 * topic.topic_name.len() + attributes.sum::<usize>();
+        if at > start && (at - start >= topics_max || bytes + topic_bytes > PIECE_BYTES_MAX) {
+            pieces.push(&topics[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += topic_bytes;
+    }
+    pieces.push(&topics[start..]);
+    let left = (0..pieces.len() as i64).rev();
+    let versioned = pieces.into_iter().zip(left).map(|(piece, left)| match left {
+        0 => (version, piece),
+        // No real version has such a time.
+        left => (
+            DataVersion {
+                timestamp: -left,
+                ..version
+            },
+            piece,
+        ),
+    });
+    versioned.collect()
+}
+
 /// The topics as name servers see them: a broker that lacks a permission lacks it for every topic.
 fn registered_table(topics: &[Arc<TopicConfig>], broker_permission: i32) -> BTreeMap<String, TopicConfig> {
     let restricted = !perm::is_readable(broker_permission) || !perm::is_writeable(broker_permission);
@@ -455,6 +548,38 @@ mod tests {
         let known = changes.sequence();
         registration.request();
         assert_eq!(names(changes.since(known).1), None);
+    }
+
+    #[test]
+    fn a_large_table_goes_in_pieces_that_are_all_news() {
+        let version = DataVersion::at(1_700_000_000_000);
+        let topics: Vec<_> = (0..100_000).map(|number| topic(&format!("topic{number}"), 8)).collect();
+        let of_bytes = pieces(version, &topics, usize::MAX);
+        let of_topics = pieces(version, &topics, 800);
+        assert_eq!(of_topics.len(), 125);
+        for pieces in [&of_bytes, &of_topics] {
+            assert!(pieces.iter().flat_map(|(_, topics)| *topics).eq(&topics));
+            let versions: std::collections::HashSet<_> = pieces.iter().map(|(version, _)| version.timestamp).collect();
+            assert_eq!(versions.len(), pieces.len());
+            assert_eq!(pieces.last().unwrap().0, version);
+        }
+        for (version, topics) in of_bytes {
+            let body = TopicConfigSerializeWrapper {
+                data_version: version,
+                topic_config_table: registered_table(topics, 6),
+                ..TopicConfigSerializeWrapper::default()
+            };
+            assert!(json::to_vec(&body).len() <= PIECE_BYTES_MAX);
+        }
+        assert_eq!(pieces(version, &[], usize::MAX), [(version, &[][..])]);
+    }
+
+    #[test]
+    fn a_large_table_is_not_forced_upon_a_name_server_every_period() {
+        let period = Duration::from_secs(30);
+        assert!(is_forced_again(period, 15_000));
+        assert!(!is_forced_again(period, 100_000));
+        assert!(is_forced_again(period * 7, 100_000));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use oxmq_protocol::body::{
     BrokerMemberGroup, ClusterInfo, DataVersion, GetBrokerMemberGroupBody, KvTable, MASTER_ID, RegisterBrokerBody,
@@ -12,7 +12,7 @@ use oxmq_protocol::body::{
 use oxmq_protocol::requests::*;
 use oxmq_protocol::settings::{Settings, UpdateError};
 use oxmq_protocol::{FieldError, FieldSet, RemotingCommand, RequestCode, json, response_code};
-use oxmq_remoting::{CommandHandler, Connection, Outcome};
+use oxmq_remoting::{CommandHandler, Connection, ConnectionHandle, Outcome};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
@@ -23,6 +23,9 @@ use crate::server::NameServer;
 
 /// Text of the original, which people search the web for.
 const ROUTE_HELP: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+
+/// A longer registration, of some hundred topics, is read on another thread: with many topics that takes a while.
+const REGISTER_INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Bits of a topic's system flags.
 const UNIT: i32 = 1;
@@ -78,7 +81,7 @@ impl CommandHandler for NameServer {
     fn handle(&self, connection: &Rc<Connection>, code: RequestCode, command: RemotingCommand) -> Outcome {
         let answer = match code {
             RequestCode::GetRouteInfoByTopic => self.get_route_info_by_topic(&command),
-            RequestCode::RegisterBroker => self.register_broker(connection, &command),
+            RequestCode::RegisterBroker => return self.register_broker(connection, command),
             RequestCode::UnregisterBroker => self.unregister_broker(&command),
             RequestCode::BrokerHeartbeat => self.broker_heartbeat(&command),
             RequestCode::QueryDataVersion => self.query_data_version(&command),
@@ -137,7 +140,27 @@ impl NameServer {
         Ok(success().with_body(route.encode(command.header.version, standard_only)))
     }
 
-    fn register_broker(&self, connection: &Rc<Connection>, command: &RemotingCommand) -> Answer {
+    fn register_broker(&self, connection: &Rc<Connection>, command: RemotingCommand) -> Outcome {
+        if command.body.len() <= REGISTER_INLINE_BYTES_MAX {
+            return reply(self.register_broker_of(connection.handle(), &command)).into();
+        }
+        let (own, connection) = (Weak::clone(&self.own), Rc::clone(connection));
+        let (server, handle) = (Weak::clone(&own), connection.handle());
+        let task = tokio::task::spawn_blocking(move || {
+            let server = server.upgrade().ok_or(RequestError::Interrupted)?;
+            server.register_broker_of(handle, &command)
+        });
+        Outcome::later(async move {
+            let answer = task.await.unwrap_or(Err(RequestError::Interrupted));
+            // Its end was noticed before there was anything to take back.
+            if let Some(server) = own.upgrade().filter(|_| connection.is_closed()) {
+                server.connection_closed(connection.id());
+            }
+            reply(answer)
+        })
+    }
+
+    fn register_broker_of(&self, connection: ConnectionHandle, command: &RemotingCommand) -> Answer {
         let header: RegisterBrokerHeader = fields(command)?;
         let crc = header.body_crc32.unwrap_or(0);
         if crc != 0 && (crc32fast::hash(&command.body) & 0x7fff_ffff) as i32 != crc {
@@ -166,7 +189,7 @@ impl NameServer {
         let returns_order_conf = config.return_order_topic_config_to_broker;
         drop(config);
         let (broker_name, broker_addr) = (registration.broker_name.clone(), registration.broker_addr.clone());
-        let registered = self.register(connection.handle(), registration);
+        let registered = self.register(connection, registration);
         let registered = registered.inspect_err(|refused| {
             warn!(broker_name, broker_addr, %refused, "registration refused");
         })?;

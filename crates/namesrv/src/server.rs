@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub struct NamesrvHandle {
 
 /// What all workers share.
 pub(crate) struct NameServer {
+    /// For work that goes on after a handler has returned.
+    pub(crate) own: Weak<NameServer>,
     pub(crate) config: Arc<RwLock<NamesrvConfig>>,
     /// Held while settings change, until the file has them; readers of `config` do not wait for the disk.
     pub(crate) saving_config: Arc<Mutex<()>>,
@@ -79,7 +81,8 @@ pub fn start(config: NamesrvConfig) -> Result<NamesrvHandle, StartError> {
     serving.workers = config.server_worker_threads;
     serving.idle_timeout_ms = config.server_channel_max_idle_time_seconds * 1000;
     let (stop, notices) = mpsc::channel(NOTICES_MAX);
-    let name_server = Arc::new(NameServer {
+    let name_server = Arc::new_cyclic(|own| NameServer {
+        own: Weak::clone(own),
         config: Arc::new(RwLock::new(config)),
         saving_config: Arc::default(),
         table: RwLock::default(),
