@@ -1,5 +1,7 @@
-//! A worker's own view of the topics it meets: the configuration and the consume queues of each, looked up once and good
-//! until the table of topics changes.
+//! A worker's own view of the topics it meets: the configuration and the consume queues of each, looked up once.
+//!
+//! When the table of topics changes, a topic is compared with it before it is used again, so that a change costs nothing
+//! for the others, of which there may be a hundred thousand.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,17 +16,21 @@ use crate::attributes;
 use crate::broker::Broker;
 use crate::stats::TopicStats;
 
-/// Holds existing topics only, so their number bounds it.
+/// May keep as many deleted topics as there are others.
 #[derive(Default)]
 pub(crate) struct TopicCache {
-    generation: Cell<u64>,
     topics: RefCell<HashMap<Box<[u8]>, Rc<TopicState>>>,
     /// The one asked for last: the next is often the same.
     last: RefCell<Option<Rc<TopicState>>>,
 }
 
+/// So many are kept without a look at how many topics there are.
+const KEPT_TOPICS: usize = 256;
+
 /// One topic as the send and pull paths need it.
 pub(crate) struct TopicState {
+    /// The generation of the table that it was compared with last.
+    seen: Cell<u64>,
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) is_closed_to_clients: bool,
     pub(crate) is_compaction: bool,
@@ -43,29 +49,34 @@ impl TopicCache {
     #[inline]
     pub(crate) fn get(&self, broker: &Broker, name: &[u8]) -> Option<Rc<TopicState>> {
         let generation = broker.topics.generation();
-        if self.generation.replace(generation) != generation {
-            self.topics.borrow_mut().clear();
-            self.last.take();
-        }
         if let Some(last) = &*self.last.borrow()
+            && last.seen.get() == generation
             && last.name().as_bytes() == name
         {
             return Some(Rc::clone(last));
         }
-        let topic = self.find(broker, name)?;
-        self.last.replace(Some(Rc::clone(&topic)));
-        Some(topic)
+        let topic = self.find(broker, name, generation);
+        self.last.replace(topic.clone());
+        topic
     }
 
-    fn find(&self, broker: &Broker, name: &[u8]) -> Option<Rc<TopicState>> {
+    fn find(&self, broker: &Broker, name: &[u8], generation: u64) -> Option<Rc<TopicState>> {
         let mut topics = self.topics.borrow_mut();
         if let Some(topic) = topics.get(name) {
-            return Some(Rc::clone(topic));
+            if topic.seen.get() == generation || topic.is_current(broker) {
+                topic.seen.set(generation);
+                return Some(Rc::clone(topic));
+            }
+            topics.remove(name);
         }
         let config = broker.topics.get(std::str::from_utf8(name).ok()?)?;
-        let topic = Rc::new(TopicState::new(broker, config));
+        let topic = Rc::new(TopicState::new(broker, config, generation));
         // Any name is one of a light queue; those that exist are few enough to keep.
         if !topic.is_light || broker.store.queue(topic.name(), 0).is_some() {
+            let existing = || broker.topics.count() + broker.store.light_queues();
+            if topics.len() >= KEPT_TOPICS && topics.len() >= 2 * existing() {
+                topics.clear();
+            }
             topics.insert(name.into(), Rc::clone(&topic));
         }
         Some(topic)
@@ -73,7 +84,7 @@ impl TopicCache {
 }
 
 impl TopicState {
-    fn new(broker: &Broker, config: Arc<TopicConfig>) -> TopicState {
+    fn new(broker: &Broker, config: Arc<TopicConfig>, generation: u64) -> TopicState {
         let is_light = topic::is_lmq(&config.topic_name);
         let stats_name = if is_light {
             topic::LMQ_PREFIX
@@ -81,6 +92,7 @@ impl TopicState {
             &config.topic_name
         };
         TopicState {
+            seen: Cell::new(generation),
             is_light,
             is_batch_queue: broker.topics.queue_kind(&config.topic_name) == QueueKind::Batch,
             is_closed_to_clients: topic::is_closed_to_clients(&config.topic_name),
@@ -94,6 +106,16 @@ impl TopicState {
             queues: RefCell::default(),
             next_queue: Cell::new(0),
         }
+    }
+
+    /// Whether this is still the topic of this name. A light queue has nothing to compare.
+    fn is_current(&self, broker: &Broker) -> bool {
+        let mapping = broker.static_topics.get(self.name());
+        mapping.as_ref().map(Arc::as_ptr) == self.mapping.as_ref().map(Arc::as_ptr)
+            && broker
+                .topics
+                .get(self.name())
+                .is_some_and(|config| Arc::ptr_eq(&config, &self.config))
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -15,7 +15,8 @@ use oxmq_protocol::topic::{self, AUTO_CREATE_TOPIC};
 use oxmq_protocol::{perm, sys_flag};
 use oxmq_store::QueueKind;
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::BrokerConfig;
@@ -55,7 +56,7 @@ pub struct Topics {
 #[derive(Default)]
 struct State {
     version: DataVersion,
-    table: HashMap<String, Arc<TopicConfig>>,
+    table: BTreeMap<String, Arc<TopicConfig>>,
     /// Members of the stored configs that this version does not know.
     unknown: HashMap<String, Map<String, Value>>,
     /// Members of the file that this version does not know.
@@ -67,7 +68,7 @@ struct State {
 #[serde(rename_all = "camelCase", default)]
 struct TopicFile<T: Default> {
     data_version: DataVersion,
-    topic_config_table: BTreeMap<String, T>,
+    topic_config_table: T,
     #[serde(flatten)]
     unknown_members: Map<String, Value>,
 }
@@ -80,6 +81,33 @@ struct StoredTopic {
     unknown: Map<String, Value>,
 }
 
+/// The table of the file, written down from what the broker uses: there may be a hundred thousand topics.
+#[derive(Default)]
+struct StoredTable {
+    topics: Vec<Arc<TopicConfig>>,
+    unknown: HashMap<String, Map<String, Value>>,
+}
+
+impl Serialize for StoredTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut table = serializer.serialize_map(Some(self.topics.len()))?;
+        for config in &self.topics {
+            let name = config.topic_name.as_str();
+            match self.unknown.get(name) {
+                None => table.serialize_entry(name, &**config)?,
+                Some(unknown) => table.serialize_entry(
+                    name,
+                    &StoredTopic {
+                        config: TopicConfig::clone(config),
+                        unknown: unknown.clone(),
+                    },
+                )?,
+            }
+        }
+        table.end()
+    }
+}
+
 /// Why a topic was not created or changed, in the words of the original.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
@@ -90,13 +118,13 @@ pub enum TopicError {
 impl Topics {
     /// Reads `config/topics.json` and adds the system topics that are missing there.
     pub fn open(file: ConfigFile, config: &BrokerConfig) -> io::Result<Topics> {
-        let stored: TopicFile<StoredTopic> = file.load()?.unwrap_or_default();
+        let stored: TopicFile<BTreeMap<String, StoredTopic>> = file.load()?.unwrap_or_default();
         let mut state = State {
             version: stored.data_version,
             unknown_members: stored.unknown_members,
             ..State::default()
         };
-        for (name, topic) in stored.topic_config_table {
+        for (name, mut topic) in stored.topic_config_table {
             if topic::validate_stored_topic(&name).is_err() {
                 tracing::warn!(topic = name, "topics.json holds an illegal name, which is ignored");
                 continue;
@@ -104,6 +132,7 @@ impl Topics {
             if !topic.unknown.is_empty() {
                 state.unknown.insert(name.clone(), topic.unknown);
             }
+            topic.config.topic_name.clone_from(&name);
             state.table.insert(name, Arc::new(topic.config));
         }
         let system = system_topics(config);
@@ -141,6 +170,10 @@ impl Topics {
 
     pub fn contains(&self, topic: &str) -> bool {
         self.is_light_queue(topic) || self.state.read().table.contains_key(topic)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.state.read().table.len()
     }
 
     fn is_light_queue(&self, topic: &str) -> bool {
@@ -353,16 +386,14 @@ impl Topics {
         self.unsaved.save(|| self.file.save(&self.stored()))
     }
 
-    fn stored(&self) -> TopicFile<StoredTopic> {
+    fn stored(&self) -> TopicFile<StoredTable> {
         let state = self.state.read();
-        let stored = |(name, config): (&String, &Arc<TopicConfig>)| {
-            let unknown = state.unknown.get(name).cloned().unwrap_or_default();
-            let config = TopicConfig::clone(config);
-            (name.clone(), StoredTopic { config, unknown })
-        };
         TopicFile {
             data_version: state.version,
-            topic_config_table: state.table.iter().map(stored).collect(),
+            topic_config_table: StoredTable {
+                topics: state.table.values().cloned().collect(),
+                unknown: state.unknown.clone(),
+            },
             unknown_members: state.unknown_members.clone(),
         }
     }
