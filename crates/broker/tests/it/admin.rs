@@ -2,7 +2,6 @@
 
 use oxmq_protocol::body::*;
 use oxmq_protocol::requests::*;
-use oxmq_protocol::{Header, RemotingCommand};
 use oxmq_tests::eventually;
 
 use crate::node::{Node, body, fields, json_of, topic_header};
@@ -236,45 +235,6 @@ fn runtime_information_has_every_key_of_the_original() {
         assert!(table.table.contains_key(key), "{key}");
     }
     assert_eq!(table.table["brokerVersionDesc"], "V5_5_0");
-}
-
-#[test]
-fn unknown_codes_and_senseless_headers_get_an_answer() {
-    let node = Node::start();
-    let mut client = node.connect();
-    let unknown = RemotingCommand {
-        header: Header {
-            code: 7777,
-            ..Header::default()
-        },
-        ..RemotingCommand::default()
-    };
-    let reply = client.exchange(unknown);
-    assert_eq!(reply.header.code, 3);
-    assert_eq!(reply.header.remark.as_deref(), Some(" request type 7777 not supported"));
-    for code in RequestCode::ALL {
-        for (value, body) in [
-            ("-1", ""),
-            ("9223372036854775807", "{}"),
-            ("x", "[1,2"),
-            ("2147483647", "{\"mqSet\":[{}]}"),
-        ] {
-            let names = "topic queueId offset group consumerGroup timestamp commitOffset maxNum key index count a b c d e f g \
-                h queueOffset maxMsgNums sysFlag suspendTimeoutMillis subVersion readQueueNums writeQueueNums perm bornTimestamp \
-                flag defaultTopic defaultTopicQueueNums producerGroup delayLevel clientId clientID msgId srcGroup destGroup \
-                topicFilterType beginTimestamp endTimestamp statsName statsKey isOrder compareGroup groupName";
-            let request = RemotingCommand {
-                header: Header {
-                    code: code.code(),
-                    ext_fields: names.split_whitespace().map(|name| (name, value)).collect(),
-                    ..Header::default()
-                },
-                body: body.into(),
-            };
-            client.exchange(request);
-        }
-    }
-    client.create_topic("still-there", 1);
 }
 
 #[test]

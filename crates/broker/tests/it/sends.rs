@@ -211,34 +211,6 @@ async fn a_field_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_delayed_message_arrives_when_its_time_has_come() {
-    let broker = Node::start_with(|config| config.message_delay_level = "1s 2s".into());
-    let client = broker.client();
-    client.create_topic("orders", 1, false).await;
-    let delayed = SendMessageHeaderV2 {
-        properties: Some(properties(&[("UNIQ_KEY", "K"), ("DELAY", "1"), ("TAGS", "a")])),
-        ..message("orders", 0)
-    };
-    let reply = sent(&client.send(&delayed, "later").await);
-    assert_eq!(reply.queue_id, 0);
-    let waiting = oxmq_protocol::requests::PullMessageHeader {
-        sys_flag: 6,
-        suspend_timeout_millis: 8_000,
-        ..pull("orders", 0, 0)
-    };
-    let started = std::time::Instant::now();
-    let reply = client.pull(&waiting).await;
-    assert_eq!(reply.header.code, 0, "{:?}", reply.header.remark);
-    assert!(started.elapsed().as_millis() > 500);
-    let records = records(&reply);
-    assert_eq!((records[0].body(), records[0].topic()), (&b"later"[..], &b"orders"[..]));
-    let properties = Properties::decode(records[0].properties());
-    assert_eq!(properties.get("REAL_TOPIC"), Some("orders"));
-    assert_eq!(properties.get("REAL_QID"), Some("0"));
-    assert_eq!(properties.get("DELAY"), Some("1"));
-}
-
-#[tokio::test]
 async fn retries_that_are_used_up_go_to_the_dead_letters() {
     let broker = Node::start();
     let client = broker.client();
