@@ -2,19 +2,21 @@
 //!
 //! The hot path holds a [`TopicStats`] or [`GroupStats`] and adds to atomics; nothing is looked up or locked per message.
 //! [`Stats::tick`], called about once a second, takes the samples from which rates and sums are read. Broker totals are
-//! derived from the topics' counters at each sample, so that they cost the hot path nothing.
+//! derived from the topics' counters at each sample, so that they cost the hot path nothing. Counters that nobody adds to
+//! are not looked at ([`recent`]).
 
+mod recent;
 mod views;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use hashbrown::HashMap;
 use oxmq_protocol::body::BrokerStatsData;
 use oxmq_protocol::topic;
 use parking_lot::{Mutex, RwLock};
 
+use recent::{Counter, Listed, Recent, each_recent};
 use views::{MINUTE_VIEW, Name, Sample, Views};
 
 const SECOND_MS: i64 = 1000;
@@ -25,31 +27,21 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// Seconds over which the rates of runtime information are taken.
 const RATE_SECONDS: [usize; 3] = [10, 60, 600];
 
-/// What many threads add to.
-#[derive(Debug, Default)]
-struct Counter(AtomicI64);
-
-impl Counter {
-    fn add(&self, count: i64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Traffic of one topic.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TopicStats {
+    topic: Box<str>,
     put_count: Counter,
     put_bytes: Counter,
     put_times: Counter,
+    listed: Listed<TopicStats>,
 }
 
 /// Traffic of one group on one topic.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GroupStats {
+    topic: Box<str>,
+    group: Box<str>,
     get_count: Counter,
     get_bytes: Counter,
     get_times: Counter,
@@ -58,43 +50,74 @@ pub struct GroupStats {
     checkpoint_count: Counter,
     ack_count: Counter,
     ack_times: Counter,
+    listed: Listed<GroupStats>,
 }
 
 impl TopicStats {
+    fn new(topic: &str, recent: &Recent<TopicStats>) -> TopicStats {
+        TopicStats {
+            topic: topic.into(),
+            put_count: Counter::default(),
+            put_bytes: Counter::default(),
+            put_times: Counter::default(),
+            listed: Listed::new(recent),
+        }
+    }
+
     /// Messages that were stored.
-    pub fn on_send(&self, count: i64, bytes: i64) {
+    pub fn on_send(self: &Arc<Self>, count: i64, bytes: i64) {
         self.on_sends(1, count, bytes);
     }
 
     /// The same for several sends.
-    pub fn on_sends(&self, times: i64, count: i64, bytes: i64) {
+    pub fn on_sends(self: &Arc<Self>, times: i64, count: i64, bytes: i64) {
         self.put_count.add(count);
         self.put_bytes.add(bytes);
         self.put_times.add(times);
+        self.listed.note(self);
     }
 }
 
 impl GroupStats {
+    fn new(topic: &str, group: &str, recent: &Recent<GroupStats>) -> GroupStats {
+        GroupStats {
+            topic: topic.into(),
+            group: group.into(),
+            get_count: Counter::default(),
+            get_bytes: Counter::default(),
+            get_times: Counter::default(),
+            send_back_count: Counter::default(),
+            checkpoint_count: Counter::default(),
+            ack_count: Counter::default(),
+            ack_times: Counter::default(),
+            listed: Listed::new(recent),
+        }
+    }
+
     /// Messages that a pull returned.
-    pub fn on_pull(&self, count: i64, bytes: i64) {
+    pub fn on_pull(self: &Arc<Self>, count: i64, bytes: i64) {
         self.get_count.add(count);
         self.get_bytes.add(bytes);
         self.get_times.add(1);
+        self.listed.note(self);
     }
 
     /// A pop got messages.
-    pub fn on_checkpoint(&self) {
+    pub fn on_checkpoint(self: &Arc<Self>) {
         self.checkpoint_count.add(1);
+        self.listed.note(self);
     }
 
     /// So many messages were acknowledged by one request.
-    pub fn on_acks(&self, count: i64) {
+    pub fn on_acks(self: &Arc<Self>, count: i64) {
         self.ack_count.add(count);
         self.ack_times.add(1);
+        self.listed.note(self);
     }
 
-    pub fn on_send_back(&self) {
+    pub fn on_send_back(self: &Arc<Self>) {
         self.send_back_count.add(1);
+        self.listed.note(self);
     }
 }
 
@@ -143,6 +166,8 @@ pub struct Stats {
     groups: RwLock<HashMap<String, HashMap<String, Arc<GroupStats>>>>,
     /// Pulls that found nothing.
     missed: Counter,
+    recent_topics: Recent<TopicStats>,
+    recent_groups: Recent<GroupStats>,
     sampled: Mutex<Sampled>,
 }
 
@@ -151,9 +176,8 @@ struct Sampled {
     views: HashMap<(Name, String), Views>,
     seconds: VecDeque<Second>,
     totals: Totals,
-    /// What deleted topics and groups had counted, so that totals never fall.
-    deleted: Totals,
-    deleted_pulls: i64,
+    /// Pulls that found something.
+    pulls: i64,
     mornings: Mornings,
     today: Option<i64>,
     last_views: i64,
@@ -176,6 +200,8 @@ impl Stats {
             topics: RwLock::default(),
             groups: RwLock::default(),
             missed: Counter::default(),
+            recent_topics: Recent::default(),
+            recent_groups: Recent::default(),
             sampled: Mutex::default(),
         }
     }
@@ -185,7 +211,8 @@ impl Stats {
         if let Some(known) = self.topics.read().get(topic) {
             return Arc::clone(known);
         }
-        Arc::clone(self.topics.write().entry_ref(topic).or_default())
+        let new = || Arc::new(TopicStats::new(topic, &self.recent_topics));
+        Arc::clone(self.topics.write().entry_ref(topic).or_insert_with(new))
     }
 
     /// The counters of a group on a topic, to be kept by whoever pulls for it.
@@ -200,7 +227,14 @@ impl Stats {
             return known;
         }
         let mut groups = self.groups.write();
-        Arc::clone(groups.entry_ref(group).or_default().entry_ref(topic).or_default())
+        let new = || Arc::new(GroupStats::new(topic, group, &self.recent_groups));
+        Arc::clone(
+            groups
+                .entry_ref(group)
+                .or_default()
+                .entry_ref(topic)
+                .or_insert_with(new),
+        )
     }
 
     /// A pull found nothing.
@@ -210,13 +244,9 @@ impl Stats {
 
     pub fn remove_topic(&self, topic: &str) {
         let mut sampled = self.sampled.lock();
-        if let Some(stats) = self.topics.write().remove(topic) {
-            sampled.deleted.add_topic(topic, &stats);
-        }
+        self.topics.write().remove(topic);
         for topics in self.groups.write().values_mut() {
-            if let Some(stats) = topics.remove(topic) {
-                sampled.delete_group(topic, &stats);
-            }
+            topics.remove(topic);
         }
         let of_group = format!("{topic}@");
         sampled
@@ -226,9 +256,7 @@ impl Stats {
 
     pub fn remove_group(&self, group: &str) {
         let mut sampled = self.sampled.lock();
-        for (topic, stats) in self.groups.write().remove(group).into_iter().flatten() {
-            sampled.delete_group(&topic, &stats);
-        }
+        self.groups.write().remove(group);
         let of_group = format!("@{group}");
         sampled.views.retain(|(_, key), _| !key.ends_with(&of_group));
     }
@@ -236,11 +264,11 @@ impl Stats {
     /// Takes the samples that are due. `day` is the number of the local day: totals are noted when it changes.
     pub fn tick(&self, now: i64, day: i64) {
         let mut sampled = self.sampled.lock();
-        let pulls = self.count(&mut sampled);
+        self.count(&mut sampled);
         let second = Second {
             at: now,
             put: sampled.totals.put,
-            found: pulls,
+            found: sampled.pulls,
             missed: self.missed.get(),
             transferred: sampled.totals.get,
         };
@@ -285,7 +313,7 @@ impl Stats {
         let Some(views) = sampled.views.get(&(name, key.to_owned())) else {
             return self.is_counted(name, key).then(BrokerStatsData::default);
         };
-        Some(views.data())
+        Some(views.data(sampled.last_views))
     }
 
     /// Counters exist before their first sample.
@@ -323,49 +351,56 @@ impl Stats {
     fn minute_tps(&self, name: Name, key: &str) -> f64 {
         let sampled = self.sampled.lock();
         let views = sampled.views.get(&(name, key.to_owned()));
-        views.map_or(0.0, |views| views.data().stats_minute.tps)
+        views.map_or(0.0, |views| views.data(sampled.last_views).stats_minute.tps)
     }
 
-    /// Brings the totals up to date; the answer is the number of pulls that found something.
-    fn count(&self, sampled: &mut Sampled) -> i64 {
-        let mut totals = sampled.deleted;
-        let mut pulls = sampled.deleted_pulls;
-        for (topic, stats) in self.topics.read().iter() {
-            totals.add_topic(topic, stats);
-        }
-        for topics in self.groups.read().values() {
-            for (topic, stats) in topics {
-                totals.add_group(topic, stats);
-                pulls += stats.get_times.get();
-            }
-        }
-        sampled.totals = totals;
-        pulls
+    /// Brings the totals up to date. They never fall, also when topics and groups go.
+    fn count(&self, sampled: &mut Sampled) {
+        each_recent(&self.recent_topics, |stats| sampled.count_topic(stats));
+        each_recent(&self.recent_groups, |stats| sampled.count_group(stats));
     }
 
     fn sample_views(&self, sampled: &mut Sampled, now: i64) {
-        for (topic, stats) in self.topics.read().iter() {
-            let times = stats.put_times.get();
-            sampled.sample(Name::TopicPutNums, topic, now, stats.put_count.get(), times);
-            sampled.sample(Name::TopicPutSize, topic, now, stats.put_bytes.get(), times);
+        let recent = std::mem::take(&mut *self.recent_topics.lock());
+        for stats in recent {
+            stats.listed.unlist();
+            sampled.count_topic(&stats);
+            let topic = &*stats.topic;
+            let is_known = |known: &Arc<TopicStats>| Arc::ptr_eq(known, &stats);
+            if self.topics.read().get(topic).is_some_and(is_known) {
+                let times = stats.put_times.get();
+                sampled.sample(Name::TopicPutNums, topic, now, stats.put_count.get(), times);
+                sampled.sample(Name::TopicPutSize, topic, now, stats.put_bytes.get(), times);
+            }
         }
-        for (group, topics) in self.groups.read().iter() {
-            for (topic, stats) in topics {
-                let key = format!("{topic}@{group}");
-                let times = stats.get_times.get();
-                sampled.sample(Name::GroupGetNums, &key, now, stats.get_count.get(), times);
-                sampled.sample(Name::GroupGetSize, &key, now, stats.get_bytes.get(), times);
-                let checkpoints = stats.checkpoint_count.get();
-                sampled.sample(Name::GroupCkNums, &key, now, checkpoints, checkpoints);
-                sampled.sample(
-                    Name::GroupAckNums,
-                    &key,
-                    now,
-                    stats.ack_count.get(),
-                    stats.ack_times.get(),
-                );
-                let sent_back = stats.send_back_count.get();
-                sampled.sample(Name::SendBackPutNums, &key, now, sent_back, sent_back);
+        let recent = std::mem::take(&mut *self.recent_groups.lock());
+        for stats in recent {
+            stats.listed.unlist();
+            sampled.count_group(&stats);
+            let (topic, group) = (&*stats.topic, &*stats.group);
+            let known = self
+                .groups
+                .read()
+                .get(group)
+                .and_then(|topics| topics.get(topic))
+                .cloned();
+            if !known.is_some_and(|known| Arc::ptr_eq(&known, &stats)) {
+                continue;
+            }
+            let key = format!("{topic}@{group}");
+            let times = stats.get_times.get();
+            for (name, counter, times) in [
+                (Name::GroupGetNums, &stats.get_count, times),
+                (Name::GroupGetSize, &stats.get_bytes, times),
+                (Name::GroupCkNums, &stats.checkpoint_count, stats.checkpoint_count.get()),
+                (Name::GroupAckNums, &stats.ack_count, stats.ack_times.get()),
+                (
+                    Name::SendBackPutNums,
+                    &stats.send_back_count,
+                    stats.send_back_count.get(),
+                ),
+            ] {
+                sampled.sample(name, &key, now, counter.get(), times);
             }
         }
         let totals = sampled.totals;
@@ -390,12 +425,26 @@ impl Sampled {
             return;
         }
         let sample = Sample { at: now, sum, times };
-        self.views.entry(key).or_insert_with(Views::new).push(sample);
+        self.views.entry(key).or_insert_with(|| Views::new(sample)).push(sample);
     }
 
-    fn delete_group(&mut self, topic: &str, stats: &GroupStats) {
-        self.deleted.add_group(topic, stats);
-        self.deleted_pulls += stats.get_times.get();
+    fn count_topic(&mut self, stats: &TopicStats) {
+        let count = stats.put_count.fresh();
+        self.totals.put += count;
+        if !topic::is_system_topic(&stats.topic) {
+            self.totals.put_user += count;
+        }
+    }
+
+    fn count_group(&mut self, stats: &GroupStats) {
+        let count = stats.get_count.fresh();
+        self.totals.get += count;
+        self.totals.checkpoints += stats.checkpoint_count.fresh();
+        self.totals.acks += stats.ack_count.fresh();
+        self.pulls += stats.get_times.fresh();
+        if !topic::is_system_topic(&stats.topic) {
+            self.totals.get_user += count;
+        }
     }
 
     fn next_morning(&mut self) {
@@ -414,26 +463,6 @@ impl Sampled {
             let elapsed = (last.at - before.at).max(1) as f64;
             Some((value(last) - value(before)) as f64 * 1000.0 / elapsed)
         })
-    }
-}
-
-impl Totals {
-    fn add_topic(&mut self, topic: &str, stats: &TopicStats) {
-        let count = stats.put_count.get();
-        self.put += count;
-        if !topic::is_system_topic(topic) {
-            self.put_user += count;
-        }
-    }
-
-    fn add_group(&mut self, topic: &str, stats: &GroupStats) {
-        let count = stats.get_count.get();
-        self.get += count;
-        self.checkpoints += stats.checkpoint_count.get();
-        self.acks += stats.ack_count.get();
-        if !topic::is_system_topic(topic) {
-            self.get_user += count;
-        }
     }
 }
 
@@ -496,6 +525,17 @@ mod tests {
         run(&stats, later, 90, || {});
         assert_eq!(stats.group_get_tps("orders", "g"), 0.0);
         assert_eq!(stats.view("GROUP_GET_NUMS", "orders@g").unwrap().stats_minute.sum, 0);
+    }
+
+    #[test]
+    fn a_tick_does_not_look_at_quiet_counters() {
+        let stats = Stats::new("c");
+        let now = run(&stats, 0, 11, || stats.topic("quiet").on_send(1, 1));
+        run(&stats, now, 65, || stats.topic("busy").on_send(1, 1));
+        let recent = stats.recent_topics.lock();
+        assert_eq!(recent.iter().map(|stats| &*stats.topic).collect::<Vec<_>>(), ["busy"]);
+        drop(recent);
+        assert_eq!(stats.totals().put, 76);
     }
 
     #[test]
