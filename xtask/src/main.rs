@@ -26,9 +26,12 @@ fn main() -> anyhow::Result<()> {
         "differential" => differential::run(&rest),
         "interchange" => interchange::run(&rest),
         "interop" => interop::run(&rest),
+        "scale" => bench::scale::run(&rest),
         "peer" => interop::peer::run(&rest),
         _ => {
-            eprintln!("usage: cargo xtask check|fix|crash|flips|bench|interchange|interop|differential [options]");
+            eprintln!(
+                "usage: cargo xtask check|fix|crash|flips|bench|scale|interchange|interop|differential [options]"
+            );
             std::process::exit(2);
         }
     }

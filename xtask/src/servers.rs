@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long servers may take to start or to stop, if nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What RocketMQ's servers and tools need from Java 17.
@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) broker_properties: Vec<(String, String)>,
     /// Heap and collector of both JVMs.
     pub(crate) jvm_flags: Vec<String>,
+    /// How long a start or a stop may take.
+    pub(crate) patience: Duration,
 }
 
 impl Options {
@@ -64,6 +66,7 @@ impl Options {
             joins: None,
             broker_properties: Vec::new(),
             jvm_flags: ["-Xms512m", "-Xmx1g", "-XX:+UseSerialGC"].map(String::from).to_vec(),
+            patience: PATIENCE,
         }
     }
 
@@ -112,6 +115,18 @@ impl Cluster {
         Ok(self.broker.as_ref().context("the broker is not running")?.id())
     }
 
+    pub(crate) fn namesrv_pid(&self) -> anyhow::Result<u32> {
+        Ok(self.namesrv.as_ref().context("the name server is another's")?.id())
+    }
+
+    /// Kills the name server and starts another, which knows nothing.
+    pub(crate) fn restart_namesrv(&mut self) -> anyhow::Result<()> {
+        let mut namesrv = self.namesrv.take().context("the name server is another's")?;
+        namesrv.kill()?;
+        namesrv.wait()?;
+        self.spawn_namesrv()
+    }
+
     /// The broker's data folder.
     pub(crate) fn store_dir(&self) -> PathBuf {
         self.options.dir.join("store")
@@ -133,7 +148,7 @@ impl Cluster {
     /// SIGTERM, and wait until the process is gone.
     pub(crate) fn stop_broker(&mut self) -> anyhow::Result<()> {
         let broker = self.broker.take().context("the broker is not running")?;
-        stop(broker).with_context(|| format!("broker:\n{}", self.log_tail("broker")))
+        stop(broker, self.options.patience).with_context(|| format!("broker:\n{}", self.log_tail("broker")))
     }
 
     /// Lets another broker take over at the next start.
@@ -181,6 +196,10 @@ impl Cluster {
             dir.display()
         );
         fs::write(dir.join("namesrv.conf"), conf)?;
+        self.spawn_namesrv()
+    }
+
+    fn spawn_namesrv(&mut self) -> anyhow::Result<()> {
         self.namesrv = Some(self.spawn("namesrv", &self.options.namesrv, &[])?);
         let namesrv = self.namesrv_addr();
         self.wait_for("namesrv", || accepts(&namesrv))
@@ -243,7 +262,7 @@ impl Cluster {
     }
 
     fn wait_for(&mut self, role: &str, ready: impl Fn() -> bool) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
+        let deadline = Instant::now() + self.options.patience;
         while !ready() {
             let child = if role == "namesrv" {
                 &mut self.namesrv
@@ -362,9 +381,9 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> anyhow::Result<Option<
     }
 }
 
-fn stop(mut child: Child) -> anyhow::Result<()> {
+fn stop(mut child: Child, patience: Duration) -> anyhow::Result<()> {
     kill_process(Pid::from_child(&child), Signal::TERM)?;
-    wait(&mut child, STOP_TIMEOUT)?.context("does not end on SIGTERM")?;
+    wait(&mut child, patience)?.context("does not end on SIGTERM")?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! - `frames`, `response`, `connection`: requests, answers, sockets
 //! - `load`, `end_to_end`: the closed and the open loop; `meter`, `process`: what a server uses meanwhile
 //! - `features`: workloads on parts of the message model; `store`: on what the store does beside
+//! - `scale`: a command of its own, for many queues
 //! - `workload`: what is measured; `target`: what it is measured on; `report`: how it is shown
 
 mod connection;
@@ -18,6 +19,7 @@ mod meter;
 mod process;
 mod report;
 mod response;
+pub(crate) mod scale;
 mod store;
 mod target;
 mod workload;
@@ -77,7 +79,7 @@ struct Options {
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     // The generator must stay cheap next to what it measures.
     if cfg!(debug_assertions) {
-        return run_optimized(args);
+        return run_optimized("bench", args);
     }
     if let [command, port, dir, rest @ ..] = args
         && command == "floor-server"
@@ -259,9 +261,9 @@ fn targets(name: &str) -> anyhow::Result<Vec<Target>> {
     })
 }
 
-fn run_optimized(args: &[String]) -> anyhow::Result<()> {
+fn run_optimized(command: &str, args: &[String]) -> anyhow::Result<()> {
     let status = cargo()
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench"])
+        .args(["run", "--quiet", "--release", "--package", "xtask", "--", command])
         .args(args)
         .status()?;
     std::process::exit(status.code().unwrap_or(1))

@@ -19,7 +19,7 @@ pub(crate) const JAVA_VERSION: &str = "5.5.0";
 /// The name server listens here, the broker a little above.
 pub(crate) const PORT: u16 = 22_000;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-const JVM_FLAGS: [&str; 4] = ["-Xms4g", "-Xmx4g", "-XX:+UseG1GC", "-XX:MaxDirectMemorySize=8g"];
+pub(super) const JVM_FLAGS: [&str; 4] = ["-Xms4g", "-Xmx4g", "-XX:+UseG1GC", "-XX:MaxDirectMemorySize=8g"];
 /// Created by the broker itself when the first message comes.
 const FIRST_TOPIC: &str = "bench_first";
 
