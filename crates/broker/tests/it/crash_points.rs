@@ -294,3 +294,29 @@ fn what_was_acknowledged_survives_a_moment_without_space_or_a_read_that_fails() 
         }
     }
 }
+
+#[test]
+fn a_flush_that_fails_is_answered_at_once_and_ends_the_sends() {
+    let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
+    let node = Node::start_in(clock.with_disk(&disk), |config| {
+        config.flush_disk_type = FlushDiskType::SyncFlush;
+        config.sync_flush_timeout_ms = 3_600_000;
+    });
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    assert!(client.offer("t", "safe", &[], 0).is_some());
+    let log = format!("store/commitlog/{:020}", 0);
+    disk.fail_sync(&node.dir.path().join(log));
+    let header = SendMessageHeader {
+        producer_group: "pg".into(),
+        topic: "t".into(),
+        ..SendMessageHeader::default()
+    };
+    assert_eq!(client.refused::<request::SendMessage>(&header, "lost").0, 10);
+    let (code, remark) = client.refused::<request::SendMessage>(&header, "refused");
+    assert!(code == 14 && remark.contains("commit log failed"), "{code} {remark}");
+    assert_eq!(client.read_all("t").into_values().collect::<Vec<_>>(), ["safe"]);
+    // Another start finds the rest, or not: what is there then is on disk.
+    let mut client = node.go_on_with(disk.kill()).connect();
+    assert_eq!(client.read_all("t").into_values().collect::<Vec<_>>(), ["safe", "lost"]);
+}

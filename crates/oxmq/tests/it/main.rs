@@ -4,6 +4,8 @@
 
 mod duplicates;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod store;
 
 use std::fs;
