@@ -5,15 +5,23 @@
 //! group: 32 × crc u32 of 4096 bytes of the log        128 crc u32 of the group's position and its 128 bytes
 //! ```
 //!
-//! A group is sealed when its part of the log is on disk and will not change any more. Brokers that do not know the
+//! A group is sealed when its part of the log is on disk and will not change any more. The group that is not full yet is
+//! noted in `checksums/newest`, about every second, as far as it is on disk: what a start finds there is compared with it.
+//!
+//! ```text
+//! 0  start i64     8  end i64     16  32 × crc u32, the last of them of what there is     144 crc u32 of all before
+//! ```
+//!
+//! Brokers that do not know the
 //! folder leave it alone; what they cut off and write anew no longer agrees from the cut on to the last group, which
 //! is how it is told from damage when the store is opened: the groups at the end that differ in more than a single bit are forgotten.
 //! A group that does not agree with itself counts for nothing.
 
 use std::io::{self, IoSlice};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -30,6 +38,8 @@ pub(crate) const GROUP_SPAN_BYTES: i64 = 128 * 1024;
 const SUM_SPAN_BYTES: usize = 4096;
 const SUMS: usize = GROUP_SPAN_BYTES as usize / SUM_SPAN_BYTES;
 const GROUP_BYTES: usize = (SUMS + 1) * 4;
+const NEWEST: &str = "newest";
+const NEWEST_BYTES: usize = 16 + GROUP_BYTES;
 
 /// Stretches of the log that must not be read.
 pub(crate) type Damaged = SmallVec<[Range<i64>; 1]>;
@@ -42,24 +52,80 @@ pub(crate) struct Checksums {
     files: Mutex<HashMap<i64, Option<Arc<dyn DiskFile>>>>,
     /// Behind the last sealed group when this was opened.
     sealed_at_open: i64,
+    /// Bits of the group that is not sealed that were flipped when this was opened, as position and number.
+    flips: Vec<(i64, u8)>,
+    /// How far the newest group is noted.
+    noted: AtomicI64,
 }
 
 type Sums = [u32; SUMS];
 
 impl Checksums {
     /// For those who only look: nothing is forgotten.
-    pub(crate) fn of(disk: Arc<dyn Disk>, root: &Path) -> Checksums {
-        Checksums {
+    pub(crate) fn of<S: Deref<Target = Segment>>(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        segment_at: impl Fn(i64) -> Option<S>,
+    ) -> io::Result<Checksums> {
+        let mut checksums = Checksums {
             disk,
             dir: root.join(DIRECTORY),
             files: Mutex::default(),
             sealed_at_open: 0,
+            flips: Vec::new(),
+            noted: AtomicI64::new(0),
+        };
+        checksums.flips = checksums.flips_of_newest(segment_at)?;
+        Ok(checksums)
+    }
+
+    /// What is flipped of the group that is not sealed, if nobody has written it anew.
+    fn flips_of_newest<S: Deref<Target = Segment>>(
+        &self,
+        segment_at: impl Fn(i64) -> Option<S>,
+    ) -> io::Result<Vec<(i64, u8)>> {
+        let file = match self.disk.open(&self.dir.join(NEWEST)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut bytes = [0; NEWEST_BYTES];
+        let read = file.read_at(&mut bytes, 0)?;
+        let (noted, own) = bytes.split_at(NEWEST_BYTES - 4);
+        if read < NEWEST_BYTES || own != crc32fast::hash(noted).to_be_bytes() {
+            return Ok(Vec::new());
         }
+        let [start, end] = [0, 8].map(|at| i64::from_be_bytes(*noted[at..].first_chunk().expect("eight bytes")));
+        let Some(segment) = segment_at(start).filter(|segment| (start..=segment.end).contains(&end)) else {
+            return Ok(Vec::new());
+        };
+        if self.is_sealed(&segment, start)? {
+            return Ok(Vec::new());
+        }
+        let mut log = vec![0; (end - start) as usize];
+        let read = segment.file.read_at(&mut log, (start - segment.base) as u64)?;
+        let (mut flips, mut position) = (Vec::new(), start);
+        for (span, sum) in log[..read].chunks(SUM_SPAN_BYTES).zip(noted[16..].as_chunks::<4>().0) {
+            let difference = u32::from_be_bytes(*sum) ^ crc32fast::hash(span);
+            match flipped_bit(span.len(), difference) {
+                _ if difference == 0 => {}
+                Some((byte, bit)) => flips.push((position + byte as i64, bit)),
+                None => return Ok(Vec::new()),
+            }
+            position += span.len() as i64;
+        }
+        Ok(flips)
     }
 
     /// Finds the files, and forgets the groups at the end that do not agree with the log.
     pub(crate) fn open(disk: Arc<dyn Disk>, root: &Path, segments: &Segments, end: i64) -> io::Result<Checksums> {
-        let mut checksums = Checksums::of(disk, root);
+        let mut checksums = Checksums::of(disk, root, |position| segments.at(position))?;
+        for (position, bit) in &checksums.flips {
+            tracing::error!(
+                position,
+                bit,
+                "a bit of the commit log has changed since it was written: the record that holds it is not served"
+            );
+        }
         checksums.forget_removed(segments);
         let mut forgotten = 0u64;
         for segment in segments.all().iter().rev() {
@@ -115,6 +181,51 @@ impl Checksums {
         self.write(segment, start, &bytes)
     }
 
+    /// Notes the group that begins at this position and is not full. What is given of it is on disk.
+    pub(crate) fn note_newest(&self, start: i64, log: &[u8]) -> io::Result<()> {
+        let end = start + log.len() as i64;
+        let mut bytes = [0; NEWEST_BYTES];
+        bytes[..8].copy_from_slice(&start.to_be_bytes());
+        bytes[8..16].copy_from_slice(&end.to_be_bytes());
+        for (sum, span) in bytes[16..].chunks_exact_mut(4).zip(log.chunks(SUM_SPAN_BYTES)) {
+            sum.copy_from_slice(&crc32fast::hash(span).to_be_bytes());
+        }
+        let own = crc32fast::hash(&bytes[..NEWEST_BYTES - 4]);
+        bytes[NEWEST_BYTES - 4..].copy_from_slice(&own.to_be_bytes());
+        let path = self.dir.join(NEWEST);
+        let file = match self.disk.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_dir_durably(&*self.disk, &self.dir)?;
+                self.disk.create(&path)?
+            }
+            other => other?,
+        };
+        file.write_all_at(&[IoSlice::new(&bytes)], 0)?;
+        self.noted.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The newest group is noted as far as this.
+    pub(crate) fn is_noted(&self, end: i64) -> bool {
+        self.noted.load(Ordering::Relaxed) == end
+    }
+
+    /// Bytes of the log as they were written: its sums must not make good what was found flipped.
+    pub(crate) fn undo_flips(&self, start: i64, log: &mut [u8]) {
+        for (position, bit) in &self.flips {
+            if let Some(byte) = usize::try_from(position - start).ok().and_then(|at| log.get_mut(at)) {
+                *byte ^= 1 << bit;
+            }
+        }
+    }
+
+    fn flips_in(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, u8)> {
+        self.flips
+            .iter()
+            .copied()
+            .filter(move |(position, _)| (from..to).contains(position))
+    }
+
     pub(crate) fn is_sealed(&self, segment: &Segment, start: i64) -> io::Result<bool> {
         Ok(self.group(segment, start, Wait::Allowed)?.is_some())
     }
@@ -130,7 +241,8 @@ impl Checksums {
     pub(crate) fn damaged_in(&self, segment: &Segment, start: i64, log: &[u8], wait: Wait) -> io::Result<Damaged> {
         let mut damaged = Damaged::new();
         let Some(sums) = self.group(segment, start, wait)? else {
-            return Ok(damaged);
+            let flips = self.flips_in(start, start + log.len() as i64);
+            return Ok(flips.map(|(position, _)| position..position + 1).collect());
         };
         for (index, span) in log.chunks(SUM_SPAN_BYTES).enumerate() {
             let position = start + (index * SUM_SPAN_BYTES) as i64;
@@ -147,7 +259,7 @@ impl Checksums {
     pub(crate) fn flipped_bits(&self, segment: &Segment, start: i64) -> io::Result<Vec<(i64, u8)>> {
         let mut found = Vec::new();
         let Some(sums) = self.group(segment, start, Wait::Allowed)? else {
-            return Ok(found);
+            return Ok(self.flips_in(start, start + GROUP_SPAN_BYTES).collect());
         };
         let mut log = vec![0; (GROUP_SPAN_BYTES.min(segment.end - start)) as usize];
         let read = segment.file.read_at(&mut log, (start - segment.base) as u64)?;
@@ -178,6 +290,9 @@ impl Checksums {
 
     /// Whether nothing of this part of one file is damaged.
     pub(crate) fn is_sound(&self, segment: &Segment, from: i64, to: i64, wait: Wait) -> io::Result<bool> {
+        if self.flips_in(from, to).next().is_some() {
+            return Ok(false);
+        }
         let mut span = [0; SUM_SPAN_BYTES];
         let mut position = from - (from - segment.base) % SUM_SPAN_BYTES as i64;
         let mut known: Option<(i64, Option<Sums>)> = None;

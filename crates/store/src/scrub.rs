@@ -88,7 +88,7 @@ impl ScrubProgress {
 }
 
 impl Engine {
-    /// Seals what was flushed since the last call. True when there is more.
+    /// Seals what was flushed since the last call, and notes the rest, which is no whole group. True when there is more.
     pub(crate) fn seal_step(&self) -> io::Result<bool> {
         let flushed = self.log.flushed();
         let segments = self.log.segments();
@@ -99,18 +99,23 @@ impl Engine {
                 return Ok(false);
             };
             let start = position - (position - segment.base) % GROUP_SPAN_BYTES;
-            let end = (start + GROUP_SPAN_BYTES).min(segment.end);
-            if end > flushed {
-                return Ok(false);
-            }
+            let group_end = (start + GROUP_SPAN_BYTES).min(segment.end);
+            let end = group_end.min(flushed);
             let checksums = self.log.checksums();
-            if !checksums.is_sealed(&segment, start)? {
+            if start < end && !checksums.is_noted(end) && !checksums.is_sealed(&segment, start)? {
                 buffer.resize((end - start) as usize, 0);
                 let at = (start - segment.base) as u64;
                 let read = segment.read_once(start, end, || segment.file.read_at(&mut buffer, at))?;
                 if read == buffer.len() {
-                    checksums.seal(&segment, start, &buffer)?;
+                    checksums.undo_flips(start, &mut buffer);
+                    match end == group_end {
+                        true => checksums.seal(&segment, start, &buffer)?,
+                        false => checksums.note_newest(start, &buffer)?,
+                    }
                 }
+            }
+            if end < group_end {
+                return Ok(false);
             }
             position = end;
             self.sealed.store(end, Ordering::Release);

@@ -105,6 +105,9 @@ pub(crate) struct Counters {
 /// Upper ends, in milliseconds, of all classes of append times but the last.
 const APPEND_TIME_CLASSES_MS: [u64; 12] = [1, 10, 50, 100, 200, 500, 1_000, 2_000, 3_000, 4_000, 5_000, 10_000];
 
+/// What was written of late is sealed before a stop in order: 64 MiB at most.
+const SEAL_STEPS_AT_STOP: usize = 8;
+
 /// In the abort file, behind the process id that Java writes as well.
 const OURS: &str = " oxmq";
 
@@ -538,6 +541,11 @@ impl MessageStore {
             return Ok(false);
         }
         engine.index.sync()?;
+        for _ in 0..SEAL_STEPS_AT_STOP {
+            if !engine.seal_step()? {
+                break;
+            }
+        }
         if !engine.dispatch_step(true) {
             return Ok(false);
         }

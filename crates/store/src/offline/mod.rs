@@ -104,8 +104,13 @@ impl OfflineStore {
                 }
             }
         }
+        let segment_at = |position| {
+            let mut all = segments.iter();
+            all.find(|segment| (segment.base..segment.end).contains(&position))
+        };
+        let checksums = Checksums::of(Arc::clone(&disk), &config.root, segment_at).map_err(at(&config.root))?;
         let mut store = OfflineStore {
-            checksums: Checksums::of(Arc::clone(&disk), &config.root),
+            checksums,
             disk,
             config,
             segments,
