@@ -1,19 +1,21 @@
-//! What happens beside the plain sends: transactions, POP and delayed messages.
+//! What happens beside the plain sends: transactions, POP, orderly POP and delayed messages.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
+use super::orderly::Orderly;
 use super::pops::Pops;
 use super::timers::Timers;
 use super::transactions::Transactions;
-use super::{create_topic, pops, timers, transactions};
+use super::{create_topic, orderly, pops, timers, transactions};
 use crate::servers::{Cluster, Server};
 
 pub(super) struct Beside {
     transactions: Transactions,
     pops: Pops,
+    orderly: Orderly,
     timers: Timers,
 }
 
@@ -24,12 +26,13 @@ pub(super) fn broker_properties() -> impl Iterator<Item = (&'static str, &'stati
 
 impl Beside {
     pub(super) async fn start(cluster: &Cluster) -> anyhow::Result<Beside> {
-        for topic in [transactions::TOPIC, pops::TOPIC, timers::TOPIC] {
+        for topic in [transactions::TOPIC, pops::TOPIC, orderly::TOPIC, timers::TOPIC] {
             create_topic(&cluster.broker_addr(), topic).await?;
         }
         Ok(Beside {
             transactions: Transactions::start(cluster.namesrv_addr()).await?,
             pops: Pops::start(cluster.namesrv_addr()).await?,
+            orderly: Orderly::start(cluster.namesrv_addr(), cluster.broker_addr()).await?,
             timers: Timers::start(cluster.namesrv_addr()).await?,
         })
     }
@@ -38,22 +41,30 @@ impl Beside {
     pub(super) fn load(&mut self) {
         self.transactions.load();
         self.pops.load();
+        self.orderly.load();
         self.timers.load();
     }
 
     /// The broker is dead.
     pub(super) async fn ended(&mut self, store_dir: &Path) -> anyhow::Result<()> {
         self.pops.ended(store_dir).await?;
+        self.orderly.ended().await?;
         self.transactions.ended().await;
         self.timers.ended().await;
         Ok(())
     }
 
     /// Waits until everything has come to its end, and says what that was.
-    pub(super) async fn check(&mut self) -> anyhow::Result<[String; 3]> {
+    pub(super) async fn check(&mut self) -> anyhow::Result<[String; 4]> {
         let (count, committed) = self.transactions.check().await?;
         let transactions = format!("{count} transactions were begun; {committed} were committed, each once");
-        Ok([transactions, self.timers.check().await?, self.pops.check().await?])
+        let orderly = self.orderly.check().await?;
+        Ok([
+            transactions,
+            self.timers.check().await?,
+            self.pops.check().await?,
+            orderly,
+        ])
     }
 
     /// Lets the original go on with everything that is under way when OxMQ stops, and OxMQ with what follows.
@@ -75,6 +86,7 @@ impl Beside {
 
     pub(super) async fn shutdown(mut self) {
         self.pops.shutdown().await;
+        self.orderly.shutdown().await;
         self.timers.shutdown().await;
         self.transactions.shutdown().await;
     }

@@ -12,6 +12,7 @@
 mod beside;
 mod check;
 mod load;
+mod orderly;
 mod pops;
 mod timers;
 mod transactions;
@@ -35,7 +36,7 @@ use crate::servers::{self, Cluster, Options, Server, target_dir};
 
 const USAGE: &str = "\
 usage: cargo xtask crash [options]
-  --rounds N         kills in a row, for each flush mode (50)
+  --rounds N         kills in a row, for each flush mode (50; 200 for a long run)
   --flush sync|async only this mode
   --seed N           moments of the kills (1)
   --port N           the name server's; the broker's is 10 above (23500)
