@@ -1,6 +1,10 @@
 //! What the process does when its disk fails, and what it does not even begin with.
 
-use oxmq_client::{Message, Producer};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use oxmq_client::{ConsumeFromWhere, ConsumeOrderlyStatus, Message, Messages, Producer, PushConsumer};
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::*;
@@ -41,7 +45,7 @@ fn a_broker_whose_log_cannot_be_written_ends_with_status_3_if_it_is_told_to() {
                 Ok(_) => {}
                 Err(error) if error.to_string().contains("commit log failed") => break error.to_string(),
                 Err(_) if broker.process.try_wait().unwrap().is_some() => break String::new(),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     });
@@ -53,6 +57,91 @@ fn a_broker_whose_log_cannot_be_written_ends_with_status_3_if_it_is_told_to() {
     broker.signal(Signal::TERM);
     assert_eq!(broker.exit_code(), Some(0));
     assert!(!abort.exists());
+}
+
+/// Flips a bit of a file.
+fn flip(path: &Path, at: u64, bit: u8) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << bit)], at).unwrap();
+}
+
+#[test]
+fn a_consumer_gets_past_damaged_messages_and_gets_all_others_in_order() {
+    const COUNT: usize = 300;
+    let folder = folder();
+    let (_namesrv, namesrv_addr) = start_namesrv(folder.path(), Path::new(OXMQ), &["namesrv"]);
+    let store = folder.path().join("store");
+    let conf = format!(
+        "{LOCAL}brokerName=broker-x\nbrokerIP1=127.0.0.1\nnamesrvAddr={namesrv_addr}\nstorePathRootDir={}\n\
+         mappedFileSizeCommitLog=1048576\n",
+        store.display()
+    );
+    let conf = file(folder.path(), "broker.conf", &conf);
+    let start = || {
+        let mut broker = Server::start(Path::new(OXMQ), &["broker", "-c", &conf]);
+        broker.line_with("boot success");
+        broker
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut broker = start();
+    let places: Vec<u64> = runtime.block_on(async {
+        let producer = Producer::builder("p")
+            .name_server(&*namesrv_addr)
+            .start()
+            .await
+            .unwrap();
+        let mut places = Vec::new();
+        while places.len() < COUNT {
+            let message = Message::new("Damaged", places.len().to_string()).with_property("pad", "x".repeat(2000));
+            match producer.send_ordered(message, "one queue").await {
+                Ok(sent) => places.push(u64::from_str_radix(&sent.offset_msg_id[16..], 16).unwrap()),
+                // The broker may not have registered yet.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        producer.shutdown().await;
+        places
+    });
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.exit_code(), Some(0));
+    // In the length, the body and the properties; and in the newest part, which no whole group of checksums covers.
+    let log = store.join("commitlog/00000000000000000000");
+    let damaged = [(50, 2), (51, 88), (120, 1500), (COUNT - 2, 1500)];
+    for (number, byte) in damaged {
+        flip(&log, places[number] + byte, 3);
+    }
+
+    let _broker = start();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&received);
+    runtime.block_on(async {
+        let consumer = PushConsumer::builder("g")
+            .name_server(&*namesrv_addr)
+            .consume_from_where(ConsumeFromWhere::FirstOffset)
+            .subscribe("Damaged", "*")
+            .orderly(move |messages: Messages| {
+                let numbers = messages
+                    .iter()
+                    .map(|message| text(&message.body).parse::<usize>().unwrap());
+                listener.lock().unwrap().extend(numbers);
+                std::future::ready(ConsumeOrderlyStatus::Success)
+            });
+        let consumer = consumer.start().await.unwrap();
+        let all = async {
+            while received.lock().unwrap().last() != Some(&(COUNT - 1)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        consumer.shutdown().await;
+    });
+    let wanted = (0..COUNT).filter(|number| damaged.iter().all(|(damaged, _)| damaged != number));
+    assert!(received.lock().unwrap().iter().copied().eq(wanted));
 }
 
 #[test]
