@@ -24,12 +24,16 @@ use crate::index_file::{IndexFile, IndexKey, IndexShape, key_hash, topic_hash};
 /// Bytes of the log that one step takes in.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 
+const DROPPED_DIRECTORY: &str = "index.dropped";
+
 /// Keys that are put into a file at once.
 const KEYS_AT_ONCE: usize = 2048;
 
 pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// Files that are on their way out.
+    dropped: PathBuf,
     shape: IndexShape,
     enabled: bool,
     clock: crate::config::Clock,
@@ -64,6 +68,7 @@ impl Index {
         let index = Index {
             disk,
             dir: config.root.join("index"),
+            dropped: config.root.join(DROPPED_DIRECTORY),
             shape: IndexShape {
                 slots: config.index_slots,
                 // Entry 0 is never used: a file of one entry would hold none.
@@ -95,14 +100,14 @@ impl Index {
             let wanted = !(durable.is_some_and(|durable| !clean && name > durable.file));
             if entry.len != index.shape.file_bytes() || !wanted {
                 tracing::warn!(path = %path.display(), bytes = entry.len, "index file is dropped");
-                index.disk.remove_file(&path)?;
+                index.drop_file(&path)?;
                 continue;
             }
             files.push(index.open(name, path)?);
         }
         if !clean && durable.is_none() {
             for file in files.extract_if(.., |file| file.header().end_timestamp > index_timestamp) {
-                index.disk.remove_file(&file.path)?;
+                index.drop_file(&file.path)?;
             }
         }
         *index.files.write() = files;
@@ -131,8 +136,31 @@ impl Index {
         self.position.store(durable.position, Ordering::Release);
     }
 
+    /// Takes a file out of the folder that every broker looks into. It is removed by [`Index::rebuild`]: a start need not
+    /// wait until the file system has taken hundreds of megabytes back.
+    fn drop_file(&self, path: &Path) -> io::Result<()> {
+        create_dir_durably(&*self.disk, &self.dropped)?;
+        self.disk
+            .rename(path, &self.dropped.join(path.file_name().unwrap_or_default()))?;
+        // A file that is created now may have the same name.
+        self.disk.sync_dir(&self.dropped)
+    }
+
+    fn remove_dropped(&self) {
+        for entry in self.disk.list(&self.dropped).unwrap_or_default() {
+            if let Err(error) = self.disk.remove_file(&self.dropped.join(&entry.name)) {
+                tracing::warn!(file = entry.name, %error, "a dropped index file stays");
+            }
+        }
+        // Where something is left in it, it stays.
+        let _ = self.disk.remove_dir(&self.dropped);
+    }
+
     /// To be called before the first step. After an unclean stop only the durable entries of the newest file are whole.
     pub(crate) fn rebuild(&self, clean: bool) {
+        if self.disk.exists(&self.dropped) {
+            self.remove_dropped();
+        }
         let durable = self.durable();
         let newest = self.files.read().last().cloned();
         if let Some(file) = newest.filter(|file| !clean && file.name == durable.file) {
@@ -352,11 +380,27 @@ impl Building<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::SimulatedDisk;
 
     #[test]
     fn names_are_local_times_of_17_digits() {
         let name = name_at(1_767_225_600_123).to_string();
         assert_eq!(name.len(), NAME_DIGITS);
         assert!(name.ends_with("00123"), "{name}");
+    }
+
+    #[test]
+    fn a_start_does_not_wait_until_dropped_files_are_removed() {
+        let disk = Arc::new(SimulatedDisk::new());
+        let config = StoreConfig::new("/store");
+        let name = "20260101000000000";
+        disk.create_dir_all(Path::new("/store/index")).unwrap();
+        disk.create(&Path::new("/store/index").join(name)).unwrap();
+        let index = Index::load(Arc::clone(&disk) as _, &config, true, None, 0, 0).unwrap();
+        let dropped = Path::new("/store").join(DROPPED_DIRECTORY);
+        assert!(disk.list(Path::new("/store/index")).unwrap().is_empty());
+        assert!(disk.exists(&dropped.join(name)));
+        index.rebuild(true);
+        assert!(!disk.exists(&dropped));
     }
 }

@@ -208,7 +208,7 @@ impl Recovery<'_> {
         let of = ids.len();
         for (done, (topic, queue_id, kind)) in ids.into_iter().enumerate() {
             if done > 0 && done.is_multiple_of(PROGRESS_QUEUES) {
-                tracing::info!(done, of, "consume queues are compared with the commit log");
+                tracing::warn!(done, of, "consume queues are compared with the commit log");
             }
             let mut failure = None;
             let mut belongs = |unit: &Unit| match self.belongs(&topic, queue_id, unit, start) {
@@ -328,7 +328,7 @@ impl Recovery<'_> {
 
     fn tell_progress(&self, from: i64, reached: i64, records: u64) {
         let end_at_most = self.segments.last().map_or(reached, |last| last.end);
-        tracing::info!(
+        tracing::warn!(
             from,
             reached,
             end_at_most,
