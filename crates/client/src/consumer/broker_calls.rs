@@ -14,7 +14,7 @@ use oxmq_protocol::requests::{
 };
 use oxmq_protocol::{RemotingCommand, json, response_code, topic};
 
-use super::retry::RetryMessage;
+use super::retry::retry_message;
 use crate::clock::now_millis;
 use crate::error::ClientError;
 use crate::instance::{BrokerAddr, Instance};
@@ -190,11 +190,18 @@ impl BrokerCalls {
         Ok(())
     }
 
-    /// Sends a message to the group's retry topic (310), to whichever of its brokers takes it.
-    pub(crate) async fn send_retry(&self, retry: RetryMessage) -> Result<(), ClientError> {
-        let route = self.instance.publish_route(&retry.message.topic).await?;
+    /// Sends a message that was not consumed to the group's retry topic (310), to whichever of its brokers takes it.
+    /// Both counts travel in the header.
+    pub(crate) async fn send_retry(
+        &self,
+        failed: &MessageExt,
+        reconsume_times: i32,
+        max_reconsume_times: i32,
+    ) -> Result<(), ClientError> {
+        let retry = retry_message(&self.group, self.namespace(), failed);
+        let route = self.instance.publish_route(&retry.topic).await?;
         let mut failed = ClientError::NoRoute {
-            topic: retry.message.topic.clone(),
+            topic: retry.topic.clone(),
         };
         for queue in &route.publish {
             let header = SendMessageHeaderV2 {
@@ -205,17 +212,17 @@ impl BrokerCalls {
                 queue_id: queue.queue_id,
                 sys_flag: 0,
                 born_timestamp: now_millis(),
-                flag: retry.message.flag,
-                properties: Some(retry.message.properties.encoded_text()),
-                reconsume_times: Some(retry.reconsume_times),
+                flag: retry.flag,
+                properties: Some(retry.properties.encoded_text()),
+                reconsume_times: Some(reconsume_times),
                 unit_mode: false,
-                max_reconsume_times: Some(retry.max_reconsume_times),
+                max_reconsume_times: Some(max_reconsume_times),
                 batch: false,
                 broker_name: Some(queue.broker_name.clone()),
             };
             let sent = async {
                 let master = self.instance.fast_addr(self.instance.master_addr(&queue.broker_name)?);
-                let body = retry.message.body.clone();
+                let body = retry.body.clone();
                 let called = self
                     .instance
                     .call::<request::SendMessageV2>(&master, &header, body, SEND_TIMEOUT);

@@ -20,23 +20,9 @@ pub(crate) fn max_reconsume_times_orderly(setting: i32) -> i32 {
     if setting < 0 { i32::MAX } else { setting }
 }
 
-/// A message as the group's retry topic takes it, and the two counts that travel in the request's header.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct RetryMessage {
-    pub(crate) message: Message,
-    pub(crate) reconsume_times: i32,
-    pub(crate) max_reconsume_times: i32,
-}
-
-/// For when the broker that has the message cannot be asked to do it. `group` is the name that the servers know;
-/// `reconsume_times` counts this failure.
-pub(crate) fn retry_message(
-    group: &str,
-    namespace: &Namespace,
-    failed: &MessageExt,
-    reconsume_times: i32,
-    max_reconsume_times: i32,
-) -> RetryMessage {
+/// A message as the group's retry topic takes it, for when the broker that has it cannot be asked to do it. `group` is
+/// the name that the servers know.
+pub(crate) fn retry_message(group: &str, namespace: &Namespace, failed: &MessageExt) -> Message {
     let mut message = failed.message.clone();
     let origin = match message.property(property::ORIGIN_MESSAGE_ID) {
         Some(id) => id.to_owned(),
@@ -56,11 +42,7 @@ pub(crate) fn retry_message(
         properties.remove(name);
     }
     message.topic = topic::retry_topic(group);
-    RetryMessage {
-        message,
-        reconsume_times,
-        max_reconsume_times,
-    }
+    message
 }
 
 #[cfg(test)]
@@ -74,30 +56,28 @@ mod tests {
         failed.reconsume_times = 2;
         failed.message.properties.set(property::UNIQUE_CLIENT_MESSAGE_ID, "ID");
         failed.message.properties.set(property::MAX_OFFSET, "9");
-        let retry = retry_message("g", &Namespace::default(), &failed, 3, 16);
-        let message = &retry.message;
+        let message = retry_message("g", &Namespace::default(), &failed);
         assert_eq!(message.topic, "%RETRY%g");
         assert_eq!(message.property(property::RETRY_TOPIC), Some("t"));
         assert_eq!(message.property(property::ORIGIN_MESSAGE_ID), Some("ID"));
         assert_eq!(message.delay_level(), 5);
         assert_eq!(message.property(property::MAX_OFFSET), None);
-        assert_eq!((retry.reconsume_times, retry.max_reconsume_times), (3, 16));
     }
 
     #[test]
     fn the_first_origin_is_kept() {
         let mut failed = (*message_at(7)).clone();
         failed.message.properties.set(property::ORIGIN_MESSAGE_ID, "FIRST");
-        let retry = retry_message("g", &Namespace::default(), &failed, 1, 16);
-        assert_eq!(retry.message.property(property::ORIGIN_MESSAGE_ID), Some("FIRST"));
+        let retry = retry_message("g", &Namespace::default(), &failed);
+        assert_eq!(retry.property(property::ORIGIN_MESSAGE_ID), Some("FIRST"));
     }
 
     #[test]
     fn both_topics_are_of_the_namespace() {
         let shop = Namespace::new(Some("shop"));
-        let retry = retry_message("shop%g", &shop, &message_at(7), 1, 16);
-        assert_eq!(retry.message.topic, "%RETRY%shop%g");
-        assert_eq!(retry.message.property(property::RETRY_TOPIC), Some("shop%t"));
+        let retry = retry_message("shop%g", &shop, &message_at(7));
+        assert_eq!(retry.topic, "%RETRY%shop%g");
+        assert_eq!(retry.property(property::RETRY_TOPIC), Some("shop%t"));
     }
 
     #[test]

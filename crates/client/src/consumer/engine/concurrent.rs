@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::{Delivery, Engine, OwnedQueue};
 use crate::consumer::listener::{self, ConsumeStatus, Messages};
-use crate::consumer::retry::{max_reconsume_times_concurrent, retry_message};
+use crate::consumer::retry::max_reconsume_times_concurrent;
 use crate::error::ClientError;
 
 /// A message that could neither be consumed nor sent back is tried again here after so long.
@@ -113,14 +113,7 @@ impl Engine {
         };
         debug!(message_id = message.msg_id(), %error, "not sent back, sending it to the retry topic");
         let times = message.reconsume_times + 1;
-        let retry = retry_message(
-            &self.calls.group,
-            self.calls.namespace(),
-            message,
-            times,
-            max_reconsume_times,
-        );
-        let sent = self.calls.send_retry(retry).await;
+        let sent = self.calls.send_retry(message, times, max_reconsume_times).await;
         if let Err(error) = &sent {
             warn!(message_id = message.msg_id(), %error, "neither consumed nor sent back, trying again here");
         }

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::{Delivery, Engine, OwnedQueue};
 use crate::clock::now_millis;
 use crate::consumer::listener::{self, ConsumeOrderlyStatus, Messages};
-use crate::consumer::retry::{max_reconsume_times_orderly, retry_message};
+use crate::consumer::retry::max_reconsume_times_orderly;
 
 const LOCK_RETRY_DELAY: Duration = Duration::from_secs(3);
 /// Java has the same bounds.
@@ -119,15 +119,10 @@ impl Engine {
                 all_gone = false;
                 continue;
             }
-            let times = message.reconsume_times;
-            let retry = retry_message(
-                &self.calls.group,
-                self.calls.namespace(),
-                message,
-                times,
-                max_reconsume_times,
-            );
-            if let Err(error) = self.calls.send_retry(retry).await {
+            let sent = self
+                .calls
+                .send_retry(message, message.reconsume_times, max_reconsume_times);
+            if let Err(error) = sent.await {
                 warn!(message_id = message.msg_id(), %error, "not moved to the dead letters, trying again");
                 all_gone = false;
             }
