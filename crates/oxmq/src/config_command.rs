@@ -79,7 +79,7 @@ enum Effect {
     },
     /// A later line has the same key.
     Overridden(usize),
-    WithoutEffect(&'static str),
+    Idle(&'static str),
     /// With the key that was perhaps meant.
     Unknown(Option<&'static str>),
     Wrong(String),
@@ -91,7 +91,7 @@ impl Effect {
     }
 
     fn is_idle(&self) -> bool {
-        matches!(self, Effect::WithoutEffect(_))
+        matches!(self, Effect::Idle(_))
     }
 
     fn is_unknown(&self) -> bool {
@@ -116,7 +116,7 @@ fn explain<S: Settings>(file: &[u8]) -> Explanation {
                 (effect, _) => effect,
             },
             (None, _) => match S::why_without_effect(&property.key) {
-                Some(why) => Effect::WithoutEffect(why),
+                Some(why) => Effect::Idle(why),
                 None => Effect::Unknown(alike::<S>(&property.key)),
             },
         };
@@ -211,7 +211,7 @@ impl fmt::Display for Effect {
                 if unit.is_empty() { "" } else { " " }
             ),
             Effect::Overridden(line) => write!(f, "OVERRIDDEN by line {line}"),
-            Effect::WithoutEffect(why) => write!(f, "no effect: {why}"),
+            Effect::Idle(why) => write!(f, "no effect: {why}"),
             Effect::Unknown(Some(key)) => write!(f, "UNKNOWN; is {key} meant?"),
             Effect::Unknown(None) => write!(f, "UNKNOWN"),
             Effect::Wrong(reason) => write!(f, "WRONG: {reason}"),
