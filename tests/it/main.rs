@@ -5,4 +5,5 @@
 mod assignment;
 mod hostile;
 mod routes;
+mod scale;
 mod support;

@@ -73,6 +73,12 @@ impl System {
         assert!(String::from_utf8_lossy(&response.body).contains(&addr));
     }
 
+    /// Stops the broker in order and starts it again.
+    pub(crate) fn restart_broker(&mut self) {
+        self.broker.take().unwrap().shutdown();
+        self.broker = Some(Broker::start(self.config.clone()).unwrap());
+    }
+
     /// One more broker at the same name server.
     pub(crate) fn another_broker(&self, name: &str) -> BrokerHandle {
         let root = self.dir.path().join(name);

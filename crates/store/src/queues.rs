@@ -400,3 +400,14 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_uses_takes_a_few_hundred_bytes() {
+        assert!(size_of::<ConsumeQueue>() <= 208, "{}", size_of::<ConsumeQueue>());
+        assert_eq!(size_of::<Slot>(), 16);
+    }
+}
