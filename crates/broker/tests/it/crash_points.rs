@@ -317,6 +317,7 @@ fn a_flush_that_fails_is_answered_at_once_and_ends_the_sends() {
     assert!(code == 14 && remark.contains("commit log failed"), "{code} {remark}");
     assert_eq!(client.read_all("t").into_values().collect::<Vec<_>>(), ["safe"]);
     // Another start finds the rest, or not: what is there then is on disk.
-    let mut client = node.go_on_with(disk.kill()).connect();
+    let node = node.go_on_with(disk.kill());
+    let mut client = node.connect();
     assert_eq!(client.read_all("t").into_values().collect::<Vec<_>>(), ["safe", "lost"]);
 }
