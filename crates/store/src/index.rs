@@ -19,7 +19,7 @@ use crate::config::StoreConfig;
 use crate::config_file::create_dir_durably;
 use crate::disk::{Advice, DirEntry, Disk};
 use crate::dispatch;
-use crate::index_file::{IndexFile, IndexKey, IndexShape, key_hash, topic_hash};
+use crate::index_file::{IndexFile, IndexHeader, IndexKey, IndexShape, key_hash, topic_hash};
 
 /// Bytes of the log that one step takes in.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
@@ -279,21 +279,25 @@ impl Index {
         Ok(Arc::new(IndexFile::new(name, path, self.shape, map)))
     }
 
-    /// The next file, reserved before it is mapped: a full disk is an error here and no signal later.
+    /// The next file, reserved before it is mapped: a full disk is an error here and no signal later. It gets its name when
+    /// its header says where the one before it ends: to Java a header of zeros says that nothing is indexed.
     fn create(&self) -> io::Result<Arc<IndexFile>> {
         if let Some(full) = self.files.read().last() {
             full.write_header();
             full.sync()?;
         }
-        let newest = self.files.read().last().map_or(0, |file| file.name);
-        let name = name_at((self.clock)()).max(newest + 1);
+        let newest = self.files.read().last().map(|file| (file.name, file.header()));
+        let name = name_at((self.clock)()).max(newest.map_or(0, |(name, _)| name) + 1);
+        let header = newest.map_or(IndexHeader::FIRST, |(_, header)| header.following());
         let path = self.dir.join(format!("{name:0NAME_DIGITS$}"));
-        let file = self.disk.create(&path)?;
-        if let Err(error) = reserve(&*file, self.shape.file_bytes()) {
-            // Of the wrong size it would be dropped at the next start.
-            let _ = self.disk.remove_file(&path);
+        let unnamed = self.dir.with_extension("new");
+        let file = self.disk.create(&unnamed)?;
+        if let Err(error) = reserve(&*file, self.shape.file_bytes(), &header) {
+            // Space that nobody uses; the next attempt begins with it anew.
+            let _ = self.disk.remove_file(&unnamed);
             return Err(error);
         }
+        self.disk.rename(&unnamed, &path)?;
         self.disk.sync_dir(Path::new(&self.dir))?;
         let file = self.open(name, path)?;
         self.files.write().push(Arc::clone(&file));
@@ -301,8 +305,9 @@ impl Index {
     }
 }
 
-fn reserve(file: &dyn crate::disk::DiskFile, bytes: u64) -> io::Result<()> {
+fn reserve(file: &dyn crate::disk::DiskFile, bytes: u64, header: &IndexHeader) -> io::Result<()> {
     file.allocate(bytes)?;
+    file.write_all_at(&[io::IoSlice::new(&header.encode())], 0)?;
     file.advise(Advice::Random, 0..bytes);
     file.sync_data()
 }

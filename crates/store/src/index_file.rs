@@ -228,7 +228,7 @@ impl IndexFile {
         let slots = self.shape.slots as usize;
         let mut newest = vec![0i32; slots];
         let mut used_slots = 0;
-        // In a new file of Java's, both are those with which the file before it ends.
+        // In a file without entries, both are those with which the file before it ends.
         let (mut end_physical_offset, mut end_timestamp) = (header.begin_physical_offset, header.begin_timestamp);
         for number in 1..count {
             let at = self.shape.entry_at(number);
@@ -250,6 +250,27 @@ impl IndexFile {
 }
 
 impl IndexHeader {
+    /// Of the first file, without entries.
+    pub(crate) const FIRST: IndexHeader = IndexHeader {
+        begin_timestamp: 0,
+        end_timestamp: 0,
+        begin_physical_offset: 0,
+        end_physical_offset: 0,
+        used_slots: 0,
+        count: 1,
+    };
+
+    /// Of the file behind this one, without entries.
+    pub(crate) fn following(&self) -> IndexHeader {
+        IndexHeader {
+            begin_timestamp: self.end_timestamp,
+            end_timestamp: self.end_timestamp,
+            begin_physical_offset: self.end_physical_offset,
+            end_physical_offset: self.end_physical_offset,
+            ..IndexHeader::FIRST
+        }
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> IndexHeader {
         IndexHeader {
             begin_timestamp: long(bytes, 0),
@@ -261,7 +282,7 @@ impl IndexHeader {
         }
     }
 
-    fn encode(&self) -> [u8; HEADER_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&self.begin_timestamp.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.end_timestamp.to_be_bytes());
@@ -314,6 +335,16 @@ mod tests {
         let mut found = Vec::new();
         file.find(key, 0, i64::MAX, 100, &mut found);
         found
+    }
+
+    #[test]
+    fn a_file_begins_where_the_one_before_it_ends() {
+        let file = file();
+        assert!(put(&file, 1, 1000, 7_000) && put(&file, 2, 1100, 8_000));
+        let following = file.header().following();
+        assert_eq!(IndexHeader::decode(&following.encode()), following);
+        assert_eq!((following.end_physical_offset, following.end_timestamp), (1100, 8_000));
+        assert_eq!((following.count, following.used_slots), (1, 0));
     }
 
     #[test]

@@ -71,6 +71,19 @@ fn after_a_kill_of_java_the_index_names_all_of_the_log() {
     check_index(&disk, "all index files are trusted");
 }
 
+/// Java trusts full files that it has forced to disk.
+#[test]
+fn a_full_index_file_of_java_is_gone_on_with() {
+    for kept in 1..3 {
+        let disk = filled();
+        let mut bytes = [0; 40];
+        let file = disk.open(&index_files(&disk)[kept - 1]).unwrap();
+        file.read_at(&mut bytes, 0).unwrap();
+        kill_java(&disk, i64::from_be_bytes(*bytes[8..].first_chunk().unwrap()));
+        check_index(&disk, "some files are trusted");
+    }
+}
+
 /// The header of a new file says where the one before it ends.
 #[test]
 fn a_new_index_file_of_java_without_entries_is_gone_on_with() {
