@@ -518,6 +518,9 @@ fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers
     if of_levels.is_none() || store.recovery_report().foreign {
         unmarked_deliveries::find(store, &schedule.next_offsets(), now, &mut levels)?;
     }
+    if of_timers.is_none() || store.recovery_report().foreign {
+        timers.find_unmarked(store, now, &mut sources)?;
+    }
     schedule.recover(store, &levels)?;
     timers.begin(store, sources, latest)
 }

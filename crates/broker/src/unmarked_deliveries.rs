@@ -1,11 +1,11 @@
-//! Deliveries of delayed messages by a Java broker, which does not mark them.
+//! Deliveries of messages that have waited by a Java broker, which does not mark them.
 //!
 //! Java saves the progress of its delay levels every ten seconds; when it is killed, and with 4.7.1 also at a stop in order,
 //! what it has delivered since is delivered again by whoever starts next. Here it is not: the messages that are due behind
 //! the saved progress are compared with what was stored since the first of them was due. A delivered message has the
-//! identity of the one that waited.
+//! identity of the one that waited. Of timers Java saves every second which slots are over; the same is done for them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
@@ -112,12 +112,74 @@ fn read_due(store: &MessageStore, level: i32, mut next: i64, now: i64, due: &mut
     Ok(())
 }
 
+/// Adds those of the waiting timer messages at these physical offsets that were delivered since then.
+pub(crate) fn find_timers(
+    store: &MessageStore,
+    waiting: &[i64],
+    since: i64,
+    found: &mut HashSet<i64>,
+) -> io::Result<()> {
+    let mut sources: HashMap<u64, VecDeque<i64>> = HashMap::new();
+    for offset in waiting {
+        if let Some(bytes) = store.read_record(*offset).map_err(io::Error::other)?
+            && let Ok(record) = RecordRef::parse(&bytes)
+        {
+            sources.entry(identity(&record, 0)).or_default().push_back(*offset);
+        }
+    }
+    if !sources.is_empty() {
+        store.scan_since(since, &mut |record| {
+            let has_waited = properties::find(record.properties(), property::TIMER_OUT_MS).is_some();
+            if has_waited
+                && is_unmarked(record)
+                && let Some(alike) = sources.get_mut(&identity(record, 0))
+            {
+                found.extend(alike.pop_front());
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Adds the physical offsets of the messages of a topic's first queue from a queue offset on, up to so many in all.
+pub(crate) fn offsets_of(
+    store: &MessageStore,
+    topic: &str,
+    mut next: i64,
+    count_max: usize,
+    offsets: &mut Vec<i64>,
+) -> io::Result<()> {
+    let Some(queue) = store.queue(topic, 0) else {
+        return Ok(());
+    };
+    let mut bytes = BytesMut::new();
+    while next < queue.max_offset() && offsets.len() < count_max {
+        bytes.clear();
+        let got = store
+            .get_messages(&queue, next, &READ, &mut |_: i64| true, Wait::Allowed, &mut bytes)
+            .map_err(io::Error::other)?;
+        if got.next_begin_offset <= next {
+            break;
+        }
+        next = got.next_begin_offset;
+        let mut rest = &bytes[..];
+        while let Ok(record) = RecordRef::parse(rest) {
+            offsets.push(record.physical_offset());
+            rest = &rest[record.total_size()..];
+        }
+    }
+    Ok(())
+}
+
 /// The level that a record was delivered on without a mark.
 fn delivered_on(record: &RecordRef<'_>) -> Option<i32> {
-    let real_topic = properties::find(record.properties(), property::REAL_TOPIC)?;
-    (record.prepared_transaction_offset() >= 0 && real_topic == record.topic())
-        .then(|| level_of(record))
-        .flatten()
+    is_unmarked(record).then(|| level_of(record)).flatten()
+}
+
+/// It has waited for its topic, and does not say for which message it was delivered.
+fn is_unmarked(record: &RecordRef<'_>) -> bool {
+    let real_topic = properties::find(record.properties(), property::REAL_TOPIC);
+    record.prepared_transaction_offset() >= 0 && real_topic == Some(record.topic())
 }
 
 /// What a message keeps when it is delivered, and shares with no other one.
@@ -141,6 +203,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use oxmq_protocol::record::RecordFields;
+    use oxmq_protocol::topic::TIMER_TOPIC;
     use oxmq_store::disk::SimulatedDisk;
     use oxmq_store::{AppendBatch, ConsumeQueue, StoreConfig, StoreFailure, StoreListener, TagsCode};
 
@@ -180,6 +243,14 @@ mod tests {
 
         /// Stores a message where it waits, or where it is delivered; its physical offset.
         fn put(&self, topic: &str, number: i64, reconsume_times: i32) -> i64 {
+            self.put_with(topic, number, reconsume_times, ("DELAY", &LEVEL.to_string()))
+        }
+
+        fn put_timer(&self, topic: &str, number: i64) -> i64 {
+            self.put_with(topic, number, 0, ("TIMER_OUT_MS", &START.to_string()))
+        }
+
+        fn put_with(&self, topic: &str, number: i64, reconsume_times: i32, waits: (&str, &str)) -> i64 {
             let is_waiting = topic == SCHEDULE_TOPIC;
             let queue = self
                 .store
@@ -203,7 +274,7 @@ mod tests {
             let mut batch = AppendBatch::default();
             put::stage(&mut batch, queue, &fields, tags_code, 1, |out| {
                 properties::write(out, b"UNIQ_KEY", number.to_string().as_bytes());
-                properties::write(out, b"DELAY", LEVEL.to_string().as_bytes());
+                properties::write(out, waits.0.as_bytes(), waits.1.as_bytes());
                 properties::write(out, b"REAL_TOPIC", b"orders");
                 properties::write(out, b"REAL_QID", b"0");
             })
@@ -259,6 +330,20 @@ mod tests {
         log.put("orders", 7, 0);
         assert_eq!(log.found(0), sources(Some(waiting[0])));
         assert_eq!(log.found(1), sources(None), "the second was not delivered");
+    }
+
+    #[test]
+    fn timers_that_java_has_delivered_are_found() {
+        let log = Log::new();
+        let waiting: Vec<i64> = (0..3).map(|number| log.put_timer(TIMER_TOPIC, number)).collect();
+        let since = log.wait(DELAY_MS);
+        log.put_timer("orders", 1);
+        let mut found = HashSet::new();
+        find_timers(&log.store, &waiting, since, &mut found).unwrap();
+        assert_eq!(found, HashSet::from([waiting[1]]));
+        let mut offsets = Vec::new();
+        offsets_of(&log.store, TIMER_TOPIC, 1, 10, &mut offsets).unwrap();
+        assert_eq!(offsets, waiting[1..]);
     }
 
     #[test]

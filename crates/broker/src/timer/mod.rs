@@ -39,6 +39,7 @@ use crate::config::BrokerConfig;
 use crate::config_file::ConfigFile;
 use crate::mailbox::Service;
 use crate::retention;
+use crate::unmarked_deliveries;
 use crate::waiting::TimerProperties;
 
 /// Messages entered before due ones get their turn.
@@ -53,6 +54,8 @@ const SLEEP_MAX_MS: i64 = 1000;
 const GATHER_MS: i64 = 5;
 /// Pause after something failed.
 const RETRY_MS: i64 = 500;
+/// Messages that a Java broker may have delivered before it stopped: more than it delivers in a second.
+const UNMARKED_MAX: usize = 100_000;
 /// How often files of the timer log are looked at that may be old (spec: storage.md §16.5).
 const CLEAN_INTERVAL_MS: i64 = 30_000;
 
@@ -152,6 +155,16 @@ impl Timers {
     /// From here on the commit log has to be searched for what was delivered.
     pub(crate) fn delivered_from(&self) -> Option<i64> {
         self.store.lock().delivered_from()
+    }
+
+    /// Takes out what a Java broker has delivered before it stopped: it marks nothing, and knows whole slots only.
+    pub(crate) fn find_unmarked(&self, store: &MessageStore, now: i64, found: &mut HashSet<i64>) -> io::Result<()> {
+        let mut timers = self.store.lock();
+        let mut waiting = timers.overdue(now, UNMARKED_MAX)?;
+        let (since, entered) = (timers.read_ms(now), timers.queue_offset());
+        drop(timers);
+        unmarked_deliveries::offsets_of(store, TIMER_TOPIC, entered, UNMARKED_MAX, &mut waiting)?;
+        unmarked_deliveries::find_timers(store, &waiting, since, found)
     }
 
     /// Takes the sources of what was delivered before the last stop; from here on every delivery can be found again.

@@ -331,6 +331,30 @@ impl TimerStore {
         self.saved.ours.map(|_| self.delivered.from)
     }
 
+    /// Physical offsets of messages in slots that are over, at most so many: a Java broker may have delivered them, as it
+    /// marks nothing.
+    pub fn overdue(&mut self, now: i64, count_max: usize) -> io::Result<Vec<i64>> {
+        let present = self.slot_of(now);
+        let over: Vec<i64> = self
+            .wheel
+            .counts()
+            .map(|(slot, _)| slot)
+            .filter(|slot| *slot < present)
+            .collect();
+        let mut found = Vec::new();
+        for slot in over {
+            let mut position = self.wheel.last_of(slot);
+            while position >= 0
+                && found.len() < count_max
+                && let Some(unit) = self.log.read(position)?
+            {
+                found.push(unit.physical_offset);
+                position = unit.previous;
+            }
+        }
+        Ok(found)
+    }
+
     /// The sources that were found; none is due later than `until_ms`.
     pub fn set_delivered(&mut self, sources: HashSet<i64>, until_ms: i64) {
         self.delivered.sources = sources;
