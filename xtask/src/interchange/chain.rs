@@ -57,6 +57,12 @@ pub(super) struct Plan {
     pub(super) oxmq: PathBuf,
 }
 
+impl Plan {
+    pub(super) fn broker_addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 10)
+    }
+}
+
 /// What a chain has shown.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {

@@ -7,18 +7,23 @@
 //! - `chain`: the hand-overs and what is checked after each
 //! - `traffic`, `waiting`, `transactions`, `pops`: what is done, and what was promised
 //! - `snapshot`, `wire`: what a broker shows
+//! - `trimmed`: stores of which the oldest files are gone
+//! - `refused`: stores that are not taken over
 
 mod chain;
 mod pops;
+mod refused;
 mod snapshot;
 mod traffic;
 mod transactions;
+mod trimmed;
 mod version;
 mod waiting;
 mod wire;
 
+use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Instant;
 
@@ -26,8 +31,8 @@ use anyhow::{Context, bail, ensure};
 
 use self::chain::{Counts, Plan, Stop};
 use self::version::Version;
-use crate::interop::oxmq_binary;
-use crate::servers::{java_classpath, target_dir};
+use crate::interop::{outlive_a_restart, oxmq_binary};
+use crate::servers::{Cluster, Options, Server, java_classpath, target_dir};
 
 const USAGE: &str = "\
 usage: cargo xtask interchange [options]
@@ -35,7 +40,7 @@ usage: cargo xtask interchange [options]
   --seed N        the first of them (1)
   --version V     only 4.7.1, 4.9.7 or 5.5.0
   --stop KIND     only clean or kill
-  --jobs N        chains at the same time (2)
+  --jobs N        stores at the same time (2)
   --port N        the first of the ports (15500)
   --debug         OxMQ as it is built for tests";
 
@@ -48,9 +53,48 @@ struct Arguments {
     seed: u64,
     versions: Vec<Version>,
     stops: Vec<Stop>,
-    jobs: u16,
+    at_once: u16,
     port: u16,
     debug: bool,
+}
+
+/// What is to be done with one store.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Chain,
+    Trimmed,
+    Refused,
+    /// A stock client that goes on through the hand-over.
+    Client,
+}
+
+struct Job {
+    work: Work,
+    version: Version,
+    stop: Stop,
+    seed: u64,
+}
+
+impl Job {
+    fn name(&self) -> String {
+        let Job {
+            work,
+            version,
+            stop,
+            seed,
+        } = self;
+        format!("{work:?} {} {stop:?} {seed}", version.name())
+    }
+
+    fn run(&self, plan: Plan) -> anyhow::Result<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match self.work {
+            Work::Chain => Ok(runtime.block_on(chain::run(plan))?.text()),
+            Work::Trimmed => runtime.block_on(trimmed::run(plan)),
+            Work::Refused => runtime.block_on(refused::run(plan)),
+            Work::Client => keep_a_client(&plan),
+        }
+    }
 }
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
@@ -59,39 +103,34 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     for version in &arguments.versions {
         java_classpath(version.name())?;
     }
-    let mut chains = Vec::new();
-    for seed in arguments.seed..arguments.seed + arguments.seeds {
-        for version in &arguments.versions {
-            chains.extend(arguments.stops.iter().map(|stop| (*version, *stop, seed)));
-        }
-    }
-    chains.reverse();
-    let count = chains.len();
-    let (chains, failed) = (Mutex::new(chains), Mutex::new(0));
+    let mut jobs = arguments.jobs();
+    jobs.reverse();
+    let count = jobs.len();
+    let (jobs, failed) = (Mutex::new(jobs), Mutex::new(Vec::new()));
     let started = Instant::now();
     thread::scope(|scope| {
-        for job in 0..arguments.jobs {
-            let (chains, failed, oxmq) = (&chains, &failed, &oxmq);
-            let port = arguments.port + PORTS * job;
+        for at in 0..arguments.at_once {
+            let (jobs, failed, oxmq) = (&jobs, &failed, &oxmq);
+            let port = arguments.port + PORTS * at;
             scope.spawn(move || {
-                while let Some((version, stop, seed)) = next(chains) {
-                    let name = format!("{}, {stop:?}, seed {seed}", version.name());
+                while let Some(job) = lock(jobs).pop() {
                     let plan = Plan {
-                        version,
-                        stop,
-                        seed,
+                        version: job.version,
+                        stop: job.stop,
+                        seed: job.seed,
                         port,
-                        dir: target_dir().join(format!("interchange/{job}")),
+                        dir: target_dir().join(format!("interchange/{at}")),
                         oxmq: PathBuf::clone(oxmq),
                     };
                     let began = Instant::now();
-                    let result = run_chain(plan);
-                    let seconds = began.elapsed().as_secs();
+                    let result = job.run(plan.clone());
+                    let (name, seconds) = (job.name(), began.elapsed().as_secs());
                     match result {
-                        Ok(counts) => println!("{name}: {} ({seconds} s)", counts.text()),
+                        Ok(text) => println!("{name}: {text} ({seconds} s)"),
                         Err(error) => {
-                            println!("{name}: FAILED after {seconds} s: {error:#}");
-                            *failed.lock().expect("nobody panics with it") += 1;
+                            let kept = keep(&plan, &name);
+                            println!("{name}: FAILED after {seconds} s, data in {kept}: {error:#}");
+                            lock(failed).push(name);
                         }
                     }
                 }
@@ -99,18 +138,40 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         }
     });
     let failed = failed.into_inner().expect("nobody panics with it");
-    ensure!(failed == 0, "{failed} of {count} chains failed");
-    println!("{count} chains, {} s", started.elapsed().as_secs());
+    ensure!(failed.is_empty(), "{} of {count} failed: {failed:?}", failed.len());
+    println!("{count} stores, {} s", started.elapsed().as_secs());
     Ok(())
 }
 
-fn next<T>(chains: &Mutex<Vec<T>>) -> Option<T> {
-    chains.lock().expect("nobody panics with it").pop()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics with it")
 }
 
-fn run_chain(plan: Plan) -> anyhow::Result<Counts> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(chain::run(plan))
+/// Moves what a failed job has left out of the way of the next one.
+fn keep(plan: &Plan, name: &str) -> String {
+    let kept = plan.dir.with_file_name(format!("failed-{}", name.replace(' ', "-")));
+    // What is not moved is where it was.
+    let _ = fs::remove_dir_all(&kept);
+    match fs::rename(&plan.dir, &kept) {
+        Ok(()) => kept.display().to_string(),
+        Err(_) => plan.dir.display().to_string(),
+    }
+}
+
+/// A stock client sends and consumes while the original gives the store to OxMQ, and the other way round.
+fn keep_a_client(plan: &Plan) -> anyhow::Result<String> {
+    let oxmq = Server::Oxmq {
+        binary: plan.oxmq.clone(),
+    };
+    let java = Server::Java(plan.version.name());
+    for (from, to) in [(&java, &oxmq), (&oxmq, &java)] {
+        let mut options = Options::new(oxmq.clone(), plan.port, &plan.dir);
+        options.broker = from.clone();
+        let mut cluster = Cluster::start(options.broker_property("brokerFastFailureEnable", false))?;
+        cluster.replace_broker(to.clone());
+        outlive_a_restart(&mut cluster)?;
+    }
+    Ok("a stock client has sent and consumed through a hand-over in each direction".to_owned())
 }
 
 impl Counts {
@@ -132,13 +193,39 @@ impl Counts {
 }
 
 impl Arguments {
+    /// The chains of all seeds, and what is done but once.
+    fn jobs(&self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let mut add = |work, version, stop, seed| {
+            if self.versions.contains(&version) && self.stops.contains(&stop) {
+                jobs.push(Job {
+                    work,
+                    version,
+                    stop,
+                    seed,
+                });
+            }
+        };
+        for seed in self.seed..self.seed + self.seeds {
+            for version in Version::ALL.into_iter().rev() {
+                add(Work::Chain, version, Stop::Kill, seed);
+                add(Work::Chain, version, Stop::Clean, seed);
+            }
+        }
+        add(Work::Trimmed, Version::V4_7_1, Stop::Clean, self.seed);
+        add(Work::Trimmed, Version::V5_5_0, Stop::Kill, self.seed);
+        add(Work::Refused, Version::V5_5_0, Stop::Clean, self.seed);
+        add(Work::Client, Version::V5_5_0, Stop::Clean, self.seed);
+        jobs
+    }
+
     fn parse(args: &[String]) -> anyhow::Result<Arguments> {
         let mut arguments = Arguments {
             seeds: 1,
             seed: 1,
             versions: Version::ALL.to_vec(),
             stops: vec![Stop::Clean, Stop::Kill],
-            jobs: 2,
+            at_once: 2,
             port: FIRST_PORT,
             debug: false,
         };
@@ -160,13 +247,13 @@ impl Arguments {
                         other => bail!("--stop {other}?\n{USAGE}"),
                     }
                 }
-                "--jobs" => arguments.jobs = value()?.parse()?,
+                "--jobs" => arguments.at_once = value()?.parse()?,
                 "--port" => arguments.port = value()?.parse()?,
                 "--debug" => arguments.debug = true,
                 _ => bail!("unknown option {arg}\n{USAGE}"),
             }
         }
-        ensure!(arguments.jobs > 0 && arguments.seeds > 0, "0 shows nothing");
+        ensure!(arguments.at_once > 0 && arguments.seeds > 0, "0 shows nothing");
         Ok(arguments)
     }
 }

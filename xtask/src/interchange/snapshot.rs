@@ -78,6 +78,11 @@ impl Snapshot {
         self.records().filter(move |record| record.topic() == topic.as_bytes())
     }
 
+    pub(super) fn minimum(&self, topic: &str, queue_id: i32) -> i64 {
+        let queue = self.queues.get(&(topic.to_owned(), queue_id));
+        queue.map_or(0, |queue| queue.min)
+    }
+
     /// The stored record at this place of a queue.
     pub(super) fn at(&self, topic: &str, queue_id: i32, queue_offset: i64) -> Option<RecordRef<'_>> {
         let queue = self.queues.get(&(topic.to_owned(), queue_id))?;

@@ -209,6 +209,18 @@ impl Traffic {
         Ok(())
     }
 
+    pub(super) async fn send_plain_anywhere(&mut self, wire: &Wire) -> anyhow::Result<()> {
+        let queue_id = self.random.below(PLAIN_QUEUES as usize) as i32;
+        self.send_plain(wire, PLAIN, queue_id).await
+    }
+
+    /// Messages that are gone from the beginning of the queues.
+    pub(super) fn plain_minimum(&self, snapshot: &Snapshot) -> i64 {
+        (0..PLAIN_QUEUES)
+            .map(|queue_id| snapshot.minimum(PLAIN, queue_id))
+            .sum()
+    }
+
     async fn send_batch(&mut self, wire: &Wire, topic: &str, queue_id: i32) -> anyhow::Result<()> {
         let count = 1 + self.random.below(6);
         let messages: Vec<Message> = (0..count).map(|_| self.message(topic).0).collect();
@@ -261,7 +273,7 @@ impl Traffic {
             _ => message.with_property(property::TIMER_DELIVER_MS, due.to_string()),
         };
         wire.send(&message, 1, 0).await?;
-        self.waiting.add_timer(name, due);
+        self.waiting.add(Waiting::TOPIC, name, due);
         Ok(())
     }
 

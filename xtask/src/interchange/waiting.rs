@@ -1,6 +1,6 @@
 //! Messages that wait: each comes once, and none before its time, whichever broker it has been handed over to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::ensure;
 
@@ -14,8 +14,6 @@ const FAR_MS: i64 = 60_000;
 pub(super) struct Waiting {
     /// When each is due, by topic and first words of the body.
     messages: BTreeMap<(String, String), i64>,
-    /// Those of them with a time of their own.
-    timers: BTreeSet<String>,
 }
 
 /// When a broker was at work, and how it ended.
@@ -41,11 +39,6 @@ impl Waiting {
         self.messages.insert((topic.to_owned(), name), due_ms);
     }
 
-    pub(super) fn add_timer(&mut self, name: String, due_ms: i64) {
-        self.timers.insert(name.clone());
-        self.add(Waiting::TOPIC, name, due_ms);
-    }
-
     /// The last time that has to be waited for.
     pub(super) fn due_ms(&self) -> i64 {
         let due = self.messages.values().filter(|due| **due < now_ms() + FAR_MS);
@@ -62,8 +55,7 @@ impl Waiting {
     }
 
     /// Each at most once and none early. A broker of the original that follows one that was killed, or one of an old version,
-    /// does not know what that has delivered since it saved its progress; how often that showed. OxMQ looks for it,
-    /// but for that of timers.
+    /// does not know what that has delivered since it saved its progress; how often that showed. OxMQ looks for it.
     pub(super) fn check(&self, snapshot: &Snapshot, phases: &[Phase]) -> anyhow::Result<usize> {
         let mut repeated = 0;
         for ((topic, name), times) in self.deliveries(snapshot) {
@@ -76,8 +68,7 @@ impl Waiting {
             for pair in times.windows(2) {
                 let by = |time: i64| phases.iter().rposition(|phase| phase.from_ms <= time).unwrap_or(0);
                 let (first, second) = (by(pair[0]), by(pair[1]));
-                let looks = !phases[second].is_java && !self.timers.contains(&name);
-                let forgot = phases[first].forgets && !looks;
+                let forgot = phases[first].forgets && phases[second].is_java;
                 ensure!(
                     forgot && first < second,
                     "{name} came to {topic} at {times:?}, due at {due}; phases {phases:?}"

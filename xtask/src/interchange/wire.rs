@@ -55,6 +55,12 @@ impl Wire {
         Ok((reply.fields, reply.body))
     }
 
+    /// A request without a header and without an answer to read.
+    pub(super) async fn request<R: Request<Header = ()>>(&self) -> anyhow::Result<()> {
+        self.call::<R>(&(), Bytes::new()).await?;
+        Ok(())
+    }
+
     pub(super) async fn create_topic(
         &self,
         topic: &str,

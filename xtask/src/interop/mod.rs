@@ -382,6 +382,21 @@ pub(crate) fn oxmq_binary(debug: bool) -> anyhow::Result<PathBuf> {
     Ok(target_dir().join(if debug { "debug" } else { "release" }).join("oxmq"))
 }
 
+/// A stock client sends and consumes while the cluster's broker stops and the next one starts.
+pub(crate) fn outlive_a_restart(cluster: &mut Cluster) -> anyhow::Result<()> {
+    let client = Client::Java {
+        version: JAVA_SERVER,
+        binary_header: false,
+    };
+    client.build()?;
+    let outcomes = cluster_run::run(cluster, &[client], &["broker-restart"])?;
+    match outcomes.into_values().next() {
+        Some(Outcome::Passed(_)) => Ok(()),
+        Some(Outcome::Failed(why)) => bail!(why),
+        _ => bail!("the client has said nothing"),
+    }
+}
+
 fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<Outcomes> {
     println!("== {}", setup.name);
     let dir = target_dir()
