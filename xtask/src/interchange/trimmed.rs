@@ -1,4 +1,4 @@
-//! A store whose oldest files are gone: what is left and where it begins is the same to both, whoever deletes.
+//! A store whose oldest files OxMQ has deleted: what is left and where it begins is the same to both.
 
 use anyhow::{Context, ensure};
 use oxmq_protocol::requests::request;
@@ -56,8 +56,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
         for _ in 0..MESSAGES {
             traffic.send_plain_anywhere(&wire).await?;
         }
-        // Older ones delete when they want to.
-        if !is_java || plan.version >= Version::V5_5_0 {
+        if !is_java {
             wire.request::<request::DeleteExpiredCommitLog>().await?;
             deleted += wait_for_deletion(&traffic, &wire, &shown).await.with_context(what)?;
         }
