@@ -227,7 +227,7 @@ fn a_compaction_topic_keeps_the_newest_of_each_key() {
     machine.pass(&node, KEPT_HOURS * HOUR_MS);
     client.fill("orders", 40);
     client.ok::<request::DeleteExpiredCommitLog>(&(), "");
-    eventually(|| client.min_offset("orders") > 0);
+    eventually(|| client.min_offset("orders") > 0 && client.min_offset("state") > 0);
     let kept = [(1, "2".into()), (2, "3".into())];
     let newest = |client: &mut Client| -> Vec<_> {
         let found = client.pull("g", "state", 0, 1).into_iter();
