@@ -120,7 +120,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<Counts> {
     traffic.prepare(&wire).await?;
     create_topic(&cluster.broker_addr(), crate::crash::TOPIC).await?;
     let pops = match plan.version.is_5() {
-        true => Some(Pops::start(&wire, cluster.namesrv_addr()).await?),
+        true => Some(Pops::start(&wire, cluster.namesrv_addr(), plan.stop == Stop::Kill).await?),
         false => None,
     };
     let mut chain = Chain {
