@@ -47,8 +47,6 @@ usage: cargo xtask crash [options]
 pub(crate) const TOPIC: &str = "CrashTest";
 const QUEUES: i32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the start of the process to its first answer.
-const RESTART_MAX: Duration = Duration::from_secs(1);
 /// Small files, so that a round crosses several.
 const COMMIT_LOG_FILE_BYTES: u32 = 8 * 1024 * 1024;
 const CONSUME_QUEUE_FILE_BYTES: u32 = 20 * 3000;
@@ -157,10 +155,6 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
         stored.acknowledged,
         stored.len(),
         restarts[restarts.len() / 2],
-    );
-    ensure!(
-        slowest < RESTART_MAX || arguments.java,
-        "a restart took longer than {RESTART_MAX:?}"
     );
     Ok(())
 }
