@@ -6,8 +6,10 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -618,13 +620,32 @@ fn first_address(host: impl ToSocketAddrs) -> Option<SocketAddr> {
     host.to_socket_addrs().ok()?.next()
 }
 
-/// A free port whose fast port is free as well. Somebody may take it before we do, which binding will tell.
+/// A free port whose fast port is free as well. It is below the ports that outgoing connections get, so that none of them
+/// takes it before we do; brokers of one process get different ones.
 fn free_port(host: &str) -> io::Result<u16> {
-    loop {
-        let main = TcpListener::bind((host, 0))?;
-        let port = main.local_addr()?.port();
-        if port > 2 && TcpListener::bind((host, port - 2)).is_ok() {
-            return Ok(port);
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    const PORTS: Range<u32> = 10_240..32_768;
+    let first = std::process::id().wrapping_mul(1_000);
+    let mut error = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in PORTS.step_by(4) {
+        let tried = first.wrapping_add(4 * TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = (PORTS.start + tried % (PORTS.end - PORTS.start)) as u16;
+        match TcpListener::bind((host, port)).and_then(|_| TcpListener::bind((host, port - 2))) {
+            Ok(_) => return Ok(port),
+            Err(in_use) => error = in_use,
         }
+    }
+    Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_are_not_given_twice_nor_to_outgoing_connections() {
+        let ports: HashSet<u16> = (0..100).map(|_| free_port("127.0.0.1").unwrap()).collect();
+        assert_eq!(ports.len(), 100);
+        assert!(ports.iter().all(|port| *port < 32_768));
     }
 }
