@@ -175,6 +175,10 @@ impl MessageFilter for &Filter {
         Filter::accepts_code(self, tags_code)
     }
 
+    fn looks_into_records(&self) -> bool {
+        matches!(self, Filter::Sql(_) | Filter::ByOrigin(_))
+    }
+
     fn accepts_record(&mut self, record: &RecordRef<'_>) -> bool {
         Filter::accepts_record(self, record)
     }

@@ -36,7 +36,7 @@ pub(crate) fn truth(node: &Node, slots: &Slotted<'_>) -> Result<Option<bool>, Ab
         }
         Node::Between(operands) => {
             let [of, low, high] = &**operands;
-            let of = value(of, slots)?;
+            let of = read_once(value(of, slots)?, low, high)?;
             match ordered(Order::GreaterOrEqual, of, low, slots)? {
                 Some(false) => Some(false),
                 above => match ordered(Order::LessOrEqual, of, high, slots)? {
@@ -47,7 +47,7 @@ pub(crate) fn truth(node: &Node, slots: &Slotted<'_>) -> Result<Option<bool>, Ab
         }
         Node::NotBetween(operands) => {
             let [of, low, high] = &**operands;
-            let of = value(of, slots)?;
+            let of = read_once(value(of, slots)?, low, high)?;
             match ordered(Order::Less, of, low, slots)? {
                 Some(true) => Some(true),
                 below => match ordered(Order::Greater, of, high, slots)? {
@@ -69,6 +69,21 @@ pub(crate) fn truth(node: &Node, slots: &Slotted<'_>) -> Result<Option<bool>, Ab
             _ => return Err(Aborted),
         },
     })
+}
+
+/// A text that is compared with two numbers of one type is read once as such.
+#[inline(always)]
+fn read_once<'a>(of: Value<'a>, low: &Node, high: &Node) -> Result<Value<'a>, Aborted> {
+    let (Value::Text(text), Node::Constant(low), Node::Constant(high)) = (of, low, high) else {
+        return Ok(of);
+    };
+    let number = match (low, high) {
+        (Constant::Int(_), Constant::Int(_)) => integer(text).map(Value::Int),
+        (Constant::Long(_), Constant::Long(_)) => integer(text).map(Value::Long),
+        (Constant::Double(_), Constant::Double(_)) => double(text).map(Value::Double),
+        _ => Some(of),
+    };
+    number.ok_or(Aborted)
 }
 
 /// Whether all conditions have this value: FALSE at the first that has the other one, else NULL if one is.

@@ -122,6 +122,7 @@ impl Expression {
     }
 
     /// Whether a message with these properties, in their text form, is wanted.
+    #[inline]
     pub fn matches(&self, properties: &[u8]) -> bool {
         self.evaluate(properties) == Outcome::True
     }

@@ -2,12 +2,13 @@
 //! and a consumer group that drains them side by side needs each block once per queue.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::checksums::{Damaged, GROUP_SPAN_BYTES};
+use crate::checksums::{self, Damaged, GROUP_SPAN_BYTES, SUM_SPAN_BYTES, SUMS, Sums};
 use crate::cold_windows::ColdWindows;
 use crate::cursor::LogParts;
 use crate::disk::Advice;
@@ -34,26 +35,73 @@ struct State {
 }
 
 /// Bytes of the log from `start` on; less than a whole block at the end of what was written or cached by the kernel.
+///
+/// Bytes are compared with their checksums when somebody wants to hand them out, once: a filter looks at many records
+/// for each that it takes.
 #[derive(Debug)]
 pub(crate) struct Block {
     start: i64,
     bytes: Vec<u8>,
     len: usize,
-    /// Parts that changed since they were written.
-    damaged: Damaged,
+    /// The log file ends with the block.
+    ends_file: bool,
+    /// `None` where the log is not sealed yet.
+    sums: Option<Sums>,
+    /// A bit for each span that was compared.
+    compared: AtomicU32,
+    /// Parts that changed since they were written, of the spans that were compared.
+    damaged: OnceLock<Mutex<Damaged>>,
 }
+
+const _: () = assert!(SUMS == u32::BITS as usize);
 
 impl Block {
     /// What the block holds from this position on, at most `len` bytes.
+    #[inline]
     pub(crate) fn get(&self, physical_offset: i64, len: usize) -> Option<&[u8]> {
         let at = usize::try_from(physical_offset - self.start).ok()?;
         let end = at.checked_add(len)?.min(self.len);
-        let found = self.bytes.get(at..end).filter(|found| !found.is_empty())?;
-        (!self.is_damaged(physical_offset, physical_offset + found.len() as i64)).then_some(found)
+        self.bytes.get(at..end).filter(|found| !found.is_empty())
     }
 
-    pub(crate) fn is_damaged(&self, from: i64, to: i64) -> bool {
-        self.damaged.iter().any(|part| part.start < to && part.end > from)
+    /// Whether these bytes, all of them in the block, are as they were written.
+    pub(crate) fn is_sound(&self, from: i64, to: i64) -> bool {
+        if let Some(sums) = &self.sums {
+            self.compare(sums, from, to);
+        }
+        self.damaged.get().is_none_or(|damaged| {
+            let damaged = damaged.lock();
+            !damaged.iter().any(|part| part.start < to && part.end > from)
+        })
+    }
+
+    /// Compares the spans that hold these bytes, unless that was done.
+    fn compare(&self, sums: &Sums, from: i64, to: i64) {
+        let spans =
+            (from - self.start) as usize / SUM_SPAN_BYTES..((to - self.start) as usize).div_ceil(SUM_SPAN_BYTES);
+        let wanted = spans.clone().fold(0, |bits, span| bits | 1 << span);
+        let compared = self.compared.load(Ordering::Acquire);
+        if compared & wanted != wanted {
+            for span in spans.filter(|span| compared & 1 << span == 0) {
+                self.compare_span(span, sums[span]);
+            }
+        }
+    }
+
+    fn compare_span(&self, span: usize, sum: u32) {
+        let start = span * SUM_SPAN_BYTES;
+        let bytes = &self.bytes[start..self.len.min(start + SUM_SPAN_BYTES)];
+        // Of bytes that are not all there nothing can be said.
+        let is_whole = bytes.len() == SUM_SPAN_BYTES || self.ends_file;
+        if is_whole && let Some(part) = checksums::damaged_part(self.start + start as i64, bytes, sum) {
+            tracing::error!(
+                from = part.start,
+                to = part.end,
+                "bytes of the commit log have changed since they were written: records that hold them are not served"
+            );
+            self.damaged.get_or_init(Mutex::default).lock().push(part);
+        }
+        self.compared.fetch_or(1 << span, Ordering::Release);
     }
 }
 
@@ -99,19 +147,23 @@ impl BlockCache {
         if len < needed {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let damaged = log.checksums.damaged_in(segment, start, &bytes[..len], wait)?;
-        for part in &damaged {
-            tracing::error!(
-                from = part.start,
-                to = part.end,
-                "bytes of the commit log have changed since they were written: records that hold them are not served"
-            );
+        let sums = log.checksums.group(segment, start, wait)?;
+        let damaged = OnceLock::new();
+        if sums.is_none() {
+            let flips = log.checksums.flips_in(start, start + len as i64);
+            let flips: Damaged = flips.map(|(position, _)| position..position + 1).collect();
+            if !flips.is_empty() {
+                damaged.get_or_init(|| Mutex::new(flips));
+            }
         }
         let block = Arc::new(Block {
             start,
-            bytes,
             len,
+            ends_file: start + len as i64 == segment.end,
+            sums,
+            compared: AtomicU32::new(0),
             damaged,
+            bytes,
         });
         let mut state = self.state.lock();
         state.clock += 1;

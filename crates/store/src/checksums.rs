@@ -35,8 +35,8 @@ use crate::segments::{Segment, Segments, offset_name, parse_offset_name};
 pub(crate) const DIRECTORY: &str = "checksums";
 /// Bytes of the log that one group stands for.
 pub(crate) const GROUP_SPAN_BYTES: i64 = 128 * 1024;
-const SUM_SPAN_BYTES: usize = 4096;
-const SUMS: usize = GROUP_SPAN_BYTES as usize / SUM_SPAN_BYTES;
+pub(crate) const SUM_SPAN_BYTES: usize = 4096;
+pub(crate) const SUMS: usize = GROUP_SPAN_BYTES as usize / SUM_SPAN_BYTES;
 const GROUP_BYTES: usize = (SUMS + 1) * 4;
 const NEWEST: &str = "newest";
 const NEWEST_BYTES: usize = 16 + GROUP_BYTES;
@@ -58,7 +58,7 @@ pub(crate) struct Checksums {
     noted: AtomicI64,
 }
 
-type Sums = [u32; SUMS];
+pub(crate) type Sums = [u32; SUMS];
 
 impl Checksums {
     /// For those who only look: nothing is forgotten.
@@ -219,7 +219,8 @@ impl Checksums {
         }
     }
 
-    fn flips_in(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, u8)> {
+    /// What is known to be flipped of a part that is not sealed.
+    pub(crate) fn flips_in(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, u8)> {
         self.flips
             .iter()
             .copied()
@@ -247,9 +248,8 @@ impl Checksums {
         for (index, span) in log.chunks(SUM_SPAN_BYTES).enumerate() {
             let position = start + (index * SUM_SPAN_BYTES) as i64;
             let is_whole = span.len() == SUM_SPAN_BYTES || position + span.len() as i64 == segment.end;
-            let computed = crc32fast::hash(span);
-            if is_whole && computed != sums[index] {
-                damaged.push(damaged_part(position, span.len(), sums[index] ^ computed));
+            if is_whole {
+                damaged.extend(damaged_part(position, span, sums[index]));
             }
         }
         Ok(damaged)
@@ -306,12 +306,9 @@ impl Checksums {
             if let Some(sums) = sums {
                 let read = segment.file.read_at(&mut span, (position - segment.base) as u64)?;
                 let sum = sums[(position - start) as usize / SUM_SPAN_BYTES];
-                let computed = crc32fast::hash(&span[..read]);
-                if computed != sum {
-                    let damaged = damaged_part(position, read, sum ^ computed);
-                    if damaged.start < to && damaged.end > from {
-                        return Ok(false);
-                    }
+                let damaged = damaged_part(position, &span[..read], sum);
+                if damaged.is_some_and(|damaged| damaged.start < to && damaged.end > from) {
+                    return Ok(false);
                 }
             }
             position += SUM_SPAN_BYTES as i64;
@@ -320,7 +317,7 @@ impl Checksums {
     }
 
     /// The sums of the group that begins at this position, if it is sealed.
-    fn group(&self, segment: &Segment, start: i64, wait: Wait) -> io::Result<Option<Sums>> {
+    pub(crate) fn group(&self, segment: &Segment, start: i64, wait: Wait) -> io::Result<Option<Sums>> {
         let Some(file) = self.file(segment.base)? else {
             return Ok(None);
         };
@@ -386,12 +383,14 @@ fn own_crc(start: i64, group: &[u8; GROUP_BYTES]) -> u32 {
     hasher.finalize()
 }
 
-/// The byte that a single flipped bit is in, where the difference of the sums is that of one; otherwise all of them.
-fn damaged_part(position: i64, bytes: usize, difference: u32) -> Range<i64> {
-    match flipped_bit(bytes, difference) {
+/// What is damaged of a span at this position whose sum was this one: the byte that a single flipped bit is in, where
+/// the difference of the sums is that of one; otherwise all of it.
+pub(crate) fn damaged_part(position: i64, span: &[u8], sum: u32) -> Option<Range<i64>> {
+    let difference = sum ^ crc32fast::hash(span);
+    (difference != 0).then(|| match flipped_bit(span.len(), difference) {
         Some((byte, _)) => position + byte as i64..position + byte as i64 + 1,
-        None => position..position + bytes as i64,
-    }
+        None => position..position + span.len() as i64,
+    })
 }
 
 /// Sums are linear: what one bit does to the sum depends on its distance from the end alone.

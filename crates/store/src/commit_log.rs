@@ -512,37 +512,24 @@ impl CommitLog {
         self.failure.get_or_init(|| failure).clone()
     }
 
-    /// `len` bytes from this position on. None when the log does not hold them.
-    pub(crate) fn view<'c>(
-        &self,
-        cursor: &'c mut Cursor,
-        physical_offset: i64,
-        len: usize,
-        look: Look,
-    ) -> io::Result<Option<&'c [u8]>> {
-        if !cursor.holds(physical_offset, len) {
-            let log = LogParts {
-                segments: &self.segments,
-                tail: &self.tail,
-                blocks: &self.blocks,
-                checksums: &self.checksums,
-                written: self.written(),
-            };
-            if !cursor.seek(&log, physical_offset, len, look)? {
-                return Ok(None);
-            }
-        }
-        Ok(cursor.get(physical_offset, len))
+    /// Moves the cursor to these bytes. False when the log does not hold them.
+    #[inline]
+    pub(crate) fn reach(&self, cursor: &mut Cursor, physical_offset: i64, len: usize, look: Look) -> io::Result<bool> {
+        Ok(cursor.holds(physical_offset, len) || cursor.seek(&self.parts(), physical_offset, len, look)?)
     }
 
-    /// Whether bytes of one file, all of them in memory, are as their checksums say.
-    pub(crate) fn is_sound(&self, physical_offset: i64, len: usize, wait: Wait) -> io::Result<bool> {
-        match self.segments.at(physical_offset) {
-            Some(segment) => {
-                let end = physical_offset + len as i64;
-                self.checksums.is_sound(&segment, physical_offset, end, wait)
-            }
-            None => Ok(true),
+    /// Whether what the cursor was moved to is as it was written.
+    pub(crate) fn is_sound(&self, cursor: &Cursor, physical_offset: i64, len: usize, wait: Wait) -> io::Result<bool> {
+        cursor.is_sound(&self.parts(), physical_offset, len, wait)
+    }
+
+    fn parts(&self) -> LogParts<'_> {
+        LogParts {
+            segments: &self.segments,
+            tail: &self.tail,
+            blocks: &self.blocks,
+            checksums: &self.checksums,
+            written: self.written(),
         }
     }
 
@@ -600,44 +587,23 @@ impl CommitLog {
         let mut needed = log_scan::HEAD_BYTES.min(remaining);
         let mut cursor = Cursor::default();
         loop {
-            let Some(bytes) = self.view(&mut cursor, physical_offset, needed, Look::ALONG)? else {
+            self.reach(&mut cursor, physical_offset, needed, Look::ALONG)?;
+            let Some(bytes) = cursor.get(physical_offset, needed) else {
                 return Err(io::ErrorKind::WouldBlock.into());
             };
             match log_scan::judge(bytes, physical_offset, remaining) {
-                Verdict::Record(record) => return Ok(Some(Bytes::copy_from_slice(record.as_bytes()))),
+                Verdict::Record(record) => {
+                    let (size, bytes) = (record.total_size(), Bytes::copy_from_slice(record.as_bytes()));
+                    return match self.is_sound(&cursor, physical_offset, size, Wait::Never)? {
+                        true => Ok(Some(bytes)),
+                        false => Err(io::ErrorKind::WouldBlock.into()),
+                    };
+                }
                 Verdict::Incomplete(more) if more > needed => needed = more,
                 // Nothing, or damage.
                 _ => return Err(io::ErrorKind::WouldBlock.into()),
             }
         }
-    }
-
-    /// Appends the bytes between two positions of one file to `out`, read without disturbing the caches. False when the
-    /// log does not hold them.
-    pub(crate) fn copy_exact(&self, physical_offset: i64, len: usize, out: &mut BytesMut) -> io::Result<bool> {
-        let end = physical_offset.saturating_add(len as i64);
-        if physical_offset < self.segments.min() || end > self.written() {
-            return Ok(false);
-        }
-        if let Some(piece) = self.tail.find(physical_offset)
-            && let Some(found) = piece.get(physical_offset, len)
-        {
-            out.extend_from_slice(found);
-            return Ok(true);
-        }
-        let Some(segment) = self.segments.at(physical_offset).filter(|segment| end <= segment.end) else {
-            return Ok(false);
-        };
-        let before = out.len();
-        out.resize(before + len, 0);
-        let at = (physical_offset - segment.base) as u64;
-        let read = segment.file.read_at(&mut out[before..], at);
-        let is_whole = matches!(read, Ok(read) if read == len)
-            && self.checksums.is_sound(&segment, physical_offset, end, Wait::Allowed)?;
-        if !is_whole {
-            out.truncate(before);
-        }
-        read.map(|_| is_whole)
     }
 
     /// Calls `found` with the records between two positions, up to about `bytes_max` bytes, and returns where it stopped.

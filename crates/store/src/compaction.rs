@@ -38,7 +38,7 @@ use crate::cursor::{Cursor, Look};
 use crate::disk::{Disk, DiskFile};
 use crate::error::GetError;
 use crate::read::{GetLimits, GetMessages, GetStatus, MessageFilter, Wait};
-use crate::read_path::Copied;
+use crate::read_path::{Copied, RecordReader};
 use crate::segments::{offset_name, parse_offset_name};
 use crate::store::MessageStore;
 use crate::unit::QueueKind;
@@ -461,17 +461,15 @@ impl MessageStore {
     /// The record of a survivor, from the log or from where it was kept; nothing if it is damaged.
     fn record_of(&self, old: Option<&Compacted>, survivor: &Survivor) -> io::Result<Option<BytesMut>> {
         let (position, size) = (survivor.entry.physical_offset, survivor.entry.size);
-        let mut record = BytesMut::new();
-        let is_there = match (survivor.kept_at(), old) {
-            (Some(at), Some(old)) => {
-                let kept = old.copy_kept(at, size.max(0) as usize, &mut |_: i64| true, Wait::Allowed, &mut record)?;
-                matches!(kept, Copied::Record { .. })
-            }
-            _ => self
-                .copy_record_at(position, size, &mut record)
-                .map_err(io::Error::other)?,
-        };
-        Ok(is_there.then_some(record))
+        if let (Some(at), Some(old)) = (survivor.kept_at(), old) {
+            let mut record = BytesMut::new();
+            let kept = old.copy_kept(at, size.max(0) as usize, &mut |_: i64| true, Wait::Allowed, &mut record)?;
+            return Ok(matches!(kept, Copied::Record { .. }).then_some(record));
+        }
+        let mut reader = RecordReader::default();
+        let record = self.record_in(&mut reader, position, size, true);
+        let record = record.map_err(io::Error::other)?;
+        Ok(record.map(|record| BytesMut::from(record.as_bytes())))
     }
 
     fn compacted_dir(&self, queue: &ConsumeQueue) -> PathBuf {

@@ -17,19 +17,31 @@ use crate::tail::{Piece, Tail};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     pub(crate) wait: Wait,
-    /// The neighbours of the record are not wanted.
-    pub(crate) scattered: bool,
+    pub(crate) spread: Spread,
+}
+
+/// Whether the neighbours of a record are wanted, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread {
+    Along,
+    /// Here and there one: from the page cache they come alone, from the disk with their neighbours.
+    Scattered,
+    /// They come alone, wherever they are.
+    Single,
 }
 
 impl Look {
     /// The records one after the other, what is at hand.
     pub(crate) const ALONG: Look = Look {
         wait: Wait::Never,
-        scattered: false,
+        spread: Spread::Along,
     };
 
     pub(crate) fn along(wait: Wait) -> Look {
-        Look { wait, scattered: false }
+        Look {
+            wait,
+            spread: Spread::Along,
+        }
     }
 }
 
@@ -99,31 +111,52 @@ impl Cursor {
         let Some(segment) = log.segments.at(physical_offset).filter(|segment| segment.end >= end) else {
             return Ok(false);
         };
-        if look.scattered && len <= BLOCK_BYTES && self.read_alone(log, &segment, physical_offset, len)? {
+        if look.spread != Spread::Along
+            && len <= BLOCK_BYTES
+            && self.read_alone(log, &segment, physical_offset, len, look)?
+        {
             return Ok(true);
         }
         let block = match &*self {
             Cursor::Block(block) if block.get(physical_offset, 1).is_some() => Arc::clone(block),
             _ => log.blocks.get(log, &segment, physical_offset, end, look.wait)?,
         };
-        if block.is_damaged(physical_offset, end) {
-            return Ok(false);
-        }
         if block.get(physical_offset, len).is_some_and(|found| found.len() == len) {
             *self = Cursor::Block(block);
             return Ok(true);
         }
-        self.join(log, &segment, block, physical_offset..end, look.wait)
+        self.join(log, &segment, block, physical_offset..end, look.wait)?;
+        Ok(true)
     }
 
-    /// From a block that is in the cache, or else from the page cache, not compared with its checksums. False when neither
-    /// has all of it.
+    /// Whether these bytes, which are at hand, are as they were written. To be asked before they are handed out.
+    pub(crate) fn is_sound(
+        &self,
+        log: &LogParts<'_>,
+        physical_offset: i64,
+        len: usize,
+        wait: Wait,
+    ) -> io::Result<bool> {
+        let end = physical_offset + len as i64;
+        match self {
+            Cursor::Nowhere | Cursor::Tail(_) => Ok(true),
+            Cursor::Block(block) => Ok(block.is_sound(physical_offset, end)),
+            Cursor::Copied { .. } => match log.segments.at(physical_offset) {
+                Some(segment) => log.checksums.is_sound(&segment, physical_offset, end, wait),
+                None => Ok(true),
+            },
+        }
+    }
+
+    /// From a block that is in the cache, or else from the page cache, or else from the disk if that may be. False when
+    /// not all of it is there.
     fn read_alone(
         &mut self,
         log: &LogParts<'_>,
         segment: &Segment,
         physical_offset: i64,
         len: usize,
+        look: Look,
     ) -> io::Result<bool> {
         if let Some(block) = log.blocks.find(segment, physical_offset)
             && block.get(physical_offset, len).is_some_and(|found| found.len() == len)
@@ -134,7 +167,11 @@ impl Cursor {
         let mut bytes = self.take_buffer();
         bytes.resize(len, 0);
         let at = (physical_offset - segment.base) as u64;
-        match segment.file.try_read_at(&mut bytes, at) {
+        let read = match (look.spread, look.wait) {
+            (Spread::Single, Wait::Allowed) => segment.file.read_at(&mut bytes, at),
+            _ => segment.file.try_read_at(&mut bytes, at),
+        };
+        match read {
             Ok(read) if read == len => {
                 *self = Cursor::Copied { physical_offset, bytes };
                 Ok(true)
@@ -145,7 +182,7 @@ impl Cursor {
         }
     }
 
-    /// Puts together what lies in several blocks, the first of which is known. False when it is damaged.
+    /// Puts together what lies in several blocks, the first of which is known.
     fn join(
         &mut self,
         log: &LogParts<'_>,
@@ -153,7 +190,7 @@ impl Cursor {
         first: Arc<Block>,
         range: std::ops::Range<i64>,
         wait: Wait,
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let mut bytes = self.take_buffer();
         bytes.clear();
         let mut block = first;
@@ -165,12 +202,9 @@ impl Cursor {
             if position >= range.end {
                 let physical_offset = range.start;
                 *self = Cursor::Copied { physical_offset, bytes };
-                return Ok(true);
+                return Ok(());
             }
             block = log.blocks.get(log, segment, position, range.end, wait)?;
-            if block.is_damaged(position, range.end) {
-                return Ok(false);
-            }
         }
     }
 

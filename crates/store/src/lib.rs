@@ -50,6 +50,7 @@ pub use config::{Clock, FlushDiskType, ReplayObserver, StoreConfig};
 pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
 pub use read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
+pub use read_path::RecordReader;
 pub use retention::{CleanReport, DeletionReason, Expiry, HourSet, RetentionSettings, SpaceFigures, hour_of_day};
 pub use scrub::ScrubProgress;
 pub use store::{Figures, MessageStore, RecoveryReport, StoreListener};

@@ -33,6 +33,11 @@ impl GetLimits {
 pub trait MessageFilter {
     fn accepts_code(&mut self, tags_code: i64) -> bool;
 
+    /// Whether records that it is asked for are read and then mostly rejected.
+    fn looks_into_records(&self) -> bool {
+        false
+    }
+
     /// Asked for records whose code was accepted.
     fn accepts_record(&mut self, _record: &RecordRef<'_>) -> bool {
         true

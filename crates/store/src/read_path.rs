@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use oxmq_protocol::record::{RecordError, RecordRef};
 
 use crate::consume_queue::{ConsumeQueue, ENTRY_BYTES, Entry};
-use crate::cursor::{Cursor, Look};
+use crate::cursor::{Cursor, Look, Spread};
 use crate::error::{GetError, ReadError};
 use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 use crate::store::MessageStore;
@@ -19,6 +19,9 @@ const ENTRIES_READ: usize = 64;
 const ENTRIES_READ_LATER: usize = 800;
 /// A filter that rejects this many entries for each that it accepts leaves records that lie far apart.
 const REJECTED_FOR_ONE_MIN: usize = 8;
+
+/// Records that are brought into the processor's cache together.
+const AHEAD: usize = 16;
 
 /// Bytes of the log that a scan takes at once.
 const SCAN_BYTES: usize = 4 << 20;
@@ -111,6 +114,7 @@ impl MessageStore {
         let mut later_entries = Vec::new();
         let mut last_physical_offset = written;
         let mut rejected = 0;
+        let looks_ahead = filter.looks_into_records();
         'scan: while got.next_begin_offset < scan_end {
             let wanted = (scan_end - got.next_begin_offset) as usize;
             let entries = if got.next_begin_offset == from {
@@ -127,7 +131,11 @@ impl MessageStore {
                 }
                 break;
             }
-            for entry in entries[..read].as_chunks::<ENTRY_BYTES>().0 {
+            let entries = entries[..read].as_chunks::<ENTRY_BYTES>().0;
+            for (index, entry) in entries.iter().enumerate() {
+                if looks_ahead && index % AHEAD == 0 {
+                    fetch_ahead(&cursor, &entries[index..entries.len().min(index + AHEAD)]);
+                }
                 let entry = Entry::decode(entry);
                 let is_in_memory = written.saturating_sub(entry.physical_offset) <= self.memory_bytes;
                 if self.is_full(got, &entry, 1, limits, is_in_memory) {
@@ -143,8 +151,11 @@ impl MessageStore {
                     got.rejected();
                     continue;
                 }
-                let scattered = rejected >= REJECTED_FOR_ONE_MIN * (got.count + 1);
-                match self.copy_record(&mut cursor, &entry, filter, Look { wait, scattered }, out) {
+                let spread = match rejected >= REJECTED_FOR_ONE_MIN * (got.count + 1) {
+                    true => Spread::Scattered,
+                    false => Spread::Along,
+                };
+                match self.copy_record(&mut cursor, &entry, filter, Look { wait, spread }, out) {
                     Ok(Copied::Record { store_timestamp }) => {
                         got.status = GetStatus::Found;
                         got.count += 1;
@@ -210,7 +221,8 @@ impl MessageStore {
         out: &mut BytesMut,
     ) -> io::Result<Copied> {
         let (physical_offset, size) = (entry.physical_offset, entry.size as usize);
-        let Some(bytes) = self.engine.log.view(cursor, physical_offset, size, look)? else {
+        self.engine.log.reach(cursor, physical_offset, size, look)?;
+        let Some(bytes) = cursor.get(physical_offset, size) else {
             return Ok(Copied::Missing);
         };
         let problem = match RecordRef::parse(bytes) {
@@ -220,8 +232,7 @@ impl MessageStore {
                     return Ok(Copied::Rejected);
                 }
                 match record.verify_crc() {
-                    // Blocks were compared with their checksums, single records were not.
-                    Ok(()) if look.scattered && !self.engine.log.is_sound(physical_offset, size, look.wait)? => {
+                    Ok(()) if !self.engine.log.is_sound(cursor, physical_offset, size, look.wait)? => {
                         RecordError::Lengths(size)
                     }
                     Ok(()) => {
@@ -255,19 +266,27 @@ impl MessageStore {
         Ok(self.engine.log.record_now(physical_offset)?)
     }
 
-    /// Appends the record at a physical offset, whose size is known, to `out`. False when it is not there or damaged.
-    pub fn copy_record_at(&self, physical_offset: i64, size: i32, out: &mut BytesMut) -> Result<bool, ReadError> {
-        let (before, len) = (out.len(), usize::try_from(size).unwrap_or(0));
-        if len == 0 || !self.engine.log.copy_exact(physical_offset, len, out)? {
-            return Ok(false);
-        }
-        let checked = RecordRef::parse(&out[before..]).and_then(|record| record.verify_crc().map(|()| record));
-        let is_it =
-            checked.is_ok_and(|record| record.total_size() == len && record.physical_offset() == physical_offset);
-        if !is_it {
-            out.truncate(before);
-        }
-        Ok(is_it)
+    /// The record at a physical offset, whose size is known; nothing when it is not there or damaged. `alone` says that
+    /// the records which the reader is asked for lie far apart.
+    pub fn record_in<'r>(
+        &self,
+        reader: &'r mut RecordReader,
+        physical_offset: i64,
+        size: i32,
+        alone: bool,
+    ) -> Result<Option<RecordRef<'r>>, ReadError> {
+        let (cursor, len) = (&mut reader.0, usize::try_from(size).unwrap_or(0));
+        let (log, wait) = (&self.engine.log, Wait::Allowed);
+        let spread = if alone { Spread::Single } else { Spread::Along };
+        let is_there = len > 0
+            && log.reach(cursor, physical_offset, len, Look { wait, spread })?
+            && log.is_sound(cursor, physical_offset, len, wait)?;
+        let bytes = cursor.get(physical_offset, len).filter(|_| is_there);
+        let record = bytes.and_then(|bytes| RecordRef::parse(bytes).ok());
+        Ok(record.filter(|record| {
+            let is_it = record.total_size() == len && record.physical_offset() == physical_offset;
+            is_it && record.verify_crc().is_ok()
+        }))
     }
 
     /// Calls `found` with every record from a physical offset on. For starts: it reads all of them.
@@ -363,6 +382,35 @@ impl MessageStore {
         result
     }
 }
+
+/// Touches the parts of records that a filter is going to read, as far as they lie where the last one did: one after the
+/// other it would wait for the memory of each.
+fn fetch_ahead(cursor: &Cursor, entries: &[[u8; ENTRY_BYTES]]) {
+    const LINE: usize = 64;
+    let mut touched = 0;
+    for entry in entries {
+        let entry = Entry::decode(entry);
+        if entry.is_present()
+            && let Some(record) = cursor.get(entry.physical_offset, entry.size as usize)
+        {
+            let len = record.len();
+            for at in [
+                0,
+                LINE,
+                len.saturating_sub(2 * LINE),
+                len.saturating_sub(LINE),
+                len.saturating_sub(1),
+            ] {
+                touched ^= record.get(at).copied().unwrap_or(0);
+            }
+        }
+    }
+    std::hint::black_box(touched);
+}
+
+/// Where somebody is who reads single records with [`MessageStore::record_in`].
+#[derive(Default)]
+pub struct RecordReader(Cursor);
 
 /// What became of the record of an entry.
 pub(crate) enum Copied {

@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::{properties, property};
+use oxmq_store::RecordReader;
 use oxmq_store::timer::{Due, TimerStore};
 
 use crate::broker::Broker;
@@ -23,7 +23,7 @@ pub(super) struct Cancellations {
     read: (i64, usize),
     /// With too many cancellations: the messages that `keys` is known for, by their physical offsets.
     looked_for: HashSet<i64>,
-    record: BytesMut,
+    reader: RecordReader,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,12 +112,10 @@ impl Cancellations {
         size: i32,
         key: impl FnOnce(&RecordRef<'_>) -> Option<Vec<u8>>,
     ) -> Result<Option<KeyHash>, String> {
-        self.record.clear();
-        let is_there = broker.store.copy_record_at(physical_offset, size, &mut self.record);
-        if !is_there.map_err(|error| error.to_string())? {
-            return Ok(None);
-        }
-        let key = RecordRef::parse(&self.record).ok().and_then(|record| key(&record));
+        let record = broker.store.record_in(&mut self.reader, physical_offset, size, true);
+        let key = record
+            .map_err(|error| error.to_string())?
+            .and_then(|record| key(&record));
         Ok(key.map(|key| self.hash(&key)))
     }
 }

@@ -4,11 +4,10 @@
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::topic::TIMER_TOPIC;
 use oxmq_protocol::{properties, property};
-use oxmq_store::AppendBatch;
 use oxmq_store::timer::{Due, source_mark};
+use oxmq_store::{AppendBatch, RecordReader};
 
 use super::Timers;
 use super::cancellations::Cancellations;
@@ -19,11 +18,13 @@ use crate::waiting::Origin;
 /// Messages of one append.
 const BATCH_MESSAGES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Messages are read with what lies between them, unless that is so many times as much.
+const SPARSE: i64 = 16;
 
 #[derive(Default)]
 pub(super) struct Delivery {
     batch: AppendBatch,
-    record: BytesMut,
+    reader: RecordReader,
     properties: BytesMut,
     cancellations: Cancellations,
     /// What the batch changes in the metrics, by topic.
@@ -36,14 +37,16 @@ impl Delivery {
         let mut store = timers.store.lock();
         let due = store.due(now, BATCH_MESSAGES_MAX).map_err(|error| error.to_string())?;
         if due.is_empty() {
+            self.reader = RecordReader::default();
             return Ok(false);
         }
         self.cancellations.read(broker, &mut store, now, &due)?;
         self.batch.clear();
         self.counts.clear();
         let mut done = 0;
+        let scattered = are_scattered(&due);
         for due in &due {
-            if let Err(reason) = self.stage(broker, due, now)? {
+            if let Err(reason) = self.stage(broker, due, scattered, now)? {
                 let physical_offset = due.physical_offset;
                 tracing::error!(physical_offset, reason, "a timer message is dropped");
             }
@@ -74,17 +77,20 @@ impl Delivery {
     }
 
     /// Puts a message into the batch, unless it is cancelled. The inner error is about this message alone.
-    fn stage(&mut self, broker: &Broker, due: &Due, now: i64) -> Result<Result<(), &'static str>, String> {
-        self.record.clear();
-        let is_there = broker
+    fn stage(
+        &mut self,
+        broker: &Broker,
+        due: &Due,
+        scattered: bool,
+        now: i64,
+    ) -> Result<Result<(), &'static str>, String> {
+        let record = broker
             .store
-            .copy_record_at(due.physical_offset, due.size, &mut self.record);
-        if !is_there.map_err(|error| error.to_string())? {
-            return Ok(Err("it is not in the commit log"));
-        }
-        let record = match RecordRef::parse(&self.record) {
-            Ok(record) if record.topic() == TIMER_TOPIC.as_bytes() => record,
-            _ => return Ok(Err("it is not one")),
+            .record_in(&mut self.reader, due.physical_offset, due.size, scattered);
+        let record = match record.map_err(|error| error.to_string())? {
+            Some(record) if record.topic() == TIMER_TOPIC.as_bytes() => record,
+            Some(_) => return Ok(Err("it is not one")),
+            None => return Ok(Err("it is not in the commit log")),
         };
         let origin = match Origin::of(&record) {
             Ok(origin) => origin,
@@ -122,6 +128,14 @@ impl Delivery {
         }
         Ok(Ok(()))
     }
+}
+
+/// Whether most of the log between the messages is not theirs.
+fn are_scattered(due: &[Due]) -> bool {
+    let ends = due.iter().map(|due| due.physical_offset + i64::from(due.size));
+    let first = due.iter().map(|due| due.physical_offset).min();
+    let span = ends.max().unwrap_or(0) - first.unwrap_or(0);
+    span > SPARSE * due.iter().map(|due| i64::from(due.size)).sum::<i64>()
 }
 
 fn count(counts: &mut Vec<(Vec<u8>, i64)>, topic: &str, count: i64) {

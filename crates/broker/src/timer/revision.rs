@@ -5,11 +5,9 @@
 
 use std::collections::HashMap;
 
-use bytes::BytesMut;
-use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::{hash, properties, property};
 use oxmq_store::timer::Waiting;
-use oxmq_store::{HourSet, hour_of_day};
+use oxmq_store::{HourSet, RecordReader, hour_of_day};
 
 use super::Timers;
 use crate::broker::Broker;
@@ -56,8 +54,8 @@ fn revise(timers: &Timers, broker: &Broker, small_max: i64) -> std::io::Result<b
         (census, timers.metrics.counts())
     };
     let mut small = SmallTopics::new(counts, small_max);
-    let mut record = BytesMut::new();
-    census.each(&mut |waiting| small.count(&waiting, |waiting| topic_of(broker, waiting, &mut record)))?;
+    let mut reader = RecordReader::default();
+    census.each(&mut |waiting| small.count(&waiting, |waiting| topic_of(broker, waiting, &mut reader)))?;
     for (topic, by) in small.corrections() {
         timers.metrics.correct(topic, by);
     }
@@ -113,16 +111,11 @@ impl SmallTopics {
     }
 }
 
-fn topic_of(broker: &Broker, waiting: &Waiting, record: &mut BytesMut) -> Option<Box<[u8]>> {
-    record.clear();
-    let is_there = broker
+fn topic_of(broker: &Broker, waiting: &Waiting, reader: &mut RecordReader) -> Option<Box<[u8]>> {
+    let record = broker
         .store
-        .copy_record_at(waiting.physical_offset, waiting.size, record);
-    if !is_there.ok()? {
-        return None;
-    }
-    let record = RecordRef::parse(record).ok()?;
-    properties::find(record.properties(), property::REAL_TOPIC).map(Into::into)
+        .record_in(reader, waiting.physical_offset, waiting.size, true);
+    properties::find(record.ok()??.properties(), property::REAL_TOPIC).map(Into::into)
 }
 
 #[cfg(test)]
