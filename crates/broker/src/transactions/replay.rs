@@ -4,8 +4,8 @@
 //! message, op record last; it carries the physical offset of the half message (`preparedTransactionOffset`). A crash leaves a prefix of a batch, so that the first may be there without the second. Such a
 //! batch is among the last of the log, and every start replays it until the missing op record is on disk.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher;
 
 use oxmq_protocol::record::RecordRef;
@@ -85,8 +85,60 @@ impl Replay {
     }
 }
 
+/// Finds out whose copies those are that Java appends for a check: it does not say. When it was killed before their op
+/// records, the copy and the half message are both open; what tells that they are one transaction is their key.
+#[derive(Debug, Default)]
+pub(crate) struct UnlinkedCopies {
+    /// Open half messages by key: the first of the transaction.
+    firsts: HashMap<u64, i64>,
+}
+
+impl UnlinkedCopies {
+    /// The open half messages have to come in the order of their queue.
+    pub(crate) fn link(&mut self, half: HalfId, key: u64, check_times: i32) -> HalfId {
+        let mut half = half;
+        if check_times > 0
+            && half.first == half.queue_offset
+            && let Some(first) = self.firsts.get(&key)
+        {
+            half.first = *first;
+        }
+        if self.firsts.len() < REMEMBERED_MAX {
+            self.firsts.insert(key, half.first);
+        }
+        half
+    }
+}
+
 pub(crate) fn key_hash(unique_key: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(unique_key);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn half(queue_offset: i64, first: i64) -> HalfId {
+        HalfId {
+            queue_offset,
+            physical_offset: 100 * queue_offset,
+            first,
+        }
+    }
+
+    #[test]
+    fn a_copy_of_java_that_was_cut_off_its_op_record_closes_what_it_stands_for() {
+        let (mut copies, mut ledger) = (UnlinkedCopies::default(), Ledger::new(0, 0));
+        let mut learn = |half: HalfId, key, check_times| ledger.learn(copies.link(half, key, check_times));
+        assert_eq!(learn(half(0, 0), 7, 0), None);
+        assert_eq!(learn(half(1, 1), 8, 0), None, "another transaction");
+        assert_eq!(learn(half(2, 2), 9, 1), None, "its half message is closed");
+        assert_eq!(learn(half(3, 3), 7, 1), Some(0));
+        assert_eq!(learn(half(4, 4), 7, 2), Some(3));
+        assert_eq!(learn(half(5, 5), 8, 0), None, "a message that was sent twice");
+        assert_eq!(learn(half(6, 2), 9, 2), Some(2), "a copy of ours");
+        assert_eq!(ledger.state(4), State::Open);
+    }
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::check::{Age, Round, Verdict};
 use super::half::Half;
 use super::ledger::{HalfId, State};
+use super::replay::{UnlinkedCopies, key_hash};
 use super::{GROUP, STEP, Transactions, each_record, on_ops};
 use crate::broker::Broker;
 use crate::put::PutError;
@@ -132,14 +133,18 @@ impl Service<'_> {
 
     /// Older half messages that were open beside a copy come back; they are closed now.
     fn learn_copies(&self) -> Vec<i64> {
-        let mut replaced = Vec::new();
+        let (mut replaced, mut unlinked) = (Vec::new(), UnlinkedCopies::default());
         let end = self.transactions.half_queue.max_offset();
         let mut next = 0;
         let mut records = BytesMut::new();
         while let Some(from) = self.read_open(&mut next, end, &mut records) {
             each_record(&records[..], |record| {
                 if let Some(half) = Half::of(*record) {
-                    replaced.extend(self.transactions.ledger.lock().learn(half.id));
+                    let id = match half.unique_key {
+                        [] => half.id,
+                        key => unlinked.link(half.id, key_hash(key), half.check_times),
+                    };
+                    replaced.extend(self.transactions.ledger.lock().learn(id));
                 }
             });
             debug_assert!(next > from, "reading goes on");
