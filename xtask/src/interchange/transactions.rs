@@ -136,7 +136,7 @@ impl Transactions {
     }
 
     /// No outcome that the producer does not want, and none twice. A broker of the original that is killed may have ended a
-    /// transaction, or copied its half message, without having noted it; how often that showed.
+    /// transaction without having noted it; how often that showed.
     pub(super) fn check(&self, snapshot: &Snapshot, phases: &[Phase]) -> anyhow::Result<usize> {
         let mut repeated = 0;
         for (name, times) in outcomes(snapshot) {
@@ -145,9 +145,10 @@ impl Transactions {
                 "{name} is there, and was rolled back"
             );
             for pair in times.windows(2) {
-                let second = phases.iter().rposition(|phase| phase.from_ms <= pair[1]).unwrap_or(0);
+                let by = |time: i64| phases.iter().rposition(|phase| phase.from_ms <= time).unwrap_or(0);
+                let (first, second) = (by(pair[0]), by(pair[1]));
                 ensure!(
-                    phases[..second].iter().any(|phase| phase.is_java && phase.forgets),
+                    phases[first].forgets && phases[first].is_java && first < second,
                     "{name} was committed at {times:?}; phases {phases:?}"
                 );
                 repeated += 1;
