@@ -44,7 +44,7 @@ use crate::servers::target_dir;
 const USAGE: &str = "\
 usage: cargo xtask bench [options]
   --server oxmq|java|floor|all  what to measure (all)
-  --workload NAME               only workloads whose name contains this
+  --workload NAME[,NAME…]       only workloads whose name contains one of these
   --rounds N                    every server in turn, N times (3)
   --seconds N                   measured time of each workload (10)
   --warm-up N                   seconds of load before the first measurement of a Java broker (30)
@@ -220,7 +220,8 @@ impl Options {
                 "--server" => options.targets = targets(value()?)?,
                 "--workload" => {
                     let part = value()?;
-                    options.workloads.retain(|workload| workload.name.contains(part));
+                    let is_wanted = |name: &str| part.split(',').any(|part| name.contains(part));
+                    options.workloads.retain(|workload| is_wanted(workload.name));
                     let names: Vec<_> = WORKLOADS.iter().map(|workload| workload.name).collect();
                     ensure!(
                         !options.workloads.is_empty(),

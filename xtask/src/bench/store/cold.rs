@@ -17,6 +17,7 @@ use crate::bench::workload::{SEND_TOPIC, Scale};
 const TOPIC: &str = "bench_cold";
 const GROUP: &str = "bench_cold_consumer";
 const BODY_BYTES: usize = 1024;
+const GET_TOPIC_CONFIG: u32 = 351;
 const CONNECTIONS: usize = 4;
 /// The original looks at its last three files of 256 MiB whenever it starts, which brings them into memory.
 const BEHIND_BYTES: u64 = 800 << 20;
@@ -50,12 +51,13 @@ pub(super) fn drain(stage: &Stage<'_>, meter: &Meter) -> anyhow::Result<Measure>
 
 /// Stores the backlog and something behind it, unless that was done.
 pub(super) fn make_backlog(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let messages = backlog_messages(stage.scale);
-    if stage.log_end()? > messages * RECORD_BYTES {
+    let mut of_topic = Vec::new();
+    frames::append_request(&mut of_topic, GET_TOPIC_CONFIG, 0, &format!(r#""topic":"{TOPIC}""#));
+    if request_ok(stage.addr(), &of_topic).is_ok() {
         return Ok(());
     }
     request_ok(stage.addr(), &frames::create_topic(TOPIC))?;
-    stage.fill(TOPIC, BODY_BYTES, messages)?;
+    stage.fill(TOPIC, BODY_BYTES, backlog_messages(stage.scale))?;
     stage.fill(SEND_TOPIC, BODY_BYTES, BEHIND_BYTES / RECORD_BYTES)
 }
 
