@@ -16,7 +16,9 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long servers may take to start or to stop, if nothing else is said.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+const DOWNLOAD_TRIES: u32 = 3;
+const DOWNLOAD_PAUSE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What RocketMQ's servers and tools need from Java 17.
@@ -344,7 +346,7 @@ pub(crate) fn java_classpath(version: &str) -> anyhow::Result<String> {
         let mut mvn = Command::new("mvn");
         mvn.args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=partial"])
             .current_dir(&dir);
-        run(&mut mvn)?;
+        run_download(&mut mvn)?;
         fs::rename(dir.join("partial"), &lib)?;
     }
     Ok(format!("{}/*", lib.display()))
@@ -363,6 +365,18 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
+}
+
+/// The same for what downloads: a registry may be out of reach for a moment.
+pub(crate) fn run_download(command: &mut Command) -> anyhow::Result<()> {
+    for _ in 1..DOWNLOAD_TRIES {
+        match run(command) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("once more, as {error}"),
+        }
+        sleep(DOWNLOAD_PAUSE);
+    }
+    run(command)
 }
 
 /// Waits for the end of a process; kills it and returns nothing when it takes longer than this.

@@ -17,7 +17,7 @@ const OVERLAP: usize = 1000;
 /// Messages of each round that are looked up in the index, in that round and all later ones.
 const LOOKUPS: usize = 5;
 /// The index is written behind the log.
-const INDEX_TIMEOUT: Duration = Duration::from_secs(5);
+const INDEX_TIMEOUT: Duration = Duration::from_secs(60);
 const SUBSCRIPTION_IN_REQUEST: i32 = 4;
 
 /// The queues as they were last read: what lies at each queue offset.

@@ -46,7 +46,7 @@ usage: cargo xtask crash [options]
 
 pub(crate) const TOPIC: &str = "CrashTest";
 const QUEUES: i32 = 4;
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Small files, so that a round crosses several.
 const COMMIT_LOG_FILE_BYTES: u32 = 8 * 1024 * 1024;
 const CONSUME_QUEUE_FILE_BYTES: u32 = 20 * 3000;

@@ -48,7 +48,7 @@ const FIRST_PORT: u16 = 15_500;
 /// Ports of one chain.
 const PORTS: u16 = 20;
 /// When a kill hits the original is chance, and what it then loses is its own. What fails in every try is broken.
-const TRIES: u32 = 2;
+const TRIES: u32 = 3;
 
 struct Arguments {
     seeds: u64,
@@ -107,7 +107,7 @@ impl Job {
             Ok(text) => println!("{name}: {text} ({seconds} s)"),
             Err(error) => {
                 let kept = keep(plan, &name);
-                println!("{name}: FAILED after {seconds} s, data in {kept}: {error:#}");
+                println!("{name}: went wrong after {seconds} s, data in {kept}: {error:#}");
             }
         }
         result.is_ok()
@@ -147,7 +147,11 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         }
     });
     let failed = failed.into_inner().expect("nobody panics with it");
-    ensure!(failed.is_empty(), "{} of {count} failed: {failed:?}", failed.len());
+    ensure!(
+        failed.is_empty(),
+        "FAILED: {} of {count}, in every try: {failed:?}",
+        failed.len()
+    );
     println!("{count} stores, {} s", started.elapsed().as_secs());
     Ok(())
 }

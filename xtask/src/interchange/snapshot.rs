@@ -22,7 +22,7 @@ pub(super) const COMPACTED: &str = "Compacted";
 const LOOKUPS_MAX: usize = 400;
 const LOOKUPS_AT_ONCE: usize = 8;
 /// The index is written behind the log.
-const INDEX_TIMEOUT: Duration = Duration::from_secs(10);
+const INDEX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Their offsets go on without anybody's help.
 const INTERNAL_GROUPS: &str = "CID_RMQ_SYS_";
 

@@ -78,7 +78,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
 /// Until the beginning of a queue has moved, and moves no more. How many messages went.
 async fn wait_for_deletion(traffic: &Traffic, wire: &Wire, before: &Option<Snapshot>) -> anyhow::Result<i64> {
     let old = before.as_ref().map_or(0, |before| traffic.plain_minimum(before));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
     let mut last = 0;
     loop {
         let now = traffic.plain_minimum(&Snapshot::read(wire, &[], false).await?);

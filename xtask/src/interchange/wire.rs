@@ -18,7 +18,7 @@ use oxmq_protocol::{FieldSet, Message, RemotingCommand, Request, batch, json, re
 use oxmq_remoting::{ClientConfig, RemotingClient};
 use serde_json::Value;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// A group that exists on every broker.
 const READER: &str = "TOOLS_CONSUMER";
 pub(super) const PRODUCERS: &str = "interchange-producers";

@@ -18,7 +18,7 @@ use super::{Outcome, Outcomes};
 use crate::servers::Cluster;
 
 /// For everything that one program has to do.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 enum Event {
     Result(Client, Value),
@@ -106,17 +106,10 @@ fn collect(
             Event::Result(client, result) => {
                 let case = result["case"].as_str().unwrap_or_default().to_owned();
                 let outcome = outcome(&result);
-                let word = match &outcome {
-                    Outcome::Passed(_) => "ok",
-                    Outcome::Failed(_) => "FAIL",
-                    Outcome::Skipped => "-",
-                };
-                println!(
-                    "  {:4} {case} with {}, {} s",
-                    word,
-                    client.name(),
-                    started.elapsed().as_secs()
-                );
+                if let Outcome::Failed(reason) = &outcome {
+                    let seconds = started.elapsed().as_secs();
+                    println!("  {case} with {} went wrong after {seconds} s: {reason}", client.name());
+                }
                 outcomes.insert((client.name().to_owned(), case), outcome);
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use crate::servers::{java, run, target_dir};
+use crate::servers::{java, run, run_download, target_dir};
 
 #[derive(Clone, Copy)]
 pub(super) enum Client {
@@ -115,7 +115,7 @@ pub(super) fn build_java(version: &str) -> anyhow::Result<()> {
         .arg(format!("-Doutput={}", built.display()))
         .arg(format!("-DoutputDirectory={}", built.join("lib").display()))
         .current_dir(source);
-    run(&mut mvn)?;
+    run_download(&mut mvn)?;
     File::create(stamp)?;
     Ok(())
 }
@@ -134,7 +134,7 @@ fn build_go() -> anyhow::Result<()> {
         .arg(built("go").join("interop"))
         .arg(".")
         .current_dir(source("go"));
-    run(&mut go)
+    run_download(&mut go)
 }
 
 fn build_rust() -> anyhow::Result<()> {
@@ -149,9 +149,11 @@ fn build_python() -> anyhow::Result<()> {
         return Ok(());
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    run(Command::new(venv.join("bin/pip"))
-        .args(["install", "--quiet", "--requirement"])
-        .arg(requirements))?;
+    run_download(
+        Command::new(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--requirement"])
+            .arg(requirements),
+    )?;
     File::create(stamp)?;
     Ok(())
 }

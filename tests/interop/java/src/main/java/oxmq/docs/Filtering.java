@@ -35,7 +35,7 @@ public final class Filtering {
         });
         consumer.start();
         // docs: end
-        for (int attempt = 0; received.size() < 3 && attempt < 600; attempt++) {
+        for (int attempt = 0; received.size() < 3 && attempt < 1800; attempt++) {
             Thread.sleep(50);
         }
         consumer.shutdown();

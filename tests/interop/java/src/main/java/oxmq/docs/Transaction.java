@@ -63,7 +63,7 @@ public final class Transaction {
         reader.setNamesrvAddr(namesrv);
         reader.start();
         List<String> found = new ArrayList<>();
-        for (int attempt = 0; attempt < 400 && found.size() < count; attempt++) {
+        for (int attempt = 0; attempt < 1800 && found.size() < count; attempt++) {
             Thread.sleep(50);
             found.clear();
             for (MessageQueue queue : reader.fetchSubscribeMessageQueues("JavaOrders")) {
