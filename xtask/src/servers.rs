@@ -153,6 +153,13 @@ impl Cluster {
         stop(broker, self.options.patience).with_context(|| format!("broker:\n{}", self.log_tail("broker")))
     }
 
+    /// Ends the servers and removes the data, a gigabyte and more; what they have logged stays.
+    pub(crate) fn discard(self) -> anyhow::Result<()> {
+        let store = self.store_dir();
+        drop(self);
+        fs::remove_dir_all(&store).with_context(|| store.display().to_string())
+    }
+
     /// Lets another broker take over at the next start.
     pub(crate) fn replace_broker(&mut self, broker: Server) {
         self.options.broker = broker;

@@ -146,6 +146,7 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
         runtime.block_on(beside.shutdown());
     }
     cluster.stop_broker()?;
+    cluster.discard()?;
     restarts.sort_unstable();
     let slowest = *restarts.last().context("no rounds")?;
     println!(

@@ -129,10 +129,12 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     }
     let mut shrinker = Shrinker::new(&servers, &known);
     let count = runtime.block_on(report(&arguments, &mut shrinker, failed))?;
-    drop((java, oxmq));
     if count > 0 {
+        drop((java, oxmq));
         std::process::exit(1);
     }
+    java.discard()?;
+    oxmq.discard()?;
     let unused = known.unused();
     if arguments.is_usual() && !unused.is_empty() {
         println!(

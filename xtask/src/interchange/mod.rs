@@ -136,7 +136,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
                         stop: job.stop,
                         seed: job.seed,
                         port,
-                        dir: target_dir().join(format!("interchange/{at}")),
+                        dir: folder(at),
                         oxmq: PathBuf::clone(oxmq),
                     };
                     if !(1..=TRIES).any(|_| job.succeeds(&plan)) {
@@ -152,8 +152,16 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         "FAILED: {} of {count}, in every try: {failed:?}",
         failed.len()
     );
+    for folder in (0..arguments.at_once).map(folder).filter(|folder| folder.exists()) {
+        fs::remove_dir_all(folder)?;
+    }
     println!("{count} stores, {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+/// Of the stores that are handed over one after the other.
+fn folder(at: u16) -> PathBuf {
+    target_dir().join(format!("interchange/{at}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -18,8 +18,11 @@ pub(super) fn run(options: Options, partner: Server, clients: &[Client], cases: 
     second = second.broker_property("brokerName", "broker-b");
     let mut cluster = Cluster::start(options)?;
     second.joins = Some(cluster.namesrv_addr());
-    let _second = Cluster::start(second)?;
+    let second = Cluster::start(second)?;
     let takes = |client: &&Client| cases.iter().any(|case| client.takes(case));
     let clients: Vec<Client> = clients.iter().filter(takes).copied().collect();
-    cluster_run::run(&mut cluster, &clients, cases)
+    let outcomes = cluster_run::run(&mut cluster, &clients, cases)?;
+    second.discard()?;
+    cluster.discard()?;
+    Ok(outcomes)
 }
