@@ -48,6 +48,7 @@ const CASES: &[&str] = &[
     "consume-stream",
     "pop-push",
     "pop-simple",
+    "inspect",
     "reset-offset",
     "query",
     "retry-corners",
@@ -472,6 +473,7 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         let takes_one = |client: &Client| small_files_cases.iter().any(|case| client.takes(case));
         let clients: Vec<Client> = arguments.clients.iter().copied().filter(takes_one).collect();
         outcomes.extend(cluster_run::run(&mut cluster, &clients, &small_files_cases)?);
+        cluster.discard()?;
     }
     if cases.is_empty() && !setup.mqadmin {
         return Ok(outcomes);
@@ -492,6 +494,7 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
             outcomes.extend(cluster_run::run(&mut cluster, clients, &cases)?);
         }
     }
+    cluster.discard()?;
     Ok(outcomes)
 }
 

@@ -100,6 +100,7 @@ public final class Main {
         CASES.put("docs-compression", newer("oxmq.docs.v5.Compression"));
         CASES.put("duplicates", DuplicateCases::twice);
         CASES.put("docs-duplicates", (env, facts) -> oxmq.docs.Duplicates.main(new String[] {env.namesrv}));
+        CASES.put("inspect", InspectionCases::inspect);
         CASES.put("retention", RetentionCases::retention);
         CASES.put("broker-restart", RestartCase::run);
     }
