@@ -102,8 +102,9 @@ impl Put<'_> {
             };
             let tags_code = TagsCode::Hash(tags.map_or(0, hash::tags_code));
             put::stage(&mut stage.batch, Arc::clone(&queue), &fields, tags_code, 0, |out| {
+                let is_claim = |(name, _): (&[u8], &[u8])| put::is_of_append(name);
                 // Offsets in light queues that the client made up would be taken for real ones.
-                match self.broker.store.config().multi_dispatch {
+                match self.broker.store.config().multi_dispatch && properties::iter(item.properties).any(is_claim) {
                     true => put::copy_properties(out, item.properties, put::is_of_append),
                     false => out.extend_from_slice(item.properties),
                 }

@@ -116,6 +116,29 @@ async fn a_batch_becomes_messages_in_a_row() {
     assert_eq!(next.queue_offset, 3, "a refused batch leaves nothing");
 }
 
+#[tokio::test]
+async fn messages_of_a_batch_keep_their_properties_byte_by_byte() {
+    for has_light_queues in [false, true] {
+        let broker = Node::start_with(|config| {
+            (config.enable_lmq, config.enable_multi_dispatch) = (has_light_queues, has_light_queues);
+        });
+        let client = broker.client();
+        let texts = ["nothing\u{1}\u{2}a\u{1}b\u{2}", "not closed\u{1}x"];
+        let header = SendMessageHeaderV2 {
+            batch: true,
+            ..message("orders", 0)
+        };
+        let claimed = "INNER_MULTI_QUEUE_OFFSET\u{1}7\u{2}a\u{1}b\u{2}";
+        let body = batch(&[(texts[0], "one"), (texts[1], "two"), (claimed, "three")]);
+        sent(&client.call::<request::SendBatchMessage>(&header, body).await);
+        let reply = client.pull(&pull("orders", 0, 0)).await;
+        let stored: Vec<_> = records(&reply).iter().map(|record| record.properties()).collect();
+        // A place in light queues is not for the client to say.
+        let last = if has_light_queues { "a\u{1}b\u{2}" } else { claimed };
+        assert_eq!(stored, [texts[0].as_bytes(), texts[1].as_bytes(), last.as_bytes()]);
+    }
+}
+
 const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 
 #[tokio::test]

@@ -23,6 +23,7 @@ import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.tools.command.topic.DeleteTopicSubCommand;
@@ -82,6 +83,9 @@ final class SendCases {
         for (int round = 0; round < 3; round++) {
             List<Message> batch = Env.bodies("batch" + round, 10).stream()
                 .map(body -> Env.message(topic, "tag", body)).collect(Collectors.toList());
+            if (round == 2) {
+                batch.forEach(message -> MessageAccessor.putProperty(message, "nothing", ""));
+            }
             SendResult result = env.producer.send(batch, new MessageQueue(topic, "broker-a", 2));
             equal("status", SendStatus.SEND_OK, result.getSendStatus());
             equal("queue offset", 10L * round, result.getQueueOffset());
@@ -95,6 +99,8 @@ final class SendCases {
         List<MessageExt> stored = env.readAll(topic, 30);
         equal("order", expected, stored.stream().map(Env::body).collect(Collectors.toList()));
         facts.put("properties", Env.propertyNames(stored.get(0)));
+        MessageExt nothing = stored.get(20);
+        facts.put("empty property", Arrays.asList(nothing.getStoreSize(), Env.propertyNames(nothing)));
     }
 
     /** Bodies of all kinds, keys, flags and properties come back as they went. */
@@ -117,6 +123,8 @@ final class SendCases {
         }
         Message bare = new Message(topic, "bare".getBytes(StandardCharsets.UTF_8));
         bare.setWaitStoreMsgOK(false);
+        // Longer when it is stored, and nothing to a reader.
+        MessageAccessor.putProperty(bare, "nothing", "");
         sent.add(bare);
 
         List<byte[]> bodies = sent.stream().map(Message::getBody).collect(Collectors.toList());
