@@ -78,9 +78,24 @@ impl Snapshot {
         self.records().filter(move |record| record.topic() == topic.as_bytes())
     }
 
-    pub(super) fn minimum(&self, topic: &str, queue_id: i32) -> i64 {
-        let queue = self.queues.get(&(topic.to_owned(), queue_id));
-        queue.map_or(0, |queue| queue.min)
+    /// What is left of it when the log begins at this physical offset.
+    pub(super) fn trimmed(mut self, log_begin: i64) -> Snapshot {
+        for queue in self.queues.values_mut() {
+            let old = queue
+                .records
+                .iter()
+                .take_while(|bytes| is_before(bytes, log_begin))
+                .count();
+            queue.records.drain(..old);
+            queue.min = first_queue_offset(&queue.records).unwrap_or(queue.max);
+        }
+        self
+    }
+
+    /// The first queue offset of each queue.
+    pub(super) fn minima(&self) -> impl Iterator<Item = (&str, i32, i64)> {
+        let queues = self.queues.iter();
+        queues.map(|((topic, queue_id), queue)| (topic.as_str(), *queue_id, queue.min))
     }
 
     /// The stored record at this place of a queue.
@@ -186,6 +201,15 @@ async fn read_queue(wire: &Wire, topic: &str, queue_id: i32) -> anyhow::Result<Q
     Ok(queue)
 }
 
+fn is_before(record: &[u8], physical_offset: i64) -> bool {
+    RecordRef::parse(record).is_ok_and(|record| record.physical_offset() < physical_offset)
+}
+
+fn first_queue_offset(records: &[Bytes]) -> Option<i64> {
+    let first = RecordRef::parse(records.first()?).ok()?;
+    Some(first.queue_offset())
+}
+
 fn without_physical_offset(record: &[u8]) -> Bytes {
     let mut record = record.to_vec();
     record[28..36].fill(0);
@@ -252,8 +276,13 @@ impl SavedOffsets {
             true => "config/lmqConsumerOffset.json",
             false => "config/consumerOffset.json",
         };
-        let text = fs::read(store_dir.join(name)).with_context(|| name.to_owned())?;
-        Ok(SavedOffsets(json::from_slice(&text)?))
+        // Behind a kill the file may be missing or cut; then brokers go by the version before.
+        let read = |name: &str| {
+            let text = fs::read(store_dir.join(name)).ok()?;
+            json::from_slice(&text).ok().map(SavedOffsets)
+        };
+        let saved = read(name).or_else(|| read(&format!("{name}.bak")));
+        saved.with_context(|| format!("{name} cannot be read"))
     }
 
     pub(super) fn get(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {

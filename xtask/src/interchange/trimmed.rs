@@ -1,4 +1,6 @@
-//! A store whose oldest files OxMQ has deleted: what is left and where it begins is the same to both.
+//! A store whose oldest files are gone: what is left and where it begins is the same to both, whoever deletes.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use oxmq_protocol::requests::request;
@@ -11,8 +13,7 @@ use super::wire::Wire;
 use crate::servers::{Cluster, Options, Server};
 
 /// Every file is old, but none goes unless it is asked for.
-const BROKER_PROPERTIES: [(&str, &str); 9] = [
-    ("mappedFileSizeCommitLog", "65536"),
+const BROKER_PROPERTIES: [(&str, &str); 8] = [
     ("mappedFileSizeConsumeQueue", "400"),
     ("maxHashSlotNum", "100"),
     ("maxIndexNum", "200"),
@@ -22,13 +23,17 @@ const BROKER_PROPERTIES: [(&str, &str); 9] = [
     ("brokerFastFailureEnable", "false"),
     ("diskMaxUsedSpaceRatio", "95"),
 ];
+const LOG_FILE_BYTES: i64 = 65_536;
 const MESSAGES: usize = 300;
+/// The original looks for old files first a minute after its start, also when it was asked before.
+const DELETION_TIMEOUT: Duration = Duration::from_secs(180);
 
 pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
     let oxmq = Server::Oxmq {
         binary: plan.oxmq.clone(),
     };
     let options = Options::new(oxmq.clone(), plan.port, &plan.dir);
+    let options = options.broker_property("mappedFileSizeCommitLog", LOG_FILE_BYTES);
     let options = BROKER_PROPERTIES
         .into_iter()
         .fold(options, |options, (key, value)| options.broker_property(key, value));
@@ -56,11 +61,15 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
         for _ in 0..MESSAGES {
             traffic.send_plain_anywhere(&wire).await?;
         }
-        if !is_java {
-            wire.request::<request::DeleteExpiredCommitLog>().await?;
-            deleted += wait_for_deletion(&traffic, &wire, &shown).await.with_context(what)?;
-        }
-        shown = Some(Snapshot::read(&wire, &[], false).await.with_context(what)?);
+        let before = Snapshot::read(&wire, &[], false).await.with_context(what)?;
+        // An older one has no such request.
+        let now = match is_java && !plan.version.is_5() {
+            true => before,
+            false => delete_old(&wire, before, plan.version, &mut deleted)
+                .await
+                .with_context(what)?,
+        };
+        shown = Some(now);
         if !is_java {
             let sums = std::fs::read_dir(cluster.store_dir().join("checksums")).with_context(what)?;
             ensure!(sums.count() > 0, "there are no checksums");
@@ -75,18 +84,29 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
     ))
 }
 
-/// Until the beginning of a queue has moved, and moves no more. How many messages went.
-async fn wait_for_deletion(traffic: &Traffic, wire: &Wire, before: &Option<Snapshot>) -> anyhow::Result<i64> {
-    let old = before.as_ref().map_or(0, |before| traffic.plain_minimum(before));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
-    let mut last = 0;
-    loop {
-        let now = traffic.plain_minimum(&Snapshot::read(wire, &[], false).await?);
-        if now > old && now == last {
-            return Ok(now - old);
+/// Everything before the file that is written to goes, and nothing else.
+async fn delete_old(wire: &Wire, before: Snapshot, by: Version, deleted: &mut usize) -> anyhow::Result<Snapshot> {
+    let count = before.records().count();
+    let log_begin = before.last_physical_offset() / LOG_FILE_BYTES * LOG_FILE_BYTES;
+    let left = before.trimmed(log_begin);
+    wire.request::<request::DeleteExpiredCommitLog>().await?;
+    let deadline = Instant::now() + DELETION_TIMEOUT;
+    for (topic, queue_id, minimum) in left.minima() {
+        loop {
+            let (now, _) = wire.bounds(topic, queue_id).await?;
+            if now == minimum {
+                break;
+            }
+            let is_on_its_way = now < minimum && Instant::now() < deadline;
+            ensure!(
+                is_on_its_way,
+                "queue {queue_id} of {topic} begins at {now} and not at {minimum}"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        ensure!(std::time::Instant::now() < deadline, "nothing is deleted");
-        last = now;
-        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
     }
+    *deleted += count - left.records().count();
+    let now = Snapshot::read(wire, &[], false).await?;
+    now.check_keeps(&left, by)?;
+    Ok(now)
 }
