@@ -3,6 +3,8 @@
 //! Each group has one long-polling pull on an empty queue and asks again when it is sent away. A message is a pull that
 //! was held for its time and answered, so that the figure is the CPU of holding a pull.
 
+use std::time::Duration;
+
 use crate::bench::frames::{self, Pull, QUEUES, Subscription};
 use crate::bench::load::{self, Measure, Outcome, Plan, Shape, Traffic};
 use crate::bench::meter::Meter;
@@ -21,14 +23,14 @@ impl Feature for Idle {
     }
 
     fn run(&self, addr: &str, scale: Scale, plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
-        // Some pulls have to come back within the window.
         let (groups, suspend_ms) = match scale {
             Scale::Quick => (1_000, 300),
             Scale::Full => (10_000, 8_000),
         };
-        // Groups come into being and every pull is held before the window opens.
+        // Groups come into being and every pull is held before the window opens, and each comes back within it.
         let plan = Plan {
             ramp: plan.ramp * 2,
+            window: plan.window.max(Duration::from_millis(2 * u64::from(suspend_ms))),
             ..*plan
         };
         load::run(addr, &mut Waits { groups, suspend_ms }, &plan, meter)
