@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use crate::background::Background;
 use crate::clients::{Consumers, Producers};
 use crate::compaction::{self, Compaction};
-use crate::config::{BrokerConfig, BrokerRole, ConfigManagerVersion, FlushDiskType, StoreType};
+use crate::config::{BrokerConfig, BrokerRole, ConfigManagerVersion, FlushDiskType, MetricsExporterType, StoreType};
 use crate::config_file::ConfigFile;
 use crate::consumer_filters::ConsumerFilters;
 use crate::consumer_offsets::ConsumerOffsets;
@@ -41,6 +41,7 @@ use crate::duplicates::DuplicateWindow;
 use crate::environment::Environment;
 use crate::groups::{AutoCreate, Groups};
 use crate::mailbox::{Mailboxes, Service, WORKERS_MAX};
+use crate::metrics::{Endpoint, Health, Metrics, Stage};
 use crate::peers::Peers;
 use crate::pop::{Pops, revive_thread};
 use crate::queue_locks::QueueLocks;
@@ -85,6 +86,8 @@ pub struct Broker {
     pub pops: Pops,
     pub request_modes: RequestModes,
     pub stats: Stats,
+    /// Nothing unless somebody may ask for them.
+    pub(crate) metrics: Option<Metrics>,
     /// `brokerIP1:listenPort`, as every message carries it.
     pub store_host: SocketAddr,
     /// When this broker was started, in milliseconds since the epoch.
@@ -124,6 +127,10 @@ pub enum StartError {
     BindAddress { host: String },
     #[error("no free port: {0}")]
     Port(#[source] io::Error),
+    #[error("metricsPromExporterHost: {host} has no address")]
+    MetricsHost { host: String },
+    #[error("metrics: cannot listen on {addr}: {source}")]
+    Metrics { addr: SocketAddr, source: io::Error },
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error("duplicateSendWindow: the newest messages cannot be read: {0}")]
@@ -142,6 +149,8 @@ pub struct BrokerHandle {
     server: Option<ServerHandle>,
     background: Option<Background>,
     threads: Vec<JoinHandle<()>>,
+    health: Arc<Health>,
+    endpoint: Option<Endpoint>,
 }
 
 impl Broker {
@@ -160,8 +169,11 @@ impl Broker {
             config.listen_port = free_port(&config.bind_address).map_err(StartError::Port)?;
         }
         let server_config = server_config(&config)?;
+        let health = Arc::<Health>::default();
+        let endpoint = endpoint(&config, &health)?;
         let mailboxes = Arc::new(Mailboxes::new(server_config.workers));
-        let broker = Arc::new(Broker::open(config, environment, Arc::clone(&mailboxes))?);
+        let broker = Arc::new(Broker::open(config, environment, Arc::clone(&mailboxes), &health)?);
+        health.opened(&broker);
         broker.registration.follow(&broker.topics);
         mailboxes.attach(&broker);
 
@@ -189,9 +201,12 @@ impl Broker {
             server: None,
             background: None,
             threads,
+            health,
+            endpoint,
         };
         handle.server = Some(server?);
         handle.background = Some(Background::start(&broker).map_err(StartError::Thread)?);
+        handle.health.enter(Stage::Serving);
         Ok(handle)
     }
 
@@ -199,6 +214,7 @@ impl Broker {
         config: BrokerConfig,
         Environment { disk, clock }: Environment,
         mailboxes: Arc<Mailboxes>,
+        health: &Health,
     ) -> Result<Broker, StartError> {
         let started_at = clock();
         let delays_ms = delay_level::parse(&config.message_delay_level)?;
@@ -222,6 +238,7 @@ impl Broker {
         let replayed = ReplayWatch::default();
         store_config.clock = Arc::clone(&clock);
         store_config.replay_observer = Some(replayed.observer());
+        store_config.recovery_progress = Arc::clone(&health.recovery);
         let store = MessageStore::open(store_config, Arc::clone(&disk), Arc::clone(&mailboxes) as _)?;
         let bloom = BloomFilter::new(
             config.max_error_rate_of_bloom_filter,
@@ -277,6 +294,7 @@ impl Broker {
             pops,
             request_modes,
             stats: Stats::new(&config.broker_cluster_name),
+            metrics: Metrics::of(&config, mailboxes.workers()),
             store_host,
             started_at,
             clock,
@@ -432,6 +450,11 @@ impl BrokerHandle {
         server.local_addrs()[0]
     }
 
+    /// Where metrics are to be had, if anywhere.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.endpoint.as_ref().map(Endpoint::addr)
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.server.as_ref().map_or(0, ServerHandle::connections)
@@ -458,6 +481,7 @@ impl BrokerHandle {
     }
 
     fn stop(&mut self) {
+        self.health.enter(Stage::Stopping);
         if let Some(background) = self.background.take() {
             background.stop();
         }
@@ -486,6 +510,7 @@ impl BrokerHandle {
         {
             tracing::error!(%error, "a table cannot be saved");
         }
+        self.endpoint = None;
     }
 }
 
@@ -536,6 +561,30 @@ fn refuse_forms(config: &BrokerConfig) -> Result<(), StartError> {
         _ => return Ok(()),
     };
     Err(StartError::Form(form))
+}
+
+/// The listener for metrics, if there shall be one.
+fn endpoint(config: &BrokerConfig, health: &Arc<Health>) -> Result<Option<Endpoint>, StartError> {
+    match config.metrics_exporter_type {
+        MetricsExporterType::Prom => {}
+        MetricsExporterType::Disable => return Ok(None),
+        MetricsExporterType::OtlpGrpc | MetricsExporterType::Log => {
+            tracing::warn!("metricsExporterType: only PROM is there yet, nobody gets metrics");
+            return Ok(None);
+        }
+    }
+    let bound_to_all = config.bind_address.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+    let host = match config.metrics_prom_exporter_host.trim() {
+        "" if bound_to_all => &config.broker_ip1,
+        "" => &config.bind_address,
+        host => host,
+    };
+    let addr = first_address((host, config.metrics_prom_exporter_port));
+    let addr = addr.ok_or_else(|| StartError::MetricsHost { host: host.to_owned() })?;
+    let endpoint = Endpoint::start(addr, Arc::clone(health));
+    endpoint
+        .map(Some)
+        .map_err(|source| StartError::Metrics { addr, source })
 }
 
 fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {

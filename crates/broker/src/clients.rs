@@ -291,6 +291,11 @@ impl<H: Clone> Consumers<H> {
         self.groups.read().get(group).map(read)
     }
 
+    /// Reads all groups, which nobody changes meanwhile.
+    pub fn each(&self, mut read: impl FnMut(&str, &ConsumerGroup<H>)) {
+        self.groups.read().iter().for_each(|(name, group)| read(name, group));
+    }
+
     pub fn client_ids(&self, group: &str) -> Vec<String> {
         self.with_group(group, |group| {
             let mut ids: Vec<String> = group.clients.values().map(|client| client.client_id.clone()).collect();

@@ -26,6 +26,11 @@ setting_enum! {
     pub enum ConfigManagerVersion { V1 = "v1", V2 = "v2" }
 }
 
+setting_enum! {
+    /// Where metrics go. The numbers are those of RocketMQ.
+    pub enum MetricsExporterType { Disable = "DISABLE" | "0", OtlpGrpc = "OTLP_GRPC" | "1", Prom = "PROM" | "2", Log = "LOG" | "3" }
+}
+
 settings! {
     /// Settings of a broker.
     pub struct BrokerConfig {
@@ -350,6 +355,37 @@ settings! {
         /// Event loops, each a thread; 0 means one for each core. Not a key of RocketMQ.
         workers: usize = "workers" => 0, range(0..=62);
 
+        // Metrics.
+        /// Who gets metrics, by name or number: nobody (0), or whoever asks the HTTP endpoint (PROM, 2). OTLP_GRPC and LOG are
+        /// not there yet: a warning says so, and nobody gets any.
+        metrics_exporter_type: MetricsExporterType = "metricsExporterType" => MetricsExporterType::Disable, important();
+        /// Port of the HTTP endpoint.
+        metrics_prom_exporter_port: u16 = "metricsPromExporterPort" => 5557, local(), important();
+        /// Address that it listens on; unless set that of bindAddress, or brokerIP1 where bindAddress is every address.
+        metrics_prom_exporter_host: String = "metricsPromExporterHost" => String::new(), local();
+        /// Labels for every metric, `name:value,name:value`.
+        metrics_label: String = "metricsLabel" => String::new();
+        /// Adds the label aggregation=delta. The values of the HTTP endpoint count up all the same, as in RocketMQ.
+        metrics_in_delta: bool = "metricsInDelta" => false;
+        /// Series of one metric; those beyond it share one.
+        metrics_otel_cardinality_limit: usize = "metricsOtelCardinalityLimit" => 50_000, unit("series"), range(1..=10_000_000);
+        /// Show how long requests take.
+        enable_remoting_metrics: bool = "enableRemotingMetrics" => true;
+        /// Show the metrics of the store and of timer messages.
+        enable_message_store_metrics: bool = "enableMessageStoreMetrics" => true;
+        /// Show the metrics of POP.
+        enable_pop_metrics: bool = "enablePopMetrics" => true;
+        /// Show how many clients are connected.
+        enable_connection_metrics: bool = "enableConnectionMetrics" => true;
+        /// Show the metrics of transactions.
+        enable_transaction_metrics: bool = "enableTransactionMetrics" => true;
+        /// Show how many topics and groups there are.
+        enable_stats_metrics: bool = "enableStatsMetrics" => true;
+        /// Show messages and bytes that come and go.
+        enable_request_metrics: bool = "enableRequestMetrics" => true;
+        /// Show how far groups are behind, and what was given up.
+        enable_lag_and_dlq_metrics: bool = "enableLagAndDlqMetrics" => true;
+
         // Statistics and administration.
         /// Forget the counters of deleted topics and groups.
         auto_delete_unused_stats: bool = "autoDeleteUnusedStats" => true, live();
@@ -455,17 +491,14 @@ settings! {
             "syncMasterFlushOffsetWhenStartup", "totalReplicas";
         "there is no access control and no TLS yet" =>
             "aclEnable", "useTLS";
-        "there are no metrics yet" =>
+        "metrics are shown by an HTTP endpoint only, so far" =>
+            "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
+            "metricLoggingExporterIntervalInMills", "metricsGrpcExporterHeader", "metricsGrpcExporterTarget";
+        "these statistics are not kept" =>
             "accountStatsEnable", "accountStatsPrintZeroValues", "commercialBaseCount", "commercialSizePerMsg",
-            "consumerFallbehindThreshold", "disableConsumeIfConsumerReadSlowly", "enableConnectionMetrics",
-            "enableDetailStat", "enableLagAndDlqMetrics", "enableLmqStats", "enableMessageStoreMetrics",
-            "enablePopMetrics", "enableRemotingMetrics", "enableRequestMetrics", "enableScheduleMessageStats",
-            "enableStatsMetrics", "enableTransactionMetrics", "estimateAccumulation", "isolateLogEnable",
-            "maxStatsIdleTimeInMinutes", "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
-            "metricLoggingExporterIntervalInMills", "metricsExporterType", "metricsGrpcExporterHeader",
-            "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel", "metricsOtelCardinalityLimit",
-            "metricsPromExporterHost", "metricsPromExporterPort", "printChannelGroups", "printChannelGroupsMinNum",
-            "sampleCountThreshold", "sampleSteps";
+            "consumerFallbehindThreshold", "disableConsumeIfConsumerReadSlowly", "enableDetailStat", "enableLmqStats",
+            "enableScheduleMessageStats", "estimateAccumulation", "isolateLogEnable", "maxStatsIdleTimeInMinutes",
+            "printChannelGroups", "printChannelGroupsMinNum", "sampleCountThreshold", "sampleSteps";
         "it has no counterpart" =>
             "disappearTimeAfterStart", "enableCleanExpiredOffset", "enableShutdownGracefully",
             "pullBatchMaxMessageCount", "rocketmqHome", "shutdownWaitTimeSeconds", "useStaticSubscription";

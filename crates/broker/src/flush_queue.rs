@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use oxmq_protocol::{Frame, RemotingCommand, response_code};
-use oxmq_remoting::Connection;
+use oxmq_remoting::{Connection, ReplyTo};
 
 /// Replies that may wait at once on one worker.
 const REPLIES_MAX: usize = 65_536;
@@ -30,7 +30,7 @@ struct Turn {
     end_offset: i64,
     deadline_ms: u64,
     bytes: BytesMut,
-    replies: Vec<(Rc<Connection>, Range<usize>)>,
+    replies: Vec<(Rc<Connection>, ReplyTo, Range<usize>)>,
 }
 
 impl FlushQueue {
@@ -47,13 +47,19 @@ impl FlushQueue {
     }
 
     /// Adds the reply that `write` appends to the open turn. It may leave when everything before `end_offset` is on disk.
-    pub(crate) fn push(&mut self, end_offset: i64, connection: &Rc<Connection>, write: impl FnOnce(&mut BytesMut)) {
+    pub(crate) fn push(
+        &mut self,
+        end_offset: i64,
+        connection: &Rc<Connection>,
+        to: ReplyTo,
+        write: impl FnOnce(&mut BytesMut),
+    ) {
         let start = self.open.bytes.len();
         write(&mut self.open.bytes);
         self.open.end_offset = end_offset;
         self.open
             .replies
-            .push((Rc::clone(connection), start..self.open.bytes.len()));
+            .push((Rc::clone(connection), to, start..self.open.bytes.len()));
         self.replies += 1;
     }
 
@@ -73,7 +79,8 @@ impl FlushQueue {
     /// Sends what is on disk.
     pub(crate) fn release(&mut self, flushed: i64) {
         while let Some(turn) = self.turns.pop_front_if(|turn| turn.end_offset <= flushed) {
-            for (connection, range) in &turn.replies {
+            for (connection, to, range) in &turn.replies {
+                connection.answered(to, response_code::SUCCESS);
                 connection.write(|out| out.extend_from_slice(&turn.bytes[range.clone()]));
             }
             self.recycle(turn);
@@ -83,7 +90,8 @@ impl FlushQueue {
     /// Sends what has waited too long.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         while let Some(turn) = self.turns.pop_front_if(|turn| turn.deadline_ms <= now_ms) {
-            for (connection, range) in &turn.replies {
+            for (connection, to, range) in &turn.replies {
+                connection.answered(to, response_code::FLUSH_DISK_TIMEOUT);
                 connection.write(|out| write_timeout(out, &turn.bytes[range.clone()]));
             }
             self.recycle(turn);

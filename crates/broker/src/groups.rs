@@ -198,6 +198,10 @@ impl Groups {
         )
     }
 
+    pub fn count(&self) -> usize {
+        self.names().len()
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.state.read().table.keys().cloned().collect()
     }

@@ -22,6 +22,7 @@ pub mod handlers;
 mod light_queues;
 mod long_polling;
 mod mailbox;
+mod metrics;
 mod peers;
 mod pop;
 mod pull;
@@ -53,7 +54,7 @@ mod waiting;
 mod worker;
 
 pub use broker::{Broker, BrokerHandle, StartError, store_config};
-pub use config::{BrokerConfig, BrokerRole, FlushDiskType};
+pub use config::{BrokerConfig, BrokerRole, FlushDiskType, MetricsExporterType};
 pub use config_file::ConfigFile;
 pub use environment::Environment;
 pub use put::{InternalMessage, PutError, Stored};

@@ -2,7 +2,7 @@
 //! of the read threads. A worker is woken only when it waits for what happened.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 
@@ -44,6 +44,8 @@ pub(crate) struct Mailboxes {
     broker: OnceLock<Weak<Broker>>,
     /// The store takes no more messages.
     failed: watch::Sender<bool>,
+    /// The number of the last look at whether all workers turn their loops.
+    ping: AtomicU64,
 }
 
 #[derive(Default)]
@@ -52,6 +54,8 @@ pub(crate) struct Mailbox {
     arrived: Mutex<Vec<Arc<ConsumeQueue>>>,
     done: Mutex<Vec<(usize, Done)>>,
     waits_for_flush: AtomicBool,
+    /// The last ping that the worker has seen.
+    answered: AtomicU64,
 }
 
 impl Mailboxes {
@@ -63,7 +67,12 @@ impl Mailboxes {
             flushed: watch::Sender::new(0),
             broker: OnceLock::new(),
             failed: watch::Sender::new(false),
+            ping: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.boxes.len()
     }
 
     /// From here on the broker hears of files that expire.
@@ -122,6 +131,28 @@ impl Mailboxes {
 
     pub(crate) fn watch_failed(&self) -> watch::Receiver<bool> {
         self.failed.subscribe()
+    }
+
+    /// Wakes all workers; [`Mailboxes::silent`] knows who has not turned its loop since.
+    pub(crate) fn ping(&self) -> u64 {
+        let ping = self.ping.fetch_add(1, Ordering::Relaxed) + 1;
+        for mailbox in &self.boxes {
+            mailbox.wake();
+        }
+        ping
+    }
+
+    /// A worker that has started and has not seen this ping.
+    pub(crate) fn silent(&self, ping: u64) -> Option<usize> {
+        let is_silent =
+            |mailbox: &Mailbox| mailbox.waker.get().is_some() && mailbox.answered.load(Ordering::Relaxed) < ping;
+        self.boxes.iter().position(is_silent)
+    }
+
+    /// A worker turns its loop.
+    pub(crate) fn answer_ping(&self, worker: usize) {
+        let ping = self.ping.load(Ordering::Relaxed);
+        self.boxes[worker].answered.store(ping, Ordering::Relaxed);
     }
 
     fn advance(&self, flushed: i64) {

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::broker::Broker;
 use crate::light_queues::TooManyLightQueues;
+use crate::stats::MessageType;
 use crate::waiting::{TimerProperties, TimerRefusal, Waiting, keep_all};
 
 /// What the put path needs to know of a message's properties, found in one pass over their text.
@@ -31,6 +32,8 @@ pub(crate) struct PropertyScan<'a> {
     priority: Option<i32>,
     has_delay_level: bool,
     has_sharding_key: bool,
+    /// A time of delivery as other brokers know it; here it only makes a message one of type DELAY.
+    has_start_time: bool,
     /// Queues that the message enters besides its own.
     pub(crate) multi_dispatch: Option<&'a [u8]>,
     /// The text can be stored as it is: no broken entry, and none that the broker sets or removes.
@@ -57,6 +60,7 @@ impl<'a> PropertyScan<'a> {
                     seen.has_delay_level = true;
                 }
                 b"__SHARDINGKEY" => seen.has_sharding_key = true,
+                b"__STARTDELIVERTIME" => seen.has_start_time = true,
                 b"_SYS_MSG_PRIORITY_" => seen.priority = priority_of(value),
                 b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
                 b"INNER_NUM" => seen.inner_num = Some(value),
@@ -86,12 +90,30 @@ pub(crate) enum Priority {
 }
 
 impl PropertyScan<'_> {
-    pub(crate) fn priority(&self) -> Priority {
+    /// As the metrics call it (spec: behaviour.md §14).
+    pub(crate) fn message_type(&self) -> MessageType {
+        if self.transaction {
+            MessageType::Transaction
+        } else if self.has_sharding_key {
+            MessageType::Fifo
+        } else if self.has_start_time || self.has_delay_level || self.has_time() {
+            MessageType::Delay
+        } else {
+            MessageType::Normal
+        }
+    }
+
+    fn has_time(&self) -> bool {
         let timer = &self.timer;
-        let has_time = timer.delay_sec.or(timer.delay_ms).or(timer.deliver_ms).is_some();
+        timer.delay_sec.or(timer.delay_ms).or(timer.deliver_ms).is_some()
+    }
+
+    pub(crate) fn priority(&self) -> Priority {
         match self.priority {
             None => Priority::None,
-            Some(_) if self.transaction || self.has_delay_level || has_time || self.has_sharding_key => Priority::Lost,
+            Some(_) if self.transaction || self.has_delay_level || self.has_time() || self.has_sharding_key => {
+                Priority::Lost
+            }
             Some(priority) => Priority::Queue(priority),
         }
     }

@@ -397,6 +397,8 @@ mod tests {
             opaque: i32::MAX,
             serialize,
             oneway: false,
+            received: std::time::Instant::now(),
+            suspended: false,
         }
     }
 

@@ -26,6 +26,11 @@ pub(crate) struct ReplyPushes {
 pub(crate) struct UnderWay(Arc<AtomicUsize>);
 
 impl ReplyPushes {
+    /// Replies that are under way or wait for their turn.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
     /// Nothing when `count_max` are under way already.
     pub(crate) fn enter(&self, count_max: usize) -> Option<UnderWay> {
         let entered = UnderWay(Arc::clone(&self.under_way));

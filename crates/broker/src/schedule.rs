@@ -32,6 +32,7 @@ use crate::broker::Broker;
 use crate::config_file::{ConfigFile, Unsaved};
 use crate::mailbox::Service;
 use crate::put::InternalMessage;
+use crate::stats::{MessageType, SentBatch};
 use crate::waiting::Origin;
 
 use level::{Due, Level, Unflushed, after_nothing, within};
@@ -331,7 +332,14 @@ impl Schedule {
         for entries in work.batch.entries.chunk_by(|a, b| a.queue.topic() == b.queue.topic()) {
             let bytes: i64 = entries.iter().map(|entry| i64::from(entry.len)).sum();
             let topic = entries[0].queue.topic();
-            broker.stats.topic(topic).on_send(entries.len() as i64, bytes);
+            let stats = broker.stats.topic(topic);
+            stats.on_send(entries.len() as i64, bytes);
+            if let Some(metrics) = &broker.metrics {
+                let mut sum = SentBatch::default();
+                entries.iter().for_each(|entry| sum.add(1, entry.len.into()));
+                stats.on_sent(MessageType::Delay, &sum);
+                metrics.schedule_read(&sum);
+            }
         }
         Ok(())
     }

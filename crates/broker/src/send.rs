@@ -29,6 +29,7 @@ use crate::light_queues::TooManyLightQueues;
 use crate::put::PropertyScan;
 use crate::response::{FAQ, OVERLOAD, REJECTED, topic_name, topic_text};
 use crate::static_topics::MappedSend;
+use crate::stats::MessageType;
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::waiting::TimerRefusal;
 
@@ -140,6 +141,7 @@ pub(crate) struct Staged {
     pub(crate) timer_out_ms: Option<i64>,
     /// It waits in the half topic for the end of its transaction.
     pub(crate) is_half: bool,
+    pub(crate) message_type: MessageType,
     /// What it has entered into the window of duplicates, in [`SendStage::entered`].
     pub(crate) entered: Range<usize>,
     /// It was sent to a logical queue.
@@ -351,14 +353,15 @@ struct Put<'a> {
 
 impl Put<'_> {
     /// What has been encoded since the batch had `first_entry` entries.
-    fn staged(&self, stage: &mut SendStage, first_entry: usize, key: &[u8], wait_store: bool) -> Staged {
+    fn staged(&self, stage: &mut SendStage, first_entry: usize, key: &[u8], seen: &PropertyScan<'_>) -> Staged {
         Staged {
             entries: first_entry..stage.batch.entries.len(),
             queue_id: self.queue_id,
-            wait_store,
+            wait_store: seen.wait_store,
             key: stage.remember_key(key),
             timer_out_ms: None,
             is_half: false,
+            message_type: seen.message_type(),
             entered: 0..0,
             mapped: None,
         }

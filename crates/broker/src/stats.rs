@@ -6,10 +6,11 @@
 //! are not looked at ([`recent`]).
 
 mod recent;
+mod sent;
 mod views;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use oxmq_protocol::body::BrokerStatsData;
@@ -17,6 +18,7 @@ use oxmq_protocol::topic;
 use parking_lot::{Mutex, RwLock};
 
 use recent::{Counter, Listed, Recent, each_recent};
+pub use sent::{MessageType, SIZE_BOUNDS, SentBatch};
 use views::{MINUTE_VIEW, Name, Sample, Views};
 
 const SECOND_MS: i64 = 1000;
@@ -34,6 +36,8 @@ pub struct TopicStats {
     put_count: Counter,
     put_bytes: Counter,
     put_times: Counter,
+    /// By type of message; made for the first.
+    sent: OnceLock<Box<[sent::Sent; MessageType::ALL.len()]>>,
     listed: Listed<TopicStats>,
 }
 
@@ -45,6 +49,9 @@ pub struct GroupStats {
     get_count: Counter,
     get_bytes: Counter,
     get_times: Counter,
+    /// What of that was got by POP.
+    popped_count: Counter,
+    popped_bytes: Counter,
     send_back_count: Counter,
     /// Checkpoints and acknowledgements of POP.
     checkpoint_count: Counter,
@@ -60,6 +67,7 @@ impl TopicStats {
             put_count: Counter::default(),
             put_bytes: Counter::default(),
             put_times: Counter::default(),
+            sent: OnceLock::new(),
             listed: Listed::new(recent),
         }
     }
@@ -86,6 +94,8 @@ impl GroupStats {
             get_count: Counter::default(),
             get_bytes: Counter::default(),
             get_times: Counter::default(),
+            popped_count: Counter::default(),
+            popped_bytes: Counter::default(),
             send_back_count: Counter::default(),
             checkpoint_count: Counter::default(),
             ack_count: Counter::default(),
@@ -100,6 +110,28 @@ impl GroupStats {
         self.get_bytes.add(bytes);
         self.get_times.add(1);
         self.listed.note(self);
+    }
+
+    /// Messages that a pop returned.
+    pub fn on_pop(self: &Arc<Self>, count: i64, bytes: i64) {
+        self.popped_count.add(count);
+        self.popped_bytes.add(bytes);
+        self.on_pull(count, bytes);
+    }
+
+    /// Messages and bytes got by pulls, and by pops.
+    pub fn got(&self) -> [(i64, i64); 2] {
+        let popped = (self.popped_count.get(), self.popped_bytes.get());
+        let all = (self.get_count.get(), self.get_bytes.get());
+        [((all.0 - popped.0).max(0), (all.1 - popped.1).max(0)), popped]
+    }
+
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// A pop got messages.
@@ -235,6 +267,17 @@ impl Stats {
                 .entry_ref(topic)
                 .or_insert_with(new),
         )
+    }
+
+    /// The counters of all topics.
+    pub fn topics(&self) -> Vec<Arc<TopicStats>> {
+        self.topics.read().values().cloned().collect()
+    }
+
+    /// The counters of all groups on all topics.
+    pub fn groups(&self) -> Vec<Arc<GroupStats>> {
+        let groups = self.groups.read();
+        groups.values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// A pull found nothing.

@@ -35,6 +35,7 @@ use crate::flush_queue::FlushQueue;
 use crate::handlers::{RequestContext, heartbeat};
 use crate::long_polling::WaitingPulls;
 use crate::mailbox::{Mailbox, Mailboxes};
+use crate::metrics::RpcLatencies;
 use crate::pop::Pop;
 use crate::pull::{Pull, PullRequest};
 use crate::read_threads::ReadQueue;
@@ -68,6 +69,7 @@ pub(crate) struct Worker {
     turn: TurnRequest,
     started: Instant,
     replies: Replies,
+    rpc: Option<Arc<RpcLatencies>>,
     topics: TopicCache,
     stage: RefCell<SendStage>,
     staged: RefCell<Vec<StagedSend>>,
@@ -114,6 +116,7 @@ enum Away {
 
 /// The reply to a send that created its topic. It leaves when the topic is saved and the name servers know of it.
 struct HeldReply {
+    to: ReplyTo,
     bytes: BytesMut,
     /// What the disk must have before, with SYNC_FLUSH.
     flushed: Option<i64>,
@@ -128,6 +131,8 @@ impl Service for Worker {
                     opaque: header.opaque,
                     serialize: frame.serialize,
                     oneway: header.is_oneway(),
+                    received: connection.received(),
+                    suspended: false,
                 };
                 match header.request {
                     ScannedRequest::Send(send) => {
@@ -166,6 +171,12 @@ impl Service for Worker {
         self.append_pops();
     }
 
+    fn on_reply(&self, to: &ReplyTo, code: i32, taken: bool) {
+        if let Some(rpc) = &self.rpc {
+            rpc.record(to, code, taken, 1);
+        }
+    }
+
     fn on_close(&self, connection: &Rc<Connection>) {
         self.waiting.borrow_mut().drop_connection(connection.id());
         self.forget_pops_of(connection.id());
@@ -199,6 +210,7 @@ impl Worker {
         let config = seed.broker.config();
         let replies = Replies::new(&config.region_id, config.trace_on, seed.broker.store_host);
         drop(config);
+        let rpc = seed.broker.metrics.as_ref().and_then(|metrics| metrics.rpc(context.id));
         Rc::new_cyclic(|this| Worker {
             this: this.clone(),
             broker: seed.broker,
@@ -209,6 +221,7 @@ impl Worker {
             turn: context.turn,
             started: Instant::now(),
             replies,
+            rpc,
             topics: TopicCache::default(),
             stage: RefCell::default(),
             staged: RefCell::default(),
@@ -243,6 +256,7 @@ impl Worker {
     /// News for what waits here. What comes while it is being served is for the next turn.
     fn look_into_mailbox(&self) {
         let mailbox = self.mailbox();
+        self.mailboxes.answer_ping(self.id);
         self.release_flushed();
         if self.broker.mailboxes().has_failed() {
             self.flushes.borrow_mut().expire(u64::MAX);

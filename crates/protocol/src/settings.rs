@@ -502,10 +502,10 @@ macro_rules! settings {
     };
 }
 
-/// Declares an enum whose constants have RocketMQ's names, for use as the type of a setting.
+/// Declares an enum whose constants have RocketMQ's names, and perhaps its numbers, for use as the type of a setting.
 #[macro_export]
 macro_rules! setting_enum {
-    ($(#[$meta:meta])* $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal ),+ $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal $(| $number:literal)? ),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis enum $name { $( $(#[$variant_meta])* $variant ),+ }
@@ -514,7 +514,7 @@ macro_rules! setting_enum {
             const TYPE_NAME: &'static str = $crate::setting_enum!(@names $($text),+);
             fn parse(text: &str) -> Result<Self, $crate::settings::BadValue> {
                 match text {
-                    $( $text => Ok($name::$variant), )+
+                    $( $text $(| $number)? => Ok($name::$variant), )+
                     _ => Err($crate::settings::BadValue {
                         text: text.to_owned(),
                         expected: format!("one of {}", Self::TYPE_NAME),

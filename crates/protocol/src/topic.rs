@@ -13,7 +13,8 @@ pub const DLQ_PREFIX: &str = "%DLQ%";
 /// Light queues: one queue each, without a topic configuration.
 pub const LMQ_PREFIX: &str = "%LMQ%";
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
-const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
+/// Groups of the brokers and of tools.
+pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
 /// The topic whose route and settings stand in for a topic that does not exist yet.
 pub const AUTO_CREATE_TOPIC: &str = "TBW102";

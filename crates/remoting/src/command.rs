@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use oxmq_protocol::{Frame, Header, RemotingCommand, RequestCode, SerializeType, response_code};
 
@@ -51,15 +52,21 @@ pub struct ReplyTo {
     /// Replies are written as their requests were.
     pub serialize: SerializeType,
     pub oneway: bool,
+    /// When the turn began that brought the request.
+    pub received: Instant,
+    /// The request has waited for something to happen. Whoever lets it wait says so.
+    pub suspended: bool,
 }
 
 impl ReplyTo {
-    pub fn of(request: &Header, serialize: SerializeType) -> ReplyTo {
+    pub fn of(request: &Header, serialize: SerializeType, received: Instant) -> ReplyTo {
         ReplyTo {
             code: request.code,
             opaque: request.opaque,
             serialize,
             oneway: request.is_oneway(),
+            received,
+            suspended: false,
         }
     }
 
@@ -74,9 +81,15 @@ impl ReplyTo {
 impl Connection {
     /// Answers a request, unless it was one-way.
     pub fn reply(self: &Rc<Self>, to: ReplyTo, reply: RemotingCommand) {
+        self.answered(&to, reply.header.code);
         if let Some(reply) = to.address(reply) {
             self.send(&reply, to.serialize);
         }
+    }
+
+    /// Tells the service of an answer. For those that are not written by [`Connection::reply`].
+    pub fn answered(&self, to: &ReplyTo, code: i32) {
+        self.worker().service().on_reply(to, code, self.takes_output());
     }
 
     /// Answers a request with code 3.
@@ -130,7 +143,7 @@ impl<H: CommandHandler> Service for CommandService<H> {
             connection.complete(command);
             return Ok(());
         }
-        let to = ReplyTo::of(&command.header, frame.serialize);
+        let to = ReplyTo::of(&command.header, frame.serialize, connection.received());
         let outcome = match RequestCode::from_code(command.header.code) {
             Some(code) => self.handler.handle(connection, code, command),
             None => Outcome::Unsupported,

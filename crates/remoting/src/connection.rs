@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use oxmq_protocol::{RemotingCommand, SerializeType};
@@ -98,7 +98,7 @@ impl Connection {
     /// Appends whole frames to the output. They leave at the end of the turn. `fill` is not called when the connection
     /// has ended, and must not use this connection.
     pub fn write(self: &Rc<Self>, fill: impl FnOnce(&mut BytesMut)) {
-        if self.is_closed() || self.deaf.get() {
+        if !self.takes_output() {
             return;
         }
         let mut output = self.output.borrow_mut();
@@ -144,6 +144,11 @@ impl Connection {
     /// Bytes written but not yet taken by the socket.
     pub fn output_bytes(&self) -> usize {
         self.output.borrow().len()
+    }
+
+    /// When the present turn began: the time at which its requests came.
+    pub fn received(&self) -> Instant {
+        self.worker.turn_began.get()
     }
 
     pub fn is_closed(&self) -> bool {
@@ -216,6 +221,10 @@ impl Connection {
 impl Connection {
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    pub(crate) fn takes_output(&self) -> bool {
+        !self.is_closed() && !self.deaf.get()
     }
 
     pub(crate) fn stream(&self) -> &RefCell<Option<TcpStream>> {

@@ -182,7 +182,7 @@ impl Reader<'_> {
         let mut taken = 0;
         while let Some((frame, frame_bytes)) = Frame::peek(&bytes[taken..])? {
             if taken == 0 {
-                worker.request_turn_end();
+                worker.begin_turn();
             }
             service.on_frame(self.connection, frame)?;
             taken += frame_bytes;

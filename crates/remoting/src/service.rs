@@ -7,6 +7,7 @@ use std::sync::Arc;
 use oxmq_protocol::{Frame, FrameError, HeaderError};
 use thiserror::Error;
 
+use crate::command::ReplyTo;
 use crate::connection::Connection;
 use crate::worker::WorkerContext;
 
@@ -34,6 +35,10 @@ pub trait Service: 'static {
 
     /// [`WorkerWaker::wake`](crate::WorkerWaker::wake) was called, once or often, since the last time.
     fn on_wake(&self) {}
+
+    /// A request was answered with this code, or would have been were it not one-way; `taken` is false when the connection
+    /// takes no output any more. Must not touch connections.
+    fn on_reply(&self, _to: &ReplyTo, _code: i32, _taken: bool) {}
 
     /// The last event of a connection; writes to it are ignored from now on.
     fn on_close(&self, _connection: &Rc<Connection>) {}

@@ -142,6 +142,9 @@ pub(crate) struct Worker {
     dirty: RefCell<Vec<Rc<Connection>>>,
     in_turn: Cell<bool>,
     turn: TurnRequest,
+    /// When the first frame of the present turn, or else of the last one, was read.
+    pub(crate) turn_began: Cell<std::time::Instant>,
+    has_begun: Cell<bool>,
     load: Arc<AtomicUsize>,
     violations: Arc<LogLimit>,
 }
@@ -172,6 +175,8 @@ async fn serve(seed: WorkerSeed) {
         dirty: RefCell::default(),
         in_turn: Cell::new(false),
         turn: TurnRequest::default(),
+        turn_began: Cell::new(std::time::Instant::now()),
+        has_begun: Cell::new(false),
         load: seed.load,
         violations: seed.violations,
         config: seed.config,
@@ -257,7 +262,11 @@ impl Worker {
             .expect("the service is made before the first connection")
     }
 
-    pub(crate) fn request_turn_end(&self) {
+    /// Frames are there to be handed over.
+    pub(crate) fn begin_turn(&self) {
+        if !self.has_begun.replace(true) {
+            self.turn_began.set(std::time::Instant::now());
+        }
         self.turn.request_turn_end();
     }
 
@@ -270,6 +279,7 @@ impl Worker {
 
     fn end_turn(&self) {
         self.in_turn.set(true);
+        self.has_begun.set(false);
         self.service().on_turn_end();
         let mut dirty = self.dirty.take();
         for connection in dirty.drain(..) {

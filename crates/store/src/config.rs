@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::recovery::RecoveryProgress;
 use crate::retention::RetentionSettings;
 use crate::unit::QueueKind;
 use oxmq_protocol::record::RecordRef;
@@ -92,6 +93,8 @@ pub struct StoreConfig {
     /// [`crate::MessageStore::release_recovery_position`]: what was shown to the observer is shown again by the next start
     /// unless its owner has made something durable of it.
     pub replay_observer: Option<ReplayObserver>,
+    /// Kept up to date while the store is opened.
+    pub recovery_progress: Arc<RecoveryProgress>,
     /// False: no thread is started, and the owner calls [`crate::MessageStore::run_background_work`]. For simulations.
     pub background_threads: bool,
 }
@@ -133,6 +136,7 @@ impl StoreConfig {
             scrub_interval_ms: 7 * 86_400_000,
             clock: Arc::new(system_time_ms),
             replay_observer: None,
+            recovery_progress: Arc::default(),
             background_threads: true,
         }
     }

@@ -51,6 +51,7 @@ pub use consume_queue::ConsumeQueue;
 pub use error::{AppendError, GetError, OpenError, ReadError, StoreFailure};
 pub use read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, QueryResult, Wait};
 pub use read_path::RecordReader;
+pub use recovery::RecoveryProgress;
 pub use retention::{CleanReport, DeletionReason, Expiry, HourSet, RetentionSettings, SpaceFigures, hour_of_day};
 pub use scrub::ScrubProgress;
 pub use store::{Figures, MessageStore, RecoveryReport, StoreListener};

@@ -10,6 +10,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use oxmq_protocol::record::RecordRef;
 
@@ -60,6 +61,22 @@ pub(crate) struct Recovery<'a> {
     pub(crate) delay_levels_ms: &'a [u64],
     pub(crate) multi_dispatch: bool,
     pub(crate) observer: Option<&'a ReplayObserver>,
+    pub(crate) progress: &'a RecoveryProgress,
+}
+
+/// How far a start has read the commit log, for those who wait for it.
+#[derive(Debug, Default)]
+pub struct RecoveryProgress {
+    from: AtomicI64,
+    reached: AtomicI64,
+    end: AtomicI64,
+}
+
+impl RecoveryProgress {
+    /// Physical offsets: where the reading began, where it is, and where the log ends at the latest.
+    pub fn offsets(&self) -> [i64; 3] {
+        [&self.from, &self.reached, &self.end].map(|offset| offset.load(Ordering::Relaxed))
+    }
 }
 
 impl Recovery<'_> {
@@ -289,11 +306,15 @@ impl Recovery<'_> {
         let mut records = 0;
         let mut failure = None;
         let mut buffer = Vec::new();
+        let end_at_most = self.segments.last().map_or(start.offset, |last| last.end);
+        self.progress.from.store(start.offset, Ordering::Relaxed);
+        self.progress.end.store(end_at_most, Ordering::Relaxed);
         let mut tell_at = start.offset + PROGRESS_BYTES;
         while let Some(segment) = self.segments.at(end.offset) {
             let reached = scan_segment(&segment, end.offset, segment.end, &mut buffer, &mut |record| {
                 records += 1;
                 end.last_record = record.physical_offset();
+                self.progress.reached.store(end.last_record, Ordering::Relaxed);
                 if end.last_record >= tell_at {
                     tell_at = end.last_record + PROGRESS_BYTES;
                     self.tell_progress(start.offset, end.last_record, records);

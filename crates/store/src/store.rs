@@ -178,6 +178,7 @@ impl MessageStore {
             delay_levels_ms: &config.delay_levels_ms,
             multi_dispatch: config.multi_dispatch,
             observer: config.replay_observer.as_ref(),
+            progress: &config.recovery_progress,
         };
         let recovered = recovery.run().map_err(at_root)?;
         let index_mark = checkpoint

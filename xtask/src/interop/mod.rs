@@ -75,6 +75,7 @@ const CASES: &[&str] = &[
     "docs-delay",
     "docs-topics",
     "docs-batches",
+    "metrics",
     "transaction",
     "transaction-other-producer",
     "transaction-check-max",
@@ -128,6 +129,8 @@ const MQADMIN: &str = "mqadmin";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
 const FIRST_PORT: u16 = 20_000;
+/// From the name server's port to that of the metrics. MetricsCase.java knows it too.
+const METRICS_PORT_STEP: u16 = 12;
 const TRIES: u16 = 3;
 /// Cases that fail on the original in every try show nothing of OxMQ, but are not to become many.
 const NOT_ON_ORIGINAL_MAX: usize = 5;
@@ -455,7 +458,9 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         .broker_property("transactionOpBatchInterval", 100);
     let options = options
         .broker_property("timerMaxDelaySec", 259_200)
-        .broker_property("recallMessageEnable", true);
+        .broker_property("recallMessageEnable", true)
+        .broker_property("metricsExporterType", 2)
+        .broker_property("metricsPromExporterPort", port + METRICS_PORT_STEP);
     let (pair_cases, cases): (Vec<_>, Vec<_>) = setup.cases.iter().partition(|case| pair::CASES.contains(case));
     let options = match setup.window {
         Some(window) => options.broker_property("duplicateSendWindow", window),

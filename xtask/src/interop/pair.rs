@@ -2,7 +2,7 @@
 //! server.
 
 use super::programs::Client;
-use super::{Outcomes, cluster_run};
+use super::{METRICS_PORT_STEP, Outcomes, cluster_run};
 use crate::servers::{Cluster, Options, Server};
 
 pub(super) const CASES: [&str; 1] = ["static-topic"];
@@ -14,8 +14,11 @@ pub(super) fn run(options: Options, partner: Server, clients: &[Client], cases: 
     let mut second = options.clone();
     second.broker = partner;
     second.port += PORT_STEP;
+    let second_port = second.port;
     second.dir = options.dir.with_extension("b");
-    second = second.broker_property("brokerName", "broker-b");
+    second = second
+        .broker_property("brokerName", "broker-b")
+        .broker_property("metricsPromExporterPort", second_port + METRICS_PORT_STEP);
     let mut cluster = Cluster::start(options)?;
     second.joins = Some(cluster.namesrv_addr());
     let second = Cluster::start(second)?;

@@ -2,6 +2,8 @@
 //! GET_ALL_SUBSCRIPTIONGROUP_CONFIG (201), DELETE_SUBSCRIPTIONGROUP (207), GET_SUBSCRIPTIONGROUP_CONFIG (352),
 //! UPDATE_AND_GET_GROUP_FORBIDDEN (353) (spec: behaviour.md §5.1).
 
+use std::time::Instant;
+
 use oxmq_protocol::body::{GroupForbidden, SubscriptionGroupConfig, SubscriptionGroupList, SubscriptionGroupWrapper};
 use oxmq_protocol::requests::{
     DeleteSubscriptionGroupHeader, GetAllSubscriptionGroupReply, GroupForbiddenHeader, GroupHeader,
@@ -23,6 +25,15 @@ pub(super) fn update_list(broker: &Broker, command: &RemotingCommand) -> Handled
 }
 
 fn put(broker: &Broker, configs: Vec<SubscriptionGroupConfig>) -> Handled {
+    let began = Instant::now();
+    let handled = put_checked(broker, configs);
+    if let Some(metrics) = &broker.metrics {
+        metrics.group_created(handled.is_ok(), began.elapsed());
+    }
+    handled
+}
+
+fn put_checked(broker: &Broker, configs: Vec<SubscriptionGroupConfig>) -> Handled {
     for config in &configs {
         topic::validate_group(&config.group_name)
             .map_err(|error| Refusal::new(code::INVALID_PARAMETER, group_name(&config.group_name, &error)))?;

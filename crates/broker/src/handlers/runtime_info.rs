@@ -112,7 +112,7 @@ fn traffic(broker: &Broker, table: &mut Table) {
 
 fn timers(broker: &Broker, table: &mut Table) {
     let figures = broker.timers.figures(broker);
-    set(table, "timerReadBehind", figures.read_behind_s);
+    set(table, "timerReadBehind", figures.read_behind_ms / 1000);
     set(table, "timerOffsetBehind", figures.offset_behind);
     set(table, "timerCongestNum", figures.waiting);
     set(table, "timerEnqueueTps", java_double(figures.enter_tps));
@@ -138,7 +138,7 @@ fn storage(broker: &Broker, table: &mut Table) {
     set(table, "dispatchMaxBuffer", 0);
     set(table, "dispatchBehindBytes", store.dispatch_behind_bytes());
     set(table, "pageCacheLockTimeMills", store.append_in_progress_ms());
-    set(table, "earliestMessageTimeStamp", earliest_message(broker));
+    set(table, "earliestMessageTimeStamp", broker.earliest_message_time());
     // Without a file there is no first offset.
     let min_offset = if store.written() == 0 {
         -1
@@ -167,14 +167,13 @@ fn storage(broker: &Broker, table: &mut Table) {
     );
 }
 
-fn earliest_message(broker: &Broker) -> i64 {
-    let record = broker
-        .store
-        .read_record(broker.store.min_physical_offset())
-        .ok()
-        .flatten();
-    let record = record.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok());
-    record.map_or(-1, |record| record.store_timestamp())
+impl Broker {
+    /// When the oldest message was stored, -1 without one. May read the disk.
+    pub(crate) fn earliest_message_time(&self) -> i64 {
+        let record = self.store.read_record(self.store.min_physical_offset()).ok().flatten();
+        let record = record.as_deref().and_then(|bytes| RecordRef::parse(bytes).ok());
+        record.map_or(-1, |record| record.store_timestamp())
+    }
 }
 
 fn set(table: &mut Table, key: &str, value: impl ToString) {

@@ -96,6 +96,9 @@ fn store(
     let first_topic = String::from_utf8_lossy(first_topic(original));
     broker.stats.group(&first_topic, group).on_send_back();
     if destination == Destination::DeadLetters {
+        if let Some(metrics) = &broker.metrics {
+            metrics.dead_letter(group, &first_topic);
+        }
         tracing::warn!(group, %id, topic = %first_topic, "message is given up and kept as a dead letter");
     }
     Ok(())

@@ -2,6 +2,8 @@
 //! DELETE_TOPIC_IN_BROKER (215), GET_SYSTEM_TOPIC_LIST_FROM_BROKER (305), GET_TOPIC_CONFIG (351)
 //! (spec: behaviour.md §2.5, §2.6).
 
+use std::time::Instant;
+
 use oxmq_protocol::body::{
     DataVersion, TopicConfig, TopicConfigAndQueueMapping, TopicConfigList, TopicConfigSerializeWrapper,
     TopicFilterType, TopicList, TopicQueueMappingDetail,
@@ -42,6 +44,16 @@ pub(super) fn update_list(broker: &Broker, command: &RemotingCommand) -> Handled
 }
 
 fn put(broker: &Broker, configs: Vec<TopicConfig>) -> Handled {
+    let began = Instant::now();
+    let is_system = configs.iter().any(|config| topic::is_system_topic(&config.topic_name));
+    let handled = put_checked(broker, configs);
+    if let Some(metrics) = &broker.metrics {
+        metrics.topic_created(handled.is_ok(), is_system, began.elapsed());
+    }
+    handled
+}
+
+fn put_checked(broker: &Broker, configs: Vec<TopicConfig>) -> Handled {
     for config in &configs {
         check(broker, config)?;
     }

@@ -379,7 +379,7 @@ impl Reader<'_> {
         let count = read.queue_offsets.len();
         let now = self.collected.pop_time;
         let stats = self.broker.stats.group(topic, &self.pop.group);
-        stats.on_pull(count as i64, read.got.bytes as i64);
+        stats.on_pop(count as i64, read.got.bytes as i64);
         self.collected.info.add(flag, queue_id, read.from, &read.queue_offsets);
         self.collected.count += count;
         let mut locked = shared.lock();

@@ -152,8 +152,9 @@ impl Pops {
         self.buffered.store(buffered, Ordering::Relaxed);
     }
 
-    fn has_buffered(&self) -> bool {
-        self.buffered.load(Ordering::Relaxed) > 0
+    /// Checkpoints in memory.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Relaxed)
     }
 
     /// A number that differs from request to request.

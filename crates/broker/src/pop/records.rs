@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::revive::ReviveRecord;
 use crate::broker::Broker;
+use crate::metrics::ReviveRecordType;
 use crate::put::{InternalMessage, PutError};
 
 /// A checkpoint arrives so long before its messages come again.
@@ -33,6 +34,9 @@ pub(crate) fn stage_checkpoint(
         ..
     } = checkpoint;
     let key = format!("{topic}@{queue_id}@{start_offset}@{group}@{pop_time}@{broker_name}@{CHECKPOINT_TAG}");
+    if let Some(metrics) = &broker.metrics {
+        metrics.revive_in(group, topic, ReviveRecordType::Checkpoint);
+    }
     let deliver_at = checkpoint.revive_time().saturating_sub(CHECKPOINT_LEAD_MS);
     stage(
         broker,
@@ -63,6 +67,9 @@ pub(crate) fn stage_ack(
     } = ack;
     let broker_name = ack.broker_name.as_deref().unwrap_or_default();
     let key = format!("{topic}@{queue_id}@{ack_offset}@{group}@{pop_time}@{broker_name}@{ACK_TAG}");
+    if let Some(metrics) = &broker.metrics {
+        metrics.revive_in(group, topic, ReviveRecordType::Ack);
+    }
     let tag = if ack.ack_offsets.is_empty() {
         ACK_TAG
     } else {

@@ -13,9 +13,10 @@ use oxmq_protocol::{properties, property, topic};
 use oxmq_store::{AppendBatch, GetLimits, GetStatus, Wait};
 use parking_lot::{Condvar, Mutex};
 
-use super::revive::{Held, Revive, put_off, was_put_off_often};
+use super::revive::{Held, Revive, ReviveRecord, put_off, was_put_off_often};
 use super::{collect, order_file, records};
 use crate::broker::Broker;
+use crate::metrics::ReviveRecordType;
 use crate::put::InternalMessage;
 
 /// Checkpoints of one revive queue that are held.
@@ -94,8 +95,12 @@ impl ReviveThread {
         let now = broker.now_ms();
         let config = broker.config();
         let mut look_again = now + config.revive_interval_ms as i64;
-        if config.enable_pop_buffer_merge || broker.pops.has_buffered() {
+        if config.enable_pop_buffer_merge || broker.pops.buffered() > 0 {
+            let began = Instant::now();
             write_buffered(broker, &mut self.batch, Some(now));
+            if let Some(metrics) = &broker.metrics {
+                metrics.buffer_scanned(began.elapsed());
+            }
             look_again = look_again.min(now + BUFFER_PERIOD_MS);
         }
         if now >= self.next_forgetting {
@@ -178,6 +183,7 @@ impl ReviveThread {
                 rest = &rest[record.total_size()..];
                 revive.skip_to(record.queue_offset());
                 let (record, meant_for) = records::read(&record);
+                count_read(broker, queue_id, &record);
                 revive.read(record, meant_for);
             }
             revive.skip_to(got.next_begin_offset.max(from + 1));
@@ -195,7 +201,11 @@ fn revive(broker: &Broker, batch: &mut AppendBatch, held: &Held, revive_queue: i
         return;
     }
     for queue_offset in held.left() {
-        let Err(error) = hand_back(broker, checkpoint, queue_offset) else {
+        let handed_back = hand_back(broker, checkpoint, queue_offset);
+        if let Some(metrics) = &broker.metrics {
+            metrics.revive_retry(&checkpoint.group, &checkpoint.topic, handed_back.is_ok());
+        }
+        let Err(error) = handed_back else {
             continue;
         };
         tracing::warn!(
@@ -215,6 +225,18 @@ fn revive(broker: &Broker, batch: &mut AppendBatch, held: &Held, revive_queue: i
         if let Err(error) = put {
             tracing::error!(topic = checkpoint.topic, queue_offset, %error, "a message is lost to its group until its offset is reset");
         }
+    }
+}
+
+fn count_read(broker: &Broker, revive_queue: usize, record: &ReviveRecord) {
+    let Some(metrics) = &broker.metrics else { return };
+    match record {
+        ReviveRecord::Checkpoint(checkpoint) => {
+            let (group, topic) = (&checkpoint.group, &checkpoint.topic);
+            metrics.revive_out(group, topic, revive_queue, ReviveRecordType::Checkpoint);
+        }
+        ReviveRecord::Ack(ack) => metrics.revive_out(&ack.group, &ack.topic, revive_queue, ReviveRecordType::Ack),
+        _ => {}
     }
 }
 

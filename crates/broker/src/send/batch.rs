@@ -45,7 +45,7 @@ impl Put<'_> {
             return Err(error);
         }
         stage.batch.entries[first_entry].group_len = (stage.batch.entries.len() - first_entry) as u32;
-        Ok(self.staged(stage, first_entry, seen.unique_key.unwrap_or_default(), seen.wait_store))
+        Ok(self.staged(stage, first_entry, seen.unique_key.unwrap_or_default(), &seen))
     }
 
     /// A batch to a queue of batches is one record, which the consumer unwraps (spec: behaviour.md §3.2).
@@ -82,7 +82,7 @@ impl Put<'_> {
         })
         .map_err(|_| self.illegal())?;
         stage.batch.add_extra(extra);
-        Ok(self.staged(stage, first_entry, key, seen.wait_store))
+        Ok(self.staged(stage, first_entry, key, seen))
     }
 
     /// Each item of a batch becomes a record of its own with its properties as they are (spec: storage.md §3.6).

@@ -114,12 +114,16 @@ impl Put<'_> {
         if let Some(extra) = extra {
             stage.batch.add_extra(extra);
         }
+        if let (Some(_), Some(metrics)) = (&dead_letters, &self.broker.metrics) {
+            let group = topic::group_of_retry(self.topic.name()).unwrap_or_default();
+            metrics.dead_letter(group, self.topic.name());
+        }
         Ok(Staged {
             timer_out_ms: match waiting {
                 Waiting::Timer { out_ms } if !topic::is_retry(self.topic.name()) => Some(out_ms),
                 _ => None,
             },
-            ..self.staged(stage, first_entry, key, seen.wait_store)
+            ..self.staged(stage, first_entry, key, &seen)
         })
     }
 
@@ -157,7 +161,7 @@ impl Put<'_> {
         .map_err(|_| self.illegal())?;
         Ok(Staged {
             is_half: true,
-            ..self.staged(stage, entry, key, seen.wait_store)
+            ..self.staged(stage, entry, key, seen)
         })
     }
 

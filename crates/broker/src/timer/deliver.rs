@@ -72,6 +72,9 @@ impl Delivery {
             let bytes: i64 = entries.iter().map(|entry| i64::from(entry.len)).sum();
             let topic = entries[0].queue.topic();
             broker.stats.topic(topic).on_send(entries.len() as i64, bytes);
+            if let Some(metrics) = &broker.metrics {
+                metrics.timer_delivered(topic, entries.len() as u64);
+            }
         }
         Ok(true)
     }

@@ -38,6 +38,7 @@ use crate::broker::Broker;
 use crate::config::BrokerConfig;
 use crate::config_file::ConfigFile;
 use crate::mailbox::Service;
+use crate::metrics::Metrics;
 use crate::retention;
 use crate::unmarked_deliveries;
 use crate::waiting::TimerProperties;
@@ -107,9 +108,11 @@ impl Counters {
 /// For the runtime information (request 28).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TimerFigures {
-    pub(crate) read_behind_s: i64,
+    pub(crate) read_behind_ms: i64,
     pub(crate) offset_behind: i64,
     pub(crate) waiting: i64,
+    /// Age of the oldest that is not entered yet, 0 without one.
+    pub(crate) enter_behind_ms: i64,
     /// Per second, of late.
     pub(crate) enter_tps: f64,
     pub(crate) deliver_tps: f64,
@@ -189,13 +192,31 @@ impl Timers {
         let timers = self.store.lock();
         let now = broker.now_ms();
         let end = broker.store.queue(TIMER_TOPIC, 0).map_or(0, |queue| queue.max_offset());
+        let entered = timers.queue_offset();
+        let oldest = (end > entered).then(|| broker.store_time(TIMER_TOPIC, 0, entered));
         TimerFigures {
-            read_behind_s: (now - timers.read_ms(now)) / 1000,
+            enter_behind_ms: oldest.filter(|time| *time > 0).map_or(0, |time| (now - time).max(0)),
+            read_behind_ms: now - timers.read_ms(now),
             offset_behind: (end - timers.queue_offset()).max(0),
             waiting: timers.waiting(),
             enter_tps: rates.enter_tps,
             deliver_tps: rates.deliver_tps,
         }
+    }
+
+    /// How many messages wait that are due before each of these times, in seconds from now, and not before the one before.
+    pub(crate) fn waiting_within(&self, now: i64, bounds_s: &[i64]) -> Vec<i64> {
+        let mut sums = vec![0; bounds_s.len()];
+        let timers = self.store.lock();
+        let first = now - now.rem_euclid(timers.precision_ms());
+        for (time, count) in timers.counts() {
+            let ahead_ms = time - first;
+            let class = bounds_s.partition_point(|bound| bound * 1000 <= ahead_ms);
+            if let Some(sum) = sums.get_mut(class).filter(|_| ahead_ms >= 0) {
+                *sum += count;
+            }
+        }
+        sums
     }
 
     /// How many messages wait whose records lie between two physical offsets.
@@ -271,7 +292,9 @@ impl Timers {
                 .store
                 .get_messages(&queue, from, &ENTER_AT_ONCE, &mut |_| true, Wait::Allowed, buffer)
                 .map_err(|error| error.to_string())?;
-            if got.status == GetStatus::Found && !self.enter_records(&mut timers, now, buffer)? {
+            if got.status == GetStatus::Found
+                && !self.enter_records(&mut timers, now, buffer, broker.metrics.as_ref())?
+            {
                 break;
             }
             while timers.queue_offset() < got.next_begin_offset {
@@ -288,7 +311,13 @@ impl Timers {
     }
 
     /// False when the wheel has no place for the next one yet.
-    fn enter_records(&self, timers: &mut TimerStore, now: i64, mut records: &[u8]) -> Result<bool, String> {
+    fn enter_records(
+        &self,
+        timers: &mut TimerStore,
+        now: i64,
+        mut records: &[u8],
+        counted: Option<&Metrics>,
+    ) -> Result<bool, String> {
         let precision_ms = timers.precision_ms();
         while !records.is_empty() {
             let record = RecordRef::parse(records).map_err(|error| error.to_string())?;
@@ -302,6 +331,10 @@ impl Timers {
                         return Ok(false);
                     }
                     self.metrics.add(topic, if message.cancels { -1 } else { 1 }, now);
+                    if let Some(metrics) = counted {
+                        let topic = String::from_utf8_lossy(topic);
+                        metrics.timer_entered(&topic, message.out_ms - record.born_timestamp());
+                    }
                 }
                 Err(reason) => {
                     let physical_offset = record.physical_offset();

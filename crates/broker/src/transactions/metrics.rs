@@ -65,6 +65,13 @@ impl TransactionMetrics {
         self.state.lock().counts.get(topic).map_or(0, |count| count.count)
     }
 
+    /// By topic.
+    pub(crate) fn counts(&self) -> Vec<(String, i64)> {
+        let state = self.state.lock();
+        let counts = state.counts.iter();
+        counts.map(|(topic, count)| (topic.clone(), count.count)).collect()
+    }
+
     pub(crate) fn remove_topic(&self, topic: &str) {
         if self.state.lock().counts.remove(topic).is_some() {
             self.unsaved.mark();

@@ -25,7 +25,7 @@ impl Worker {
             connection.complete(command);
             return Ok(());
         }
-        let to = ReplyTo::of(&command.header, frame.serialize);
+        let to = ReplyTo::of(&command.header, frame.serialize, connection.received());
         match RequestCode::from_code(to.code) {
             None => connection.reply_unsupported(to),
             Some(code @ (RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage)) => {

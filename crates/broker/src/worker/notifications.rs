@@ -40,7 +40,7 @@ impl Worker {
         }
     }
 
-    fn wait_to_notify(&self, waiting: WaitingNotification, again: bool) {
+    fn wait_to_notify(&self, mut waiting: WaitingNotification, again: bool) {
         let notification = Rc::clone(&waiting.notification);
         let left_ms = notification.poll_end() - self.broker.now_ms();
         if notification.poll_time <= 0 || left_ms < EARLY_MS || self.stopping.get() {
@@ -58,6 +58,7 @@ impl Worker {
         let mut queues = notification.queues(&self.broker);
         let ends: Vec<_> = queues.iter().map(|queue| queue.max_offset()).collect();
         self.add_retry_queues(&mut queues, &notification.topic.topic_name, &notification.group);
+        waiting.to.suspended = true;
         let wait = self.waiting_times(left_ms, notification.blocked_until(&self.broker));
         let connection = waiting.connection.id();
         notifications.add(&key, &queues, connection, wait, again, waiting);

@@ -36,6 +36,7 @@ impl Worker {
             match answer.and_then(|answer| part_reply(answer, &mapped)) {
                 Ok((reply, messages)) => {
                     let connection = guard.connection();
+                    connection.answered(&to, reply.code);
                     connection.write(|out| reply::put_pull(out, to, &reply, &messages));
                 }
                 Err(error) => guard

@@ -260,7 +260,7 @@ impl Worker {
                 } if must_wait => {
                     reply.header.opaque = to.opaque;
                     let mut flushes = self.flushes.borrow_mut();
-                    flushes.push(end, &connection, |out| reply.encode(to.serialize, out));
+                    flushes.push(end, &connection, to, |out| reply.encode(to.serialize, out));
                 }
                 Staged::Reply { connection, to, reply } => connection.reply(to, reply),
             }
@@ -350,7 +350,7 @@ impl Worker {
         }
         let waiting = WaitingPop {
             connection: Rc::clone(connection),
-            to,
+            to: ReplyTo { suspended: true, ..to },
             pop,
         };
         let connection = connection.id();

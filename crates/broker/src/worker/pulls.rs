@@ -77,6 +77,7 @@ impl Worker {
             return Look::Elsewhere(Lane::Memory);
         }
         let mut look = Look::Answered;
+        let mut code = None;
         connection.write(|out| {
             let start = reply::begin_pull(out);
             let got =
@@ -92,6 +93,7 @@ impl Worker {
                         Look::Nothing(got)
                     } else {
                         reply::finish_pull(out, start, pull.to, &reply);
+                        code = Some(reply.code);
                         self.count(pull, &got);
                         Look::Answered
                     }
@@ -103,11 +105,15 @@ impl Worker {
                 Err(error) => {
                     out.truncate(start);
                     let refusal = Refusal::from(&PullError::Read(error.to_string()));
+                    code = Some(refusal.code);
                     refusal.into_command(pull.to.opaque).encode(pull.to.serialize, out);
                     Look::Answered
                 }
             };
         });
+        if let Some(code) = code {
+            connection.answered(&pull.to, code);
+        }
         look
     }
 
@@ -117,6 +123,7 @@ impl Worker {
 
     pub(super) fn answer(&self, connection: &Rc<Connection>, pull: &Pull, got: &GetMessages, messages: &[u8]) {
         let reply = self.reply(pull, got);
+        connection.answered(&pull.to, reply.code);
         connection.write(|out| reply::put_pull(out, pull.to, &reply, messages));
         self.count(pull, got);
     }
@@ -137,10 +144,11 @@ impl Worker {
     }
 
     /// Lets a pull wait that found nothing when the queue was as in `got`.
-    pub(super) fn wait(&self, connection: &Rc<Connection>, pull: Pull, got: &GetMessages) {
+    pub(super) fn wait(&self, connection: &Rc<Connection>, mut pull: Pull, got: &GetMessages) {
         if self.stopping.get() {
             return self.answer(connection, &pull, got, &[]);
         }
+        pull.to.suspended = true;
         let deadline_ms = self.now_ms() + pull.suspend_ms.unwrap_or(0);
         let looked_until = pull.from;
         let waiting = WaitingPull {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use oxmq_protocol::recall_handle::RecallHandle;
-use oxmq_protocol::topic::TRANS_HALF_TOPIC;
+use oxmq_protocol::response_code;
+use oxmq_protocol::topic::{self, TRANS_HALF_TOPIC};
 use oxmq_remoting::{Connection, ReplyTo};
-use oxmq_store::AppendBatch;
+use oxmq_store::{AppendBatch, AppendEntry};
 
 use super::{HeldReply, StagedSend, Worker};
 use crate::broker::Broker;
@@ -16,6 +17,7 @@ use crate::flush_queue::write_timeout;
 use crate::reply::SendReply;
 use crate::response::Refusal;
 use crate::send::{Outcome, Producer, SendError, SendRequest, SendStage};
+use crate::stats::SentBatch;
 use crate::transactions::end::EndError;
 
 /// A batch is appended when it has grown beyond this, even before the turn ends.
@@ -125,6 +127,9 @@ impl Worker {
         let sync = self.broker.flush_disk_type == FlushDiskType::SyncFlush;
         let must_wait = sync && self.broker.store.flushed() < end;
         count_sends(&self.broker, &stage.batch, staged);
+        if self.broker.metrics.is_some() {
+            count_sent(&self.broker, &stage.batch, staged);
+        }
         let mut flushes = self.flushes.borrow_mut();
         self.settle_duplicates(stage, staged);
         for send in staged {
@@ -148,16 +153,33 @@ impl Worker {
                 let mut bytes = BytesMut::new();
                 self.replies.send(&mut bytes, send.to, &reply);
                 let flushed = (must_wait && send.staged.wait_store).then_some(end);
-                self.hold_for_topic(&send.connection, HeldReply { bytes, flushed });
+                let to = send.to;
+                self.hold_for_topic(&send.connection, HeldReply { to, bytes, flushed });
             } else if must_wait && send.staged.wait_store {
-                flushes.push(end, &send.connection, |out| self.replies.send(out, send.to, &reply));
+                flushes.push(end, &send.connection, send.to, |out| {
+                    self.replies.send(out, send.to, &reply)
+                });
             } else {
                 send.connection.write(|out| self.replies.send(out, send.to, &reply));
             }
         }
         drop(flushes);
+        self.count_answers(staged, must_wait);
         if must_wait {
             self.wait_for_flush();
+        }
+    }
+
+    /// Counts the answers that were just written, those of one client's requests in a row at once.
+    fn count_answers(&self, staged: &[StagedSend], must_wait: bool) {
+        let Some(rpc) = &self.rpc else { return };
+        let waits =
+            |send: &StagedSend| !send.to.oneway && (send.creates_topic || (must_wait && send.staged.wait_store));
+        let kind = |send: &StagedSend| (send.to.code, send.to.oneway, send.to.received, waits(send));
+        for sends in staged.chunk_by(|a, b| kind(a) == kind(b)) {
+            if !waits(&sends[0]) {
+                rpc.record(&sends[0].to, response_code::SUCCESS, true, sends.len() as u64);
+            }
         }
     }
 
@@ -206,6 +228,11 @@ impl Worker {
                 Some(end) => broker.is_flushed(end).await,
                 None => true,
             };
+            let code = match is_safe {
+                true => response_code::SUCCESS,
+                false => response_code::FLUSH_DISK_TIMEOUT,
+            };
+            request.connection().answered(&held.to, code);
             request.connection().write(|out| match is_safe {
                 true => out.extend_from_slice(&held.bytes),
                 false => write_timeout(out, &held.bytes),
@@ -247,6 +274,34 @@ fn count_sends(broker: &Broker, batch: &AppendBatch, staged: &[StagedSend]) {
             stats.on_sends(sends.len() as i64, messages, bytes);
         } else {
             topic.stats.on_sends(sends.len() as i64, messages, bytes);
+        }
+    }
+}
+
+/// The same for the metrics: by type of message, under the topic where the messages lie.
+fn count_sent(broker: &Broker, batch: &AppendBatch, staged: &[StagedSend]) {
+    let place = |send: &StagedSend| {
+        batch
+            .entries
+            .get(send.staged.entries.start)
+            .map(|entry| entry.queue.topic())
+    };
+    for sends in staged.chunk_by(|a, b| a.staged.message_type == b.staged.message_type && place(a) == place(b)) {
+        let Some(name) = place(&sends[0]).filter(|name| !topic::is_retry(name) && !topic::is_dlq(name)) else {
+            continue;
+        };
+        let mut sum = SentBatch::default();
+        for send in sends {
+            let entries = &batch.entries[send.staged.entries.clone()];
+            sum.add(
+                entries.iter().map(AppendEntry::messages).sum(),
+                entries.iter().map(|entry| i64::from(entry.len)).sum(),
+            );
+        }
+        let (topic, kind) = (&sends[0].topic, sends[0].staged.message_type);
+        match **name == *topic.name() {
+            true => topic.stats.on_sent(kind, &sum),
+            false => broker.stats.topic(name).on_sent(kind, &sum),
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct StagedEnd {
     current: HalfId,
     outcome: Outcome,
     real_topic: Box<str>,
+    born_timestamp: i64,
     /// The message of a commit in the batch.
     entry: Option<usize>,
 }
@@ -115,6 +116,7 @@ impl Worker {
             current,
             outcome,
             real_topic: half.real_topic.into(),
+            born_timestamp: half.record.born_timestamp(),
             entry,
         });
         Ok(true)
@@ -169,12 +171,19 @@ impl Worker {
         drop(ledger);
         for end in &ends {
             transactions.metrics.add(&end.real_topic, -1, now);
+            if let Some(metrics) = &self.broker.metrics {
+                match end.outcome {
+                    Outcome::Commit => metrics.committed(&end.real_topic, now - end.born_timestamp),
+                    Outcome::Rollback => metrics.rolled_back(&end.real_topic),
+                }
+            }
             if let Some(entry) = end.entry {
                 let stats = self.broker.stats.topic(&end.real_topic);
                 stats.on_send(1, batch.entries[entry].len.into());
             }
-            if !end.to.oneway {
-                self.answer_when_flushed(end, batch.end_offset);
+            match end.to.oneway {
+                true => end.connection.answered(&end.to, response_code::SUCCESS),
+                false => self.answer_when_flushed(end, batch.end_offset),
             }
         }
     }

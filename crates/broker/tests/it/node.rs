@@ -116,6 +116,14 @@ impl Node {
         self.handle.as_ref().unwrap().local_addr()
     }
 
+    pub(crate) fn metrics_addr(&self) -> SocketAddr {
+        self.metrics_addr_if_any().unwrap()
+    }
+
+    pub(crate) fn metrics_addr_if_any(&self) -> Option<SocketAddr> {
+        self.handle.as_ref().unwrap().metrics_addr()
+    }
+
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.addr())
     }

@@ -262,7 +262,7 @@ impl ClientConnection {
         request: RemotingCommand,
         _permit: OwnedSemaphorePermit,
     ) {
-        let to = ReplyTo::of(&request.header, serialize);
+        let to = ReplyTo::of(&request.header, serialize, std::time::Instant::now());
         let Some(reply) = handler.handle(&self.addr, request).await else {
             return;
         };

@@ -74,6 +74,7 @@ public final class Main {
         CASES.put("docs-delay", (env, facts) -> oxmq.docs.Delay.main(new String[] {env.namesrv}));
         CASES.put("docs-topics", (env, facts) -> oxmq.docs.Topics.main(new String[] {env.namesrv}));
         CASES.put("docs-batches", (env, facts) -> oxmq.docs.Batches.main(new String[] {env.namesrv}));
+        CASES.put("metrics", MetricsCase::run);
         CASES.put("transaction", TransactionCases::ends);
         CASES.put("transaction-other-producer", TransactionCases::otherProducer);
         CASES.put("transaction-check-max", TransactionCases::checkMax);
