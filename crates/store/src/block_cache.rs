@@ -32,7 +32,12 @@ pub(crate) struct BlockCache {
 struct State {
     blocks: HashMap<i64, (Arc<Block>, u64)>,
     clock: u64,
+    /// Of blocks that made room, and of reads that found nothing.
+    buffers: Vec<Vec<u8>>,
 }
+
+/// Buffers kept for the next reads.
+const BUFFERS_MAX: usize = 4;
 
 /// Bytes of the log from `start` on; less than a whole block at the end of what was written or cached by the kernel.
 ///
@@ -130,7 +135,8 @@ impl BlockCache {
         if let Some(block) = self.cached(start).filter(|block| block.len >= needed) {
             return Ok(block);
         }
-        let mut bytes = self.spare_buffer();
+        let buffer = self.state.lock().buffers.pop();
+        let mut bytes = buffer.unwrap_or_else(|| vec![0; BLOCK_BYTES]);
         let wanted = &mut bytes[..(end - start) as usize];
         let at = (start - segment.base) as u64;
         let mut len = match segment.file.try_read_at(wanted, at) {
@@ -139,10 +145,11 @@ impl BlockCache {
         };
         if len < needed {
             if wait == Wait::Never {
+                self.state.lock().keep_buffer(bytes);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.move_cold(log, start);
-            len = segment.file.read_at(wanted, at)?;
+            len += segment.file.read_at(&mut wanted[len..], at + len as u64)?;
         }
         if len < needed {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -165,10 +172,7 @@ impl BlockCache {
             damaged,
             bytes,
         });
-        let mut state = self.state.lock();
-        state.clock += 1;
-        let used = state.clock;
-        state.blocks.insert(start, (Arc::clone(&block), used));
+        self.state.lock().insert(&block, self.blocks_max);
         Ok(block)
     }
 
@@ -194,21 +198,27 @@ impl BlockCache {
         *used = clock;
         Some(Arc::clone(block))
     }
+}
 
-    /// A buffer for one more block: once the cache is full, that of the block unused for longest.
-    fn spare_buffer(&self) -> Vec<u8> {
-        let mut state = self.state.lock();
-        if state.blocks.len() >= self.blocks_max {
-            let oldest = state
-                .blocks
-                .iter()
-                .min_by_key(|(_, (_, used))| *used)
-                .map(|(start, _)| *start);
-            let evicted = oldest.and_then(|start| state.blocks.remove(&start));
-            if let Some(block) = evicted.and_then(|(block, _)| Arc::try_unwrap(block).ok()) {
-                return block.bytes;
+impl State {
+    /// Once the cache is full, the block that was unused for longest makes room.
+    fn insert(&mut self, block: &Arc<Block>, blocks_max: usize) {
+        if self.blocks.len() >= blocks_max && !self.blocks.contains_key(&block.start) {
+            let by_use = self.blocks.iter().min_by_key(|(_, (_, used))| *used);
+            let oldest = by_use.map(|(start, _)| *start);
+            if let Some((oldest, _)) = oldest.and_then(|start| self.blocks.remove(&start))
+                && let Ok(oldest) = Arc::try_unwrap(oldest)
+            {
+                self.keep_buffer(oldest.bytes);
             }
         }
-        vec![0; BLOCK_BYTES]
+        self.clock += 1;
+        self.blocks.insert(block.start, (Arc::clone(block), self.clock));
+    }
+
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < BUFFERS_MAX {
+            self.buffers.push(buffer);
+        }
     }
 }

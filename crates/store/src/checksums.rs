@@ -290,28 +290,40 @@ impl Checksums {
 
     /// Whether nothing of this part of one file is damaged.
     pub(crate) fn is_sound(&self, segment: &Segment, from: i64, to: i64, wait: Wait) -> io::Result<bool> {
-        if self.flips_in(from, to).next().is_some() {
+        let spans = spans_of(segment, from..to);
+        let mut bytes = vec![0; (spans.end - spans.start) as usize];
+        let read = segment.file.read_at(&mut bytes, (spans.start - segment.base) as u64)?;
+        self.is_sound_in(segment, spans.start, &bytes[..read], from..to, wait)
+    }
+
+    /// The same of a part of bytes of the log that begin where a span does.
+    pub(crate) fn is_sound_in(
+        &self,
+        segment: &Segment,
+        start: i64,
+        log: &[u8],
+        part: Range<i64>,
+        wait: Wait,
+    ) -> io::Result<bool> {
+        if self.flips_in(part.start, part.end).next().is_some() {
             return Ok(false);
         }
-        let mut span = [0; SUM_SPAN_BYTES];
-        let mut position = from - (from - segment.base) % SUM_SPAN_BYTES as i64;
         let mut known: Option<(i64, Option<Sums>)> = None;
-        while position < to {
-            let start = position - (position - segment.base) % GROUP_SPAN_BYTES;
+        for (index, span) in log.chunks(SUM_SPAN_BYTES).enumerate() {
+            let position = start + (index * SUM_SPAN_BYTES) as i64;
+            let group = position - (position - segment.base) % GROUP_SPAN_BYTES;
             let sums = match known {
-                Some((of, sums)) if of == start => sums,
-                _ => self.group(segment, start, wait)?,
+                Some((of, sums)) if of == group => sums,
+                _ => self.group(segment, group, wait)?,
             };
-            known = Some((start, sums));
-            if let Some(sums) = sums {
-                let read = segment.file.read_at(&mut span, (position - segment.base) as u64)?;
-                let sum = sums[(position - start) as usize / SUM_SPAN_BYTES];
-                let damaged = damaged_part(position, &span[..read], sum);
-                if damaged.is_some_and(|damaged| damaged.start < to && damaged.end > from) {
-                    return Ok(false);
-                }
+            known = Some((group, sums));
+            let damaged = sums.and_then(|sums| {
+                let sum = sums[(position - group) as usize / SUM_SPAN_BYTES];
+                damaged_part(position, span, sum)
+            });
+            if damaged.is_some_and(|damaged| damaged.start < part.end && damaged.end > part.start) {
+                return Ok(false);
             }
-            position += SUM_SPAN_BYTES as i64;
         }
         Ok(true)
     }
@@ -327,6 +339,9 @@ impl Checksums {
             Wait::Allowed => file.read_at(&mut bytes, at)?,
             Wait::Never => file.try_read_at(&mut bytes, at)?,
         };
+        if wait == Wait::Never && read > 0 && read < GROUP_BYTES {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let own = u32::from_be_bytes(*bytes.last_chunk().expect("a group ends with its own sum"));
         if read < GROUP_BYTES || own != own_crc(start, &bytes) {
             return Ok(None);
@@ -370,6 +385,14 @@ fn is_written_anew(damaged: &[Range<i64>]) -> bool {
         [one] => one.end - one.start > 1,
         _ => true,
     }
+}
+
+/// The spans that hold this part of a file.
+pub(crate) fn spans_of(segment: &Segment, part: Range<i64>) -> Range<i64> {
+    let span = SUM_SPAN_BYTES as i64;
+    let start = part.start - (part.start - segment.base) % span;
+    let end = segment.base + (part.end - segment.base + span - 1) / span * span;
+    start..end.min(segment.end)
 }
 
 fn group_at(segment: &Segment, start: i64) -> u64 {

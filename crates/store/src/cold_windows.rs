@@ -2,25 +2,38 @@
 //! out what others come back for.
 //!
 //! ```text
-//! dropped   kept ─── a window behind ─── reader ─── a window ahead ─── fetched   not asked for
+//! dropped   kept ─── a window behind ─── reader ─── up to a window ahead ─── fetched   not asked for
 //! ```
 //!
-//! A read that finds its bytes in no cache opens a window or, just behind one, moves it: the next stretch is asked for in
-//! one go, and what lies more than a window behind is dropped. One window serves all readers that are this close
-//! together. What was in the page cache anyway is left alone, because no read of it misses; the kernel's own reading ahead is
-//! off for these files.
+//! A block that is in no cache is read, and remembered as the start of a streak. A miss at the end of a streak continues it:
+//! each time twice as much is asked for ahead, up to a window, and what lies more than a window behind is dropped. So what is
+//! dropped lies between two misses, in a streak longer than a window: a backlog that is in the page cache stays there when
+//! parts of it are missing, and so does what a streak runs into. One streak serves all readers that are this close
+//! together. The kernel's own reading ahead is off for these files.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::block_cache::BLOCK_BYTES;
+
 pub(crate) const WINDOW_BYTES: i64 = 4 * 1024 * 1024;
-/// Readers, far apart, whose stretches are told apart. Together with the windows this bounds what cold readers hold.
-const WINDOWS_MAX: usize = 32;
+const FIRST_BYTES: i64 = BLOCK_BYTES as i64;
+/// Streaks that are told apart. Together with the windows this bounds what cold readers hold; what a streak leaves at its end
+/// is left to the kernel, as it is known from one side only.
+const STREAKS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct ColdWindows {
     /// The one that moved last is the last.
-    windows: VecDeque<Range<i64>>,
+    streaks: VecDeque<Streak>,
+}
+
+#[derive(Debug)]
+struct Streak {
+    /// What was fetched and not dropped.
+    held: Range<i64>,
+    /// What was asked for at its last miss.
+    step: i64,
 }
 
 /// Parts of the log to be asked for, and to be forgotten by the page cache. Either may be empty.
@@ -31,40 +44,33 @@ pub(crate) struct Moved {
 }
 
 impl ColdWindows {
-    /// A read at this position missed. `None` when its bytes have been asked for before.
+    /// A read of the block at this position missed. `None` when nothing but that block is to be read.
     pub(crate) fn missed(&mut self, at: i64, log_end: i64) -> Option<Moved> {
-        let fetched = (at + WINDOW_BYTES).min(log_end);
-        let known = self
-            .windows
-            .iter()
-            .position(|window| window.start <= at && at < window.end + WINDOW_BYTES);
-        let Some(mut window) = known.and_then(|index| self.windows.remove(index)) else {
-            let given_up = match self.windows.len() {
-                WINDOWS_MAX => self.windows.pop_front(),
-                _ => None,
-            };
-            self.windows.push_back(at..fetched);
-            return Some(Moved {
-                fetch: at..fetched,
-                drop: given_up.unwrap_or(at..at),
+        let has_asked = |streak: &Streak| streak.held.contains(&at);
+        let ends_here = |streak: &Streak| (streak.held.end..streak.held.end + FIRST_BYTES).contains(&at);
+        let known = self.streaks.iter().position(has_asked);
+        let known = known.or_else(|| self.streaks.iter().position(ends_here));
+        let Some(mut streak) = known.and_then(|index| self.streaks.remove(index)) else {
+            if self.streaks.len() == STREAKS_MAX {
+                self.streaks.pop_front();
+            }
+            self.streaks.push_back(Streak {
+                held: at..at + FIRST_BYTES,
+                step: FIRST_BYTES,
             });
+            return None;
         };
-        let moved = (at >= window.end).then(|| {
-            let (drop, kept) = match at == window.end {
-                true => {
-                    let kept = window.start.max(at - WINDOW_BYTES);
-                    (window.start..kept, kept)
-                }
-                // What was passed over is not ours to drop.
-                false => (window.clone(), at),
-            };
-            window = kept..fetched;
+        let moved = (at >= streak.held.end).then(|| {
+            streak.step = (2 * streak.step).min(WINDOW_BYTES);
+            let kept = streak.held.start.max(at - WINDOW_BYTES);
+            let drop = streak.held.start..kept;
+            streak.held = kept..at + streak.step;
             Moved {
-                fetch: at..fetched,
+                fetch: at..streak.held.end.min(log_end),
                 drop,
             }
         });
-        self.windows.push_back(window);
+        self.streaks.push_back(streak);
         moved
     }
 }
@@ -77,71 +83,93 @@ mod tests {
 
     use super::*;
 
-    const STEP: i64 = WINDOW_BYTES / 4;
+    const BLOCK: i64 = BLOCK_BYTES as i64;
+    const WINDOW: usize = (WINDOW_BYTES / BLOCK) as usize;
 
-    /// The page cache, in steps, with what it ever held.
+    /// The page cache, in blocks.
     #[derive(Default)]
     struct Cache {
         held: BTreeSet<i64>,
-        fetched: BTreeSet<i64>,
+        missed: usize,
     }
 
     impl Cache {
-        /// Reads a step; true when it was not there.
-        fn read(&mut self, windows: &mut ColdWindows, at: i64) -> bool {
-            if self.held.contains(&at) {
-                return false;
+        fn read(&mut self, windows: &mut ColdWindows, block: i64) {
+            let at = block * BLOCK;
+            if self.held.insert(at) {
+                self.missed += 1;
+                if let Some(moved) = windows.missed(at, i64::MAX) {
+                    self.held.extend(moved.fetch.step_by(BLOCK_BYTES));
+                    self.held.retain(|held| !moved.drop.contains(held));
+                }
             }
-            if let Some(moved) = windows.missed(at, i64::MAX) {
-                let steps = |range: Range<i64>| range.step_by(STEP as usize);
-                self.held.extend(steps(moved.fetch.clone()));
-                self.fetched.extend(steps(moved.fetch));
-                assert!(steps(moved.drop.clone()).all(|step| self.fetched.contains(&step)));
-                self.held.retain(|step| !moved.drop.contains(step));
-            }
-            self.held.insert(at);
-            true
         }
     }
 
     #[test]
     fn a_backlog_leaves_two_windows() {
         let (mut windows, mut cache) = (ColdWindows::default(), Cache::default());
-        let missed = (0..400)
-            .filter(|number| cache.read(&mut windows, number * STEP))
-            .count();
-        assert_eq!((missed, cache.held.len()), (100, 8));
+        for block in 0..100 * WINDOW as i64 {
+            cache.read(&mut windows, block);
+            assert!(cache.held.len() <= 2 * WINDOW + 1);
+        }
+        assert!((100..106).contains(&cache.missed), "{} misses", cache.missed);
     }
 
     #[test]
-    fn what_is_on_its_way_is_not_asked_for_twice_and_the_end_is_not_passed() {
+    fn one_miss_fetches_nothing_else_and_the_end_is_not_passed() {
         let mut windows = ColdWindows::default();
-        let moved = windows.missed(0, STEP).unwrap();
-        assert_eq!(
-            moved,
-            Moved {
-                fetch: 0..STEP,
-                drop: 0..0
-            }
-        );
-        assert_eq!(windows.missed(STEP / 2, STEP), None);
+        assert_eq!(windows.missed(0, 2 * BLOCK), None);
+        assert_eq!(windows.missed(0, 2 * BLOCK), None);
+        let moved = Moved {
+            fetch: BLOCK..2 * BLOCK,
+            drop: 0..0,
+        };
+        assert_eq!(windows.missed(BLOCK, 2 * BLOCK), Some(moved));
     }
 
     proptest! {
-        /// Whatever readers do.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Gaps of less than a window, however often it is read.
         #[test]
-        fn what_cold_readers_hold_is_bounded(
-            jumps in proptest::collection::vec((0..40_usize, 0..1_000_i64, 1..40_i64), 1..60),
+        fn a_cached_backlog_with_gaps_stays(
+            gaps in prop::collection::vec((2 * WINDOW as i64..300, 1..WINDOW as i64), 1..20),
         ) {
             let (mut windows, mut cache) = (ColdWindows::default(), Cache::default());
-            let mut positions = vec![0; 40];
-            for (reader, to, steps) in jumps {
+            let mut end = 0;
+            for (cached, missing) in gaps {
+                cache.held.extend((end..end + cached).map(|block| block * BLOCK));
+                end += cached + missing;
+            }
+            let before = cache.held.clone();
+            for _ in 0..3 {
+                (0..end).for_each(|block| cache.read(&mut windows, block));
+                prop_assert!(cache.held.is_superset(&before));
+            }
+            let missed = cache.missed;
+            (0..end).for_each(|block| cache.read(&mut windows, block));
+            prop_assert_eq!(cache.missed, missed);
+        }
+
+        /// Whatever readers do, what is cached in one piece of two windows is not dropped.
+        #[test]
+        fn cold_readers_leave_a_hot_stretch(
+            hot in 100..900_i64,
+            jumps in prop::collection::vec((0..80_usize, 0..1000_i64, 1..300_i64), 1..40),
+        ) {
+            let (mut windows, mut cache) = (ColdWindows::default(), Cache::default());
+            let hot: BTreeSet<i64> = (hot..hot + 2 * WINDOW as i64).map(|block| block * BLOCK).collect();
+            cache.held = hot.clone();
+            let mut positions = vec![0; 80];
+            for (reader, to, blocks) in jumps {
                 positions[reader] = to;
-                for _ in 0..steps {
-                    cache.read(&mut windows, positions[reader] * STEP);
+                for _ in 0..blocks {
+                    cache.read(&mut windows, positions[reader]);
                     positions[reader] += 1;
                 }
-                prop_assert!(cache.held.len() as i64 * STEP <= 2 * WINDOW_BYTES * WINDOWS_MAX as i64);
+                prop_assert!(windows.streaks.len() <= STREAKS_MAX);
+                prop_assert!(cache.held.is_superset(&hot));
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::config::{Clock, FlushDiskType, StoreConfig};
 use crate::consume_queue::{ConsumeQueue, Entry};
 use crate::cursor::{Cursor, LogParts, Look};
 use crate::damage;
+use crate::disk::Advice;
 use crate::error::{AppendError, ReadError, StoreFailure};
 use crate::log_scan::{self, Verdict};
 use crate::read::Wait;
@@ -518,6 +519,15 @@ impl CommitLog {
         Ok(cursor.holds(physical_offset, len) || cursor.seek(&self.parts(), physical_offset, len, look)?)
     }
 
+    /// Lets the disk begin to read these parts, as far as they are not in memory.
+    pub(crate) fn fetch(&self, parts: &[Range<i64>]) {
+        for part in parts {
+            if self.tail.find(part.start).is_none() {
+                self.segments.advise(Advice::WillNeed, part);
+            }
+        }
+    }
+
     /// Whether what the cursor was moved to is as it was written.
     pub(crate) fn is_sound(&self, cursor: &Cursor, physical_offset: i64, len: usize, wait: Wait) -> io::Result<bool> {
         cursor.is_sound(&self.parts(), physical_offset, len, wait)
@@ -766,13 +776,14 @@ pub(crate) fn scan_segment(
     found: &mut dyn FnMut(&RecordRef<'_>),
 ) -> io::Result<i64> {
     let mut position = from;
-    let mut wanted = SCAN_BYTES;
+    let mut needed = log_scan::HEAD_BYTES;
     while position < to {
         let remaining = (segment.end - position) as usize;
+        let wanted = needed.max(SCAN_BYTES.min((to - position) as usize));
         buffer.resize(wanted.min(remaining), 0);
         let read = segment.file.read_at(buffer, (position - segment.base) as u64)?;
         let mut at = 0;
-        wanted = loop {
+        needed = loop {
             if position >= to {
                 return Ok(position);
             }
@@ -783,9 +794,7 @@ pub(crate) fn scan_segment(
                     position += record.total_size() as i64;
                 }
                 Verdict::Blank => return Ok(segment.end),
-                Verdict::Incomplete(needed) if at > 0 || (needed > read && read == buffer.len()) => {
-                    break needed.max(SCAN_BYTES);
-                }
+                Verdict::Incomplete(more) if at > 0 || (more > read && read == buffer.len()) => break more,
                 Verdict::Incomplete(_) | Verdict::End => return Ok(position),
             }
         };

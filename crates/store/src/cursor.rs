@@ -1,14 +1,14 @@
 //! Where a reader of the log is: the place in which it found its last record, which usually holds the next one too.
 //!
 //! The newest part of the log is in memory ([`Tail`]); older parts are read in blocks, which readers share ([`BlockCache`]).
-//! A reader that takes one record here and one there reads records instead, as long as the page cache has them: the
-//! rest of the blocks would be copied for nothing.
+//! A reader that takes one record here and one there reads records instead: the rest of the blocks would be copied, or
+//! fetched from the disk, for nothing.
 
 use std::io;
 use std::sync::Arc;
 
 use crate::block_cache::{BLOCK_BYTES, Block, BlockCache};
-use crate::checksums::Checksums;
+use crate::checksums::{self, Checksums};
 use crate::read::Wait;
 use crate::segments::{Segment, Segments};
 use crate::tail::{Piece, Tail};
@@ -24,10 +24,8 @@ pub(crate) struct Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spread {
     Along,
-    /// Here and there one: from the page cache they come alone, from the disk with their neighbours.
+    /// Here and there one: it comes alone.
     Scattered,
-    /// They come alone, wherever they are.
-    Single,
 }
 
 impl Look {
@@ -60,9 +58,14 @@ pub(crate) enum Cursor {
     Nowhere,
     Tail(Piece),
     Block(Arc<Block>),
-    /// Copied, because they lie in two blocks or in none.
+    /// Copied, because they lie in two blocks.
     Copied {
         physical_offset: i64,
+        bytes: Vec<u8>,
+    },
+    /// Read alone, as far as checksums need it.
+    Spans {
+        start: i64,
         bytes: Vec<u8>,
     },
 }
@@ -77,7 +80,8 @@ impl Cursor {
             Cursor::Copied {
                 physical_offset: start,
                 bytes,
-            } => {
+            }
+            | Cursor::Spans { start, bytes } => {
                 let at = usize::try_from(physical_offset - start).ok()?;
                 bytes.get(at..at.checked_add(len)?)
             }
@@ -111,10 +115,8 @@ impl Cursor {
         let Some(segment) = log.segments.at(physical_offset).filter(|segment| segment.end >= end) else {
             return Ok(false);
         };
-        if look.spread != Spread::Along
-            && len <= BLOCK_BYTES
-            && self.read_alone(log, &segment, physical_offset, len, look)?
-        {
+        if look.spread == Spread::Scattered && len <= BLOCK_BYTES {
+            self.read_alone(log, &segment, physical_offset, len, look.wait)?;
             return Ok(true);
         }
         let block = match &*self {
@@ -145,41 +147,49 @@ impl Cursor {
                 Some(segment) => log.checksums.is_sound(&segment, physical_offset, end, wait),
                 None => Ok(true),
             },
+            Cursor::Spans { start, bytes } => match log.segments.at(physical_offset) {
+                Some(segment) => log
+                    .checksums
+                    .is_sound_in(&segment, *start, bytes, physical_offset..end, wait),
+                None => Ok(true),
+            },
         }
     }
 
-    /// From a block that is in the cache, or else from the page cache, or else from the disk if that may be. False when
-    /// not all of it is there.
+    /// From a block that is in the cache, or else from the file.
     fn read_alone(
         &mut self,
         log: &LogParts<'_>,
         segment: &Segment,
         physical_offset: i64,
         len: usize,
-        look: Look,
-    ) -> io::Result<bool> {
+        wait: Wait,
+    ) -> io::Result<()> {
         if let Some(block) = log.blocks.find(segment, physical_offset)
             && block.get(physical_offset, len).is_some_and(|found| found.len() == len)
         {
             *self = Cursor::Block(block);
-            return Ok(true);
+            return Ok(());
         }
+        let spans = checksums::spans_of(segment, physical_offset..physical_offset + len as i64);
         let mut bytes = self.take_buffer();
-        bytes.resize(len, 0);
-        let at = (physical_offset - segment.base) as u64;
-        let read = match (look.spread, look.wait) {
-            (Spread::Single, Wait::Allowed) => segment.file.read_at(&mut bytes, at),
-            _ => segment.file.try_read_at(&mut bytes, at),
+        bytes.resize((spans.end - spans.start) as usize, 0);
+        let at = (spans.start - segment.base) as u64;
+        let read = match wait {
+            Wait::Allowed => segment.file.read_at(&mut bytes, at)?,
+            Wait::Never => segment.file.try_read_at(&mut bytes, at)?,
         };
-        match read {
-            Ok(read) if read == len => {
-                *self = Cursor::Copied { physical_offset, bytes };
-                Ok(true)
-            }
-            Ok(_) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
+        if read < bytes.len() {
+            return Err(match wait {
+                Wait::Allowed => io::ErrorKind::UnexpectedEof.into(),
+                Wait::Never => io::ErrorKind::WouldBlock.into(),
+            });
         }
+        *self = Cursor::Spans {
+            start: spans.start,
+            bytes,
+        };
+        Ok(())
     }
 
     /// Puts together what lies in several blocks, the first of which is known.
@@ -210,7 +220,7 @@ impl Cursor {
 
     fn take_buffer(&mut self) -> Vec<u8> {
         match std::mem::take(self) {
-            Cursor::Copied { bytes, .. } => bytes,
+            Cursor::Copied { bytes, .. } | Cursor::Spans { bytes, .. } => bytes,
             _ => Vec::new(),
         }
     }

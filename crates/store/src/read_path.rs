@@ -19,6 +19,8 @@ const ENTRIES_READ: usize = 64;
 const ENTRIES_READ_LATER: usize = 800;
 /// A filter that rejects this many entries for each that it accepts leaves records that lie far apart.
 const REJECTED_FOR_ONE_MIN: usize = 8;
+/// Records that lie this far apart are fetched from the disk one by one: what is between them costs more than a request.
+const APART_BYTES_MIN: i64 = 32 * 1024;
 
 /// Records that are brought into the processor's cache together.
 const AHEAD: usize = 16;
@@ -132,6 +134,7 @@ impl MessageStore {
                 break;
             }
             let entries = entries[..read].as_chunks::<ENTRY_BYTES>().0;
+            let is_fetched = wait == Wait::Allowed && self.fetch_apart(entries, limits.count, filter);
             for (index, entry) in entries.iter().enumerate() {
                 if looks_ahead && index % AHEAD == 0 {
                     fetch_ahead(&cursor, &entries[index..entries.len().min(index + AHEAD)]);
@@ -151,7 +154,8 @@ impl MessageStore {
                     got.rejected();
                     continue;
                 }
-                let spread = match rejected >= REJECTED_FOR_ONE_MIN * (got.count + 1) {
+                let is_sparse = wait == Wait::Never && rejected >= REJECTED_FOR_ONE_MIN * (got.count + 1);
+                let spread = match is_fetched || is_sparse {
                     true => Spread::Scattered,
                     false => Spread::Along,
                 };
@@ -176,6 +180,36 @@ impl MessageStore {
         }
         got.suggest_pulling_from_slave = written - last_physical_offset > self.memory_bytes;
         Ok(())
+    }
+
+    /// Asks for the records that a filter is going to take of these entries, all at once, if it rejects most and they lie far
+    /// apart. For callers that may wait for the disk.
+    fn fetch_apart(&self, entries: &[[u8; ENTRY_BYTES]], count: usize, filter: &mut dyn MessageFilter) -> bool {
+        let present = entries.iter().map(Entry::decode);
+        let present = present.filter(|entry| entry.is_present() && !entry.is_filler());
+        let (mut wanted, mut rejected, mut bytes_between) = (Vec::new(), 0, 0_i64);
+        let mut end = None;
+        for entry in present {
+            let before = entry.physical_offset - end.unwrap_or(entry.physical_offset);
+            bytes_between = bytes_between.saturating_add(before);
+            end = Some(entry.end());
+            if !filter.accepts_code(entry.tags_code) {
+                rejected += 1;
+                bytes_between = bytes_between.saturating_add(i64::from(entry.size));
+                continue;
+            }
+            wanted.push(entry.physical_offset..entry.end());
+            if wanted.len() == count {
+                break;
+            }
+        }
+        let is_apart = !wanted.is_empty()
+            && rejected >= REJECTED_FOR_ONE_MIN * wanted.len()
+            && bytes_between >= APART_BYTES_MIN * wanted.len() as i64;
+        if is_apart {
+            self.engine.log.fetch(&wanted);
+        }
+        is_apart
     }
 
     /// Whether a record with this many messages goes beyond a limit. The first record never does.
@@ -277,7 +311,7 @@ impl MessageStore {
     ) -> Result<Option<RecordRef<'r>>, ReadError> {
         let (cursor, len) = (&mut reader.0, usize::try_from(size).unwrap_or(0));
         let (log, wait) = (&self.engine.log, Wait::Allowed);
-        let spread = if alone { Spread::Single } else { Spread::Along };
+        let spread = if alone { Spread::Scattered } else { Spread::Along };
         let is_there = len > 0
             && log.reach(cursor, physical_offset, len, Look { wait, spread })?
             && log.is_sound(cursor, physical_offset, len, wait)?;

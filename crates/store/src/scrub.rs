@@ -29,7 +29,7 @@ use crate::segments::Segment;
 use crate::unit::{BATCH_UNIT_BYTES, QueueKind, Unit};
 
 /// Bytes of one step of a pass.
-const STEP_BYTES: i64 = 1 << 20;
+const STEP_BYTES: i64 = 8 * GROUP_SPAN_BYTES;
 /// Groups sealed before the thread looks whether it shall stop.
 const SEAL_GROUPS: usize = 64;
 /// Pause after so many groups that were there before the start: 16 MiB/s.
@@ -104,8 +104,7 @@ impl Engine {
             let checksums = self.log.checksums();
             if start < end && !checksums.is_noted(end) && !checksums.is_sealed(&segment, start)? {
                 buffer.resize((end - start) as usize, 0);
-                let at = (start - segment.base) as u64;
-                let read = segment.read_once(start, end, || segment.file.read_at(&mut buffer, at))?;
+                let read = segment.read_once(&mut buffer, start)?;
                 if read == buffer.len() {
                     checksums.undo_flips(start, &mut buffer);
                     match end == group_end {
@@ -155,8 +154,10 @@ impl Engine {
             progress.save(self)?;
             return Ok(0);
         };
-        let to = (from + STEP_BYTES).min(segment.end).min(progress.end);
-        let (reached, damaged, mended) = segment.read_once(from, to, || self.scrub_part(&segment, from, to))?;
+        let start = from - (from - segment.base) % GROUP_SPAN_BYTES;
+        let to = (start + STEP_BYTES).min(segment.end).min(progress.end);
+        let look = || self.scrub_part(&segment, from, to);
+        let (reached, damaged, mended) = segment.look_once(start..to, GROUP_SPAN_BYTES, look)?;
         progress.damaged += damaged;
         progress.mended += mended;
         self.damaged.fetch_add(damaged, Ordering::Relaxed);

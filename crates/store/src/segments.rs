@@ -27,15 +27,42 @@ impl Segment {
         self.file.advise(Advice::Random, 0..(self.end - self.base) as u64);
     }
 
-    /// Reads a part that nobody else may want: if it was not in the page cache, it is not there afterwards.
-    pub(crate) fn read_once<T>(&self, from: i64, to: i64, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let start = (from - self.base) as u64 / PAGE_BYTES * PAGE_BYTES;
-        let end = (to - self.base) as u64;
-        let mut bytes = vec![0; (end - start) as usize];
-        let was_cached = matches!(self.file.try_read_at(&mut bytes, start), Ok(read) if read == bytes.len());
-        let outcome = read();
-        if !was_cached {
-            self.file.advise(Advice::DontNeed, start..end);
+    /// Reads a part that nobody else may want. What was not in the page cache before is not there afterwards.
+    pub(crate) fn read_once(&self, buffer: &mut [u8], from: i64) -> io::Result<usize> {
+        let at = (from - self.base) as u64;
+        let cached = match self.file.try_read_at(buffer, at) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            other => other?,
+        };
+        if cached == buffer.len() {
+            return Ok(cached);
+        }
+        let missing = at + cached as u64;
+        let read = self.file.read_at(&mut buffer[cached..], missing)?;
+        let first_page = missing / PAGE_BYTES * PAGE_BYTES;
+        self.file.advise(Advice::DontNeed, first_page..missing + read as u64);
+        Ok(cached + read)
+    }
+
+    /// Reads a part by any number of reads, in the same way: of each stretch of so many bytes that is not all in the page
+    /// cache, what lies behind its first missing page is forgotten.
+    pub(crate) fn look_once<T>(&self, part: Range<i64>, stretch: i64, look: impl FnOnce() -> T) -> T {
+        let mut buffer = vec![0; stretch as usize];
+        let starts = (part.start..part.end).step_by(stretch as usize);
+        let missing: Vec<Range<u64>> = starts
+            .filter_map(|start| {
+                let (at, end) = (
+                    (start - self.base) as u64,
+                    (part.end.min(start + stretch) - self.base) as u64,
+                );
+                let cached = self.file.try_read_at(&mut buffer[..(end - at) as usize], at);
+                let missing = at + cached.unwrap_or(0) as u64;
+                (missing < end).then(|| missing / PAGE_BYTES * PAGE_BYTES..end)
+            })
+            .collect();
+        let outcome = look();
+        for part in missing {
+            self.file.advise(Advice::DontNeed, part);
         }
         outcome
     }

@@ -6,6 +6,9 @@
 //! 512-byte sectors, chosen by a seed, and of every directory's changes a prefix. [`SimulatedDisk::kill`] gives what
 //! a killed process leaves: everything written.
 //!
+//! Reading tells apart what the page cache holds and what it has forgotten: a read that may wait brings pages back, and so
+//! does the advice that they will be needed; the advice that they are not makes it forget them.
+//!
 //! Operations that change something are counted, so that a test can stop the machine at each of them. A write that is
 //! stopped may have reached some of its pages.
 
@@ -49,7 +52,9 @@ struct State {
     fail_sync: Option<usize>,
     /// What fails, and how many more of its kind succeed before.
     fault: Option<(Fault, u64)>,
-    cold: bool,
+    /// Pages that reads had to wait for.
+    pages_waited_for: u64,
+    reads_that_waited: u64,
     /// Files whose reads hang.
     held: BTreeSet<usize>,
     held_reads: usize,
@@ -88,6 +93,8 @@ struct FileState {
     cached: BTreeMap<u64, Page>,
     durable: BTreeMap<u64, Page>,
     dirty: BTreeSet<u64>,
+    /// Pages that are on the disk only.
+    forgotten: BTreeSet<u64>,
     len: u64,
     durable_len: u64,
     /// Space is reserved up to here: writes below need none.
@@ -138,9 +145,33 @@ impl SimulatedDisk {
         self.state.lock().now_ms = now_ms;
     }
 
-    /// While cold, nothing can be read without waiting.
-    pub fn set_cold(&self, cold: bool) {
-        self.state.lock().cold = cold;
+    /// The page cache forgets everything.
+    pub fn forget(&self) {
+        for file in &mut self.state.lock().files {
+            file.forget(0..file.len);
+        }
+    }
+
+    /// The page cache forgets a part of a file.
+    pub fn forget_part(&self, path: &Path, range: Range<u64>) {
+        let mut state = self.state.lock();
+        match state.file(path) {
+            Ok(id) => state.files[id].forget(range),
+            Err(_) => panic!("{} does not exist", path.display()),
+        }
+    }
+
+    /// Bytes of a file that the page cache has forgotten, in whole pages.
+    pub fn forgotten_bytes(&self, path: &Path) -> u64 {
+        let state = self.state.lock();
+        let id = state.file(path).ok();
+        id.map_or(0, |id| (state.files[id].forgotten.len() * PAGE_BYTES) as u64)
+    }
+
+    /// How many reads had to wait so far, and for how many bytes.
+    pub fn waits(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.reads_that_waited, state.pages_waited_for * PAGE_BYTES as u64)
     }
 
     /// From now on nothing of this file is in memory, and reads of it hang until [`SimulatedDisk::release_reads`].
@@ -314,7 +345,40 @@ impl FileState {
         self.len = len;
     }
 
+    /// Drops pages that lie in this range as a whole, or up to the end of the file, from the page cache. Changed ones stay.
+    fn forget(&mut self, range: Range<u64>) {
+        let last = match range.end >= self.len {
+            true => self.len.div_ceil(PAGE_BYTES as u64),
+            false => range.end / PAGE_BYTES as u64,
+        };
+        let pages = range.start.div_ceil(PAGE_BYTES as u64)..last;
+        self.forgotten.extend(pages.filter(|page| !self.dirty.contains(page)));
+    }
+
+    /// Brings pages back that hold a part of this range. Returns how many.
+    fn fetch(&mut self, range: Range<u64>) -> u64 {
+        let pages = range.start / PAGE_BYTES as u64..range.end.div_ceil(PAGE_BYTES as u64);
+        let fetched: Vec<u64> = self.forgotten.range(pages).copied().collect();
+        for page in &fetched {
+            self.forgotten.remove(page);
+        }
+        fetched.len() as u64
+    }
+
+    /// How much of this range can be read at once, from its start on.
+    fn at_hand(&self, range: Range<u64>) -> u64 {
+        let first = range.start / PAGE_BYTES as u64;
+        let missing = self
+            .forgotten
+            .range(first..range.end.div_ceil(PAGE_BYTES as u64))
+            .next();
+        missing.map_or(range.end - range.start, |page| {
+            (page * PAGE_BYTES as u64).saturating_sub(range.start)
+        })
+    }
+
     fn write(&mut self, mut bytes: &[u8], mut offset: u64) {
+        self.fetch(offset..offset + bytes.len() as u64);
         self.len = self.len.max(offset + bytes.len() as u64);
         while !bytes.is_empty() {
             let page = offset / PAGE_BYTES as u64;
@@ -702,16 +766,20 @@ impl DiskFile for SimulatedFile {
                 .wait_while(&mut state, |state| state.held.contains(&self.id));
             state.held_reads -= 1;
         }
+        let fetched = state.files[self.id].fetch(offset..offset + buffer.len() as u64);
+        state.pages_waited_for += fetched;
+        state.reads_that_waited += u64::from(fetched > 0);
         Ok(state.files[self.id].read(buffer, offset))
     }
 
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.state.lock();
-        if state.cold || state.held.contains(&self.id) {
+        let at_hand = state.files[self.id].at_hand(offset..offset + buffer.len() as u64) as usize;
+        if state.held.contains(&self.id) || (at_hand == 0 && !buffer.is_empty()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         drop(state);
-        self.read_at(buffer, offset)
+        self.read_at(&mut buffer[..at_hand], offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -776,9 +844,14 @@ impl DiskFile for SimulatedFile {
 
     fn advise(&self, advice: Advice, range: Range<u64>) {
         let mut state = self.disk.state.lock();
-        if advice != Advice::Random {
-            state.advised.push((self.id, advice, range));
+        match advice {
+            Advice::Random => return,
+            Advice::WillNeed => {
+                state.files[self.id].fetch(range.clone());
+            }
+            Advice::DontNeed => state.files[self.id].forget(range.clone()),
         }
+        state.advised.push((self.id, advice, range));
     }
 }
 

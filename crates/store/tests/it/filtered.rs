@@ -113,7 +113,9 @@ proptest! {
         let disk = SimulatedDisk::new();
         let store = open_on(config(), std::sync::Arc::new(disk.clone()));
         fill(&store, &sizes, queues, group);
-        disk.set_cold(cold);
+        if cold {
+            disk.forget();
+        }
         let wait = if cold { Wait::Allowed } else { Wait::Never };
         let filter = EveryNth { step, by_code };
         let mut all = BTreeSet::new();

@@ -191,7 +191,7 @@ fn cold_data_ask_for_a_thread_that_may_wait() {
         append_one(&store, "orders", 0, number).unwrap();
     }
     store.run_background_work();
-    disk.set_cold(true);
+    disk.forget();
     let queue = store.queue("orders", 0).unwrap();
     let mut out = BytesMut::new();
     let limits = GetLimits::count(4);
@@ -202,7 +202,6 @@ fn cold_data_ask_for_a_thread_that_may_wait() {
     };
     assert!(matches!(get(Wait::Never), Err(oxmq_store::GetError::WouldBlock)));
     assert_eq!(get(Wait::Allowed).unwrap(), 4);
-    disk.set_cold(false);
     assert_eq!(get(Wait::Never).unwrap(), 4);
 }
 
