@@ -573,18 +573,23 @@ fn endpoint(config: &BrokerConfig, health: &Arc<Health>) -> Result<Option<Endpoi
             return Ok(None);
         }
     }
-    let bound_to_all = config.bind_address.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
-    let host = match config.metrics_prom_exporter_host.trim() {
-        "" if bound_to_all => &config.broker_ip1,
-        "" => &config.bind_address,
-        host => host,
-    };
+    let host = metrics_host(config);
     let addr = first_address((host, config.metrics_prom_exporter_port));
     let addr = addr.ok_or_else(|| StartError::MetricsHost { host: host.to_owned() })?;
     let endpoint = Endpoint::start(addr, Arc::clone(health));
     endpoint
         .map(Some)
         .map_err(|source| StartError::Metrics { addr, source })
+}
+
+/// Where nothing is said, the metrics are reached like the broker, but never on more addresses than clients are told.
+fn metrics_host(config: &BrokerConfig) -> &str {
+    let bound_to_all = config.bind_address.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+    match config.metrics_prom_exporter_host.trim() {
+        "" if bound_to_all => &config.broker_ip1,
+        "" => &config.bind_address,
+        host => host,
+    }
 }
 
 fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {
@@ -690,6 +695,25 @@ fn free_port(host: &str) -> io::Result<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_are_shown_on_the_loopback_where_the_broker_is() {
+        for (bind, host, expected) in [
+            ("127.0.0.1", "", "127.0.0.1"),
+            ("0.0.0.0", "", "10.0.0.7"),
+            ("::", " ", "10.0.0.7"),
+            ("10.0.0.8", "", "10.0.0.8"),
+            ("127.0.0.1", "10.0.0.9", "10.0.0.9"),
+        ] {
+            let config = BrokerConfig {
+                bind_address: bind.into(),
+                broker_ip1: "10.0.0.7".into(),
+                metrics_prom_exporter_host: host.into(),
+                ..BrokerConfig::default()
+            };
+            assert_eq!(metrics_host(&config), expected, "{bind} {host:?}");
+        }
+    }
 
     #[test]
     fn free_ports_are_not_given_twice_nor_to_outgoing_connections() {

@@ -578,6 +578,20 @@ mod tests {
     }
 
     #[test]
+    fn exporters_have_names_and_numbers() {
+        let mut config = BrokerConfig::default();
+        for (text, kind) in [
+            ("PROM", MetricsExporterType::Prom),
+            ("0", MetricsExporterType::Disable),
+            ("3", MetricsExporterType::Log),
+        ] {
+            config.set("metricsExporterType", text).unwrap();
+            assert_eq!(config.metrics_exporter_type, kind);
+        }
+        assert!(config.set("metricsExporterType", "4").is_err());
+    }
+
+    #[test]
     fn every_key_is_declared_once() {
         let mut keys: Vec<_> = BrokerConfig::TABLE.iter().map(|setting| setting.key).collect();
         keys.extend(BrokerConfig::WITHOUT_EFFECT.iter().flat_map(|(_, keys)| *keys));

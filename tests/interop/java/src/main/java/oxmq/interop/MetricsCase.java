@@ -82,7 +82,8 @@ final class MetricsCase {
                 facts.put(sample.name + own(sample), counts ? sample.value : "present");
             }
             boolean isSend = "send_message_v2".equals(sample.labels.get("request_code"))
-                && "success".equals(sample.labels.get("response_code"));
+                && "success".equals(sample.labels.get("response_code"))
+                && "success".equals(sample.labels.get("result"));
             if (isSend && sample.name.endsWith("_bucket")) {
                 facts.put(sample.name + own(sample), "present");
             }
