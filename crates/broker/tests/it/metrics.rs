@@ -536,10 +536,19 @@ fn a_broker_is_ready_when_it_serves_and_not_when_its_store_has_failed() {
     assert_eq!(node.scrape().value("rocketmq_broker_permission", &[]), 6.0);
 }
 
+/// A free port that nobody takes meanwhile: outgoing connections have higher ones, and those of brokers are even.
+fn odd_port() -> u16 {
+    let first = 11_001 + 2 * (std::process::id() % 10_000) as u16;
+    let mut ports = (first..32_768).step_by(2);
+    ports
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
+}
+
 #[test]
 fn a_broker_that_recovers_is_alive_and_says_how_far_it_is() {
     let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = odd_port();
     let mut node = Node::start_in(clock.with_disk(&disk), |config| {
         with_metrics(config);
         config.metrics_prom_exporter_port = port;
