@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod pki;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use oxmq_protocol::{Frame, RemotingCommand, SerializeType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub use pki::{Authority, Pair, write_roots};
 
 /// For anything that should happen at once, on a machine under load.
 pub const DEADLINE: Duration = Duration::from_secs(20);

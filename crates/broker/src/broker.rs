@@ -21,7 +21,7 @@ use oxmq_protocol::delay_level::{self, DelayLevelError};
 use oxmq_protocol::message_id::UniqueIds;
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::{properties, property};
-use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, serve};
+use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, TlsConfig, serve};
 use oxmq_store::timer::source_of_mark;
 use oxmq_store::{
     AppendBatch, Clock, ConsumeQueue, GetError, GetLimits, GetStatus, MessageStore, OpenError, StoreConfig, Wait,
@@ -608,6 +608,7 @@ fn server_config(config: &BrokerConfig) -> Result<ServerConfig, StartError> {
     }
     server.workers = server.workers.clamp(1, WORKERS_MAX);
     server.idle_timeout_ms = config.server_channel_max_idle_time_seconds * 1000;
+    server.tls = Some(TlsConfig::of(config));
     Ok(server)
 }
 

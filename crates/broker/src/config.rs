@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use oxmq_protocol::body::MessageRequestMode;
-use oxmq_protocol::{setting_enum, settings};
+use oxmq_protocol::setting_enum;
+use oxmq_remoting::settings_with_tls;
 use oxmq_store::timer::CURRENT_MAX;
 
 setting_enum! {
@@ -31,7 +32,7 @@ setting_enum! {
     pub enum MetricsExporterType { Disable = "DISABLE" | "0", OtlpGrpc = "OTLP_GRPC" | "1", Prom = "PROM" | "2", Log = "LOG" | "3" }
 }
 
-settings! {
+settings_with_tls! {
     /// Settings of a broker.
     pub struct BrokerConfig {
         // Identity and addresses.
@@ -489,8 +490,8 @@ settings! {
             "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMemberGroupPeriod",
             "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
             "syncMasterFlushOffsetWhenStartup", "totalReplicas";
-        "there is no access control and no TLS yet" =>
-            "aclEnable", "useTLS";
+        "there is no access control yet" =>
+            "aclEnable";
         "metrics are shown by an HTTP endpoint only, so far" =>
             "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
             "metricLoggingExporterIntervalInMills", "metricsGrpcExporterHeader", "metricsGrpcExporterTarget";
@@ -571,7 +572,7 @@ mod tests {
         let mut config = BrokerConfig::default();
         let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        let why = "there is no access control and no TLS yet";
+        let why = "there is no access control yet";
         assert_eq!(warnings, [format!("broker.conf:6: aclEnable has no effect: {why}")]);
         assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
         assert_eq!((config.fast_port(), config.ha_port()), (Some(30909), 30912));

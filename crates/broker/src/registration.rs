@@ -14,7 +14,7 @@ use oxmq_protocol::body::{
 };
 use oxmq_protocol::requests::{BrokerHeader, RegisterBrokerHeader, TopicHeader, request};
 use oxmq_protocol::{json, perm, record};
-use oxmq_remoting::{CallError, ClientConfig, RemotingClient};
+use oxmq_remoting::{CallError, ClientConfig, RemotingClient, TlsConfig};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
@@ -166,7 +166,11 @@ pub(crate) struct NameServers {
 
 /// Starts a task for each name server of the settings, on the current thread.
 pub(crate) fn start(broker: &Arc<Broker>) -> NameServers {
-    let client = RemotingClient::new(ClientConfig::default(), None);
+    let client_config = ClientConfig {
+        tls: TlsConfig::of(&**broker.config()).client(),
+        ..ClientConfig::default()
+    };
+    let client = RemotingClient::new(client_config, None);
     let addrs = name_server_addrs(broker.config().namesrv_addr.as_deref().unwrap_or_default());
     // All of them know nothing yet, which is something to wait for.
     let told = addrs.iter().map(|addr| (addr.clone(), Some(0))).collect();

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::thread;
 
-use oxmq_protocol::settings;
+use oxmq_remoting::settings_with_tls;
 
-settings! {
+settings_with_tls! {
     /// Settings of a name server.
     pub struct NamesrvConfig {
         /// The address to listen on.
@@ -61,8 +61,6 @@ settings! {
             "useEpollNativeSelector", "writeBufferHighWaterMark", "writeBufferLowWaterMark";
         "there is no replication yet" =>
             "enableControllerInNamesrv";
-        "there is no access control and no TLS yet" =>
-            "useTLS";
         "it has no counterpart" =>
             "clusterTest", "enableShutdownGracefully", "productEnvName", "shutdownWaitTimeSeconds";
 }

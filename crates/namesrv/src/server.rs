@@ -11,7 +11,7 @@ use bytes::Bytes;
 use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::requests::{NotifyMinBrokerIdHeader, request};
 use oxmq_remoting::{
-    ClientConfig, ConnectionHandle, RemotingClient, ServeError, ServerConfig, ServerHandle, serve_commands,
+    ClientConfig, ConnectionHandle, RemotingClient, ServeError, ServerConfig, ServerHandle, TlsConfig, serve_commands,
 };
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
@@ -80,6 +80,7 @@ pub fn start(config: NamesrvConfig) -> Result<NamesrvHandle, StartError> {
     let mut serving = ServerConfig::new("namesrv", vec![(bind_address, config.listen_port).into()]);
     serving.workers = config.server_worker_threads;
     serving.idle_timeout_ms = config.server_channel_max_idle_time_seconds * 1000;
+    serving.tls = Some(TlsConfig::of(&config));
     let (stop, notices) = mpsc::channel(NOTICES_MAX);
     let name_server = Arc::new_cyclic(|own| NameServer {
         own: Weak::clone(own),
@@ -179,6 +180,7 @@ impl NameServer {
         let client_config = ClientConfig {
             connect_timeout: NOTICE_TIMEOUT,
             oneway_timeout: NOTICE_TIMEOUT,
+            tls: TlsConfig::of(&*self.config.read()).client(),
             ..ClientConfig::default()
         };
         let client = RemotingClient::new(client_config, None);

@@ -62,6 +62,8 @@ pub struct Setting {
     pub local: bool,
     /// Printed by `-m`.
     pub important: bool,
+    /// Never printed, nor told over the network.
+    pub secret: bool,
 }
 
 impl Setting {
@@ -76,6 +78,7 @@ impl Setting {
             live: false,
             local: false,
             important: false,
+            secret: false,
         }
     }
 
@@ -107,6 +110,16 @@ impl Setting {
     pub const fn important(mut self) -> Setting {
         self.important = true;
         self
+    }
+
+    pub const fn secret(mut self) -> Setting {
+        self.secret = true;
+        self
+    }
+
+    /// The value as it may be shown.
+    fn shown_text(&self, text: String) -> String {
+        if self.secret { "******".into() } else { text }
     }
 
     /// Whether a request from the network may change it. Text is where paths, addresses and class names hide,
@@ -278,7 +291,7 @@ pub trait Settings: Default + Clone {
         lines.extend(
             self.entries()
                 .into_iter()
-                .map(|(setting, text)| (setting.key.to_owned(), text)),
+                .map(|(setting, text)| (setting.key.to_owned(), setting.shown_text(text))),
         );
         lines.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
     }
@@ -288,7 +301,7 @@ pub trait Settings: Default + Clone {
         let entries = self.entries().into_iter();
         entries
             .filter(|(setting, _)| setting.important)
-            .map(|(setting, text)| format!("{}={text}\n", setting.key))
+            .map(|(setting, text)| format!("{}={}\n", setting.key, setting.shown_text(text)))
             .collect()
     }
 
@@ -433,7 +446,7 @@ impl<T: SettingValue> SettingValue for Option<T> {
 
 /// Declares a role's settings, see the [module](crate::settings). Each row is
 /// `field: Type = "rocketmqKey" => default, unit("ms"), range(1..=10), shown("text"), live(), local(), important();`
-/// with any of the options, in any order.
+/// or `secret()`, with any of the options, in any order.
 #[macro_export]
 macro_rules! settings {
     (

@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use oxmq_protocol::{RemotingCommand, SerializeType};
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::CallError;
 use crate::pending::PendingCalls;
 use crate::service::CloseReason;
+use crate::stream::{HandshakeTurn, Stream};
 use crate::worker::{Mail, Worker};
 
 /// Calls of the server that may wait for one peer, as many as in Java's servers and clients together.
@@ -37,7 +37,7 @@ pub struct Connection {
     local_addr: SocketAddr,
     worker: Rc<Worker>,
     /// Gone once the connection has ended, while others may still hold the connection.
-    stream: RefCell<Option<TcpStream>>,
+    stream: RefCell<Option<Stream>>,
     output: RefCell<BytesMut>,
     /// Stands in the worker's list of connections to flush.
     dirty: Cell<bool>,
@@ -53,6 +53,7 @@ pub struct Connection {
     closing: RefCell<Option<CloseReason>>,
     /// The worker's tick in which bytes last moved.
     active_tick: Cell<u32>,
+    handshake_turn: Cell<HandshakeTurn>,
     task: RefCell<Option<Waker>>,
     calls: RefCell<PendingCalls>,
 }
@@ -65,8 +66,8 @@ impl Connection {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer_addr,
             local_addr,
+            stream: RefCell::new(Some(Stream::new(stream, worker.tls.as_ref()))),
             worker,
-            stream: RefCell::new(Some(stream)),
             output: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
@@ -76,6 +77,7 @@ impl Connection {
             expected_bytes: Cell::new(0),
             closing: RefCell::new(None),
             active_tick,
+            handshake_turn: Cell::default(),
             task: RefCell::new(None),
             calls: RefCell::new(PendingCalls::new(CALLS_MAX)),
         }))
@@ -227,8 +229,27 @@ impl Connection {
         !self.is_closed() && !self.deaf.get()
     }
 
-    pub(crate) fn stream(&self) -> &RefCell<Option<TcpStream>> {
+    pub(crate) fn stream(&self) -> &RefCell<Option<Stream>> {
         &self.stream
+    }
+
+    pub(crate) fn handshake_turn(&self) -> &Cell<HandshakeTurn> {
+        &self.handshake_turn
+    }
+
+    pub(crate) fn grant_handshake(&self) {
+        self.handshake_turn.set(HandshakeTurn::Granted);
+        self.wake_task();
+    }
+
+    /// How long its handshake takes already; 0 if there is none.
+    pub(crate) fn handshake_ticks(&self) -> u32 {
+        let since = self.stream.borrow().as_ref().and_then(Stream::handshake_since);
+        since.map_or(0, |tick| self.worker.tick.get().wrapping_sub(tick))
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.get()
     }
 
     pub(crate) fn begin_close(&self, reason: CloseReason) {
@@ -283,7 +304,7 @@ impl Connection {
     pub(crate) fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<()> {
         while self.blocked.get() {
             let writable = match &*self.stream.borrow() {
-                Some(stream) => ready!(stream.poll_write_ready(cx)),
+                Some(stream) => ready!(stream.tcp().poll_write_ready(cx)),
                 None => return Poll::Ready(()),
             };
             match writable {
@@ -297,14 +318,23 @@ impl Connection {
         Poll::Ready(())
     }
 
+    /// Reading has made something to write, which is not output of the service: handshakes, alerts.
+    pub(crate) fn flush_records(&self, cx: &mut Context<'_>) {
+        if !self.blocked.get() && !self.deaf.get() && self.flush() {
+            self.blocked.set(true);
+            // Registers the task; it goes on from there.
+            let _: Poll<()> = self.poll_blocked(cx);
+        }
+    }
+
     /// Writes as much as the socket takes; whether it is full.
     fn flush(&self) -> bool {
-        let stream = self.stream.borrow();
-        let Some(stream) = &*stream else { return false };
+        let mut stream = self.stream.borrow_mut();
+        let Some(stream) = &mut *stream else { return false };
         let mut output = self.output.borrow_mut();
         let before = output.len();
         let (mut full, mut failed) = (false, false);
-        while !output.is_empty() {
+        while !output.is_empty() || stream.wants_write() {
             match stream.try_write(&output) {
                 // Not `advance`, which would lose the front of the buffer.
                 Ok(count) if count == output.len() => output.clear(),
@@ -364,16 +394,17 @@ impl Connection {
 
     /// Tells the peer that nothing more will come.
     pub(crate) fn shutdown_write(&self) {
-        if let Some(stream) = &*self.stream.borrow() {
-            // An error means that the connection is gone, which the next read will tell.
-            let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+        if let Some(stream) = &mut *self.stream.borrow_mut() {
+            stream.shutdown_write();
         }
     }
 
     /// Releases the socket and everything it held. The reason stays readable.
     pub(crate) fn release(&self) {
         self.begin_close(CloseReason::Local);
-        self.stream.borrow_mut().take();
+        if let Some(mut stream) = self.stream.borrow_mut().take() {
+            stream.close_notify();
+        }
         self.task.borrow_mut().take();
         self.calls.borrow_mut().fail_all();
         self.drop_output();

@@ -17,6 +17,8 @@ mod pending;
 mod reader;
 mod server;
 mod service;
+mod stream;
+mod tls;
 mod worker;
 
 pub use client::{ClientConfig, RemotingClient, Reply, RequestHandler};
@@ -25,4 +27,5 @@ pub use connection::{Connection, ConnectionHandle, RequestGuard};
 pub use error::CallError;
 pub use server::{ServeError, ServerConfig, ServerHandle, serve, serve_commands};
 pub use service::{CloseReason, Service, ServiceFactory};
+pub use tls::{ClientAuth, ClientTls, TlsConfig, TlsError, TlsMode};
 pub use worker::{TurnRequest, WorkerContext, WorkerWaker};

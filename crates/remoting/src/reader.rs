@@ -14,6 +14,8 @@ use bytes::{BufMut, BytesMut};
 use oxmq_protocol::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use crate::stream::Input;
+
 use crate::connection::Connection;
 use crate::service::CloseReason;
 use crate::worker::Phase;
@@ -108,17 +110,11 @@ impl Reader<'_> {
         let kept_bytes = self.kept.len();
         scratch[..kept_bytes].copy_from_slice(&self.kept);
         let mut space = ReadBuf::new(&mut scratch[kept_bytes..]);
-        let read = {
-            let mut stream = self.connection.stream().borrow_mut();
-            let Some(stream) = stream.as_mut() else {
-                return Poll::Ready(Err(CloseReason::Local));
-            };
-            ready!(Pin::new(stream).poll_read(cx, &mut space))
-        };
+        let read = ready!(Pin::new(&mut Input(self.connection)).poll_read(cx, &mut space));
         let filled = space.remaining() == 0;
         let end = kept_bytes + space.filled().len();
         if let Err(error) = read {
-            return Poll::Ready(self.failed(&error));
+            return Poll::Ready(self.failed(error));
         }
         if end == kept_bytes {
             return Poll::Ready(Err(CloseReason::Peer));
@@ -144,12 +140,8 @@ impl Reader<'_> {
                 .reserve(missing.min(self.kept.len().max(LARGE_FRAME_STEP_BYTES)));
         }
         let read = {
-            let mut stream = self.connection.stream().borrow_mut();
-            let Some(stream) = stream.as_mut() else {
-                return Poll::Ready(Err(CloseReason::Local));
-            };
             let mut space = (&mut self.kept).limit(missing);
-            ready!(pin!(stream.read_buf(&mut space)).poll(cx))
+            ready!(pin!(Input(self.connection).read_buf(&mut space)).poll(cx))
         };
         match read {
             Ok(0) => Poll::Ready(Err(CloseReason::Peer)),
@@ -161,7 +153,7 @@ impl Reader<'_> {
                 }
                 Poll::Ready(self.deliver_kept().map(|_| Step::Yield))
             }
-            Err(error) => Poll::Ready(self.failed(&error)),
+            Err(error) => Poll::Ready(self.failed(error)),
         }
     }
 
@@ -226,23 +218,19 @@ impl Reader<'_> {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let worker = self.connection.worker();
         let mut scratch = worker.scratch.borrow_mut();
-        let mut stream = self.connection.stream().borrow_mut();
-        let Some(stream) = stream.as_mut() else {
-            return Poll::Ready(CloseReason::Shutdown);
-        };
         loop {
             let mut space = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut space)) {
+            match ready!(Pin::new(&mut Input(self.connection)).poll_read(cx, &mut space)) {
                 Ok(()) if !space.filled().is_empty() => {}
                 _ => return Poll::Ready(CloseReason::Shutdown),
             }
         }
     }
 
-    fn failed(&self, error: &io::Error) -> Result<Step, CloseReason> {
+    fn failed(&self, error: io::Error) -> Result<Step, CloseReason> {
         match error.kind() {
             io::ErrorKind::Interrupted => Ok(Step::More),
-            kind => Err(CloseReason::Io(kind)),
+            kind => Err(error.downcast().unwrap_or(CloseReason::Io(kind))),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::acceptor::{self, Acceptor, Lane};
 use crate::command::{CommandHandler, CommandService};
 use crate::log_limit::LogLimit;
 use crate::service::ServiceFactory;
+use crate::tls::{ServerTls, TlsConfig, TlsError};
 use crate::worker::{self, MAILBOX_MAX, WorkerSeed};
 
 const READ_BUFFER_BYTES_MIN: usize = 4 * 1024;
@@ -42,6 +43,10 @@ pub struct ServerConfig {
     pub in_flight_max: usize,
     /// With so many bytes of unfinished frames on one worker, connections that need more for a large frame are closed.
     pub worker_in_bytes_max: usize,
+    /// What listeners do with TLS; `None` leaves it to frames to say that it is none.
+    pub tls: Option<TlsConfig>,
+    /// A TLS handshake that takes longer ends the connection.
+    pub handshake_timeout_ms: u64,
 }
 
 impl ServerConfig {
@@ -57,6 +62,8 @@ impl ServerConfig {
             worker_out_bytes_high: 64 * 1024 * 1024,
             in_flight_max: 32_768,
             worker_in_bytes_max: 128 * 1024 * 1024,
+            tls: None,
+            handshake_timeout_ms: 10_000,
         }
     }
 }
@@ -67,6 +74,8 @@ pub enum ServeError {
     Bind { addr: SocketAddr, source: io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A running server. Dropping it stops it at once.
@@ -81,6 +90,11 @@ pub struct ServerHandle {
 pub fn serve(mut config: ServerConfig, factory: ServiceFactory) -> Result<ServerHandle, ServeError> {
     config.workers = config.workers.max(1);
     config.read_buffer_bytes = config.read_buffer_bytes.max(READ_BUFFER_BYTES_MIN);
+    let tls = match &config.tls {
+        Some(settings) => ServerTls::open(settings)?,
+        None => None,
+    };
+    let (tls, files) = tls.unzip();
     let mut listeners = Vec::new();
     let mut local_addrs = Vec::new();
     for &addr in &config.listen {
@@ -110,11 +124,16 @@ pub fn serve(mut config: ServerConfig, factory: ServiceFactory) -> Result<Server
             mail,
             load: Arc::clone(&load),
             violations: Arc::clone(&violations),
+            tls: tls.clone(),
             stop: stopped.clone(),
         };
         server.spawn(format!("{}-worker-{id}", config.name), move || worker::run(seed))?;
         server.loads.push(Arc::clone(&load));
         lanes.push(Lane { mailbox, load });
+    }
+    if let Some(files) = files {
+        let stopped = stopped.clone();
+        server.spawn(format!("{}-tls", config.name), move || files.run(stopped))?;
     }
     let acceptor = Acceptor {
         connections_max: config.connections_max,

@@ -72,6 +72,9 @@ pub enum CloseReason {
     /// Many connections hold large unfinished frames; this one was about to hold another.
     #[error("unfinished frames take too much memory")]
     InputMemory,
+    /// A handshake failed, or what came after it was not TLS.
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("closed by this server")]
     Local,
     #[error("the server stops")]
@@ -86,7 +89,11 @@ impl CloseReason {
     pub(crate) fn is_violation(&self) -> bool {
         matches!(
             self,
-            CloseReason::Frame(_) | CloseReason::Header(_) | CloseReason::InputMemory | CloseReason::Refused(_)
+            CloseReason::Frame(_)
+                | CloseReason::Header(_)
+                | CloseReason::InputMemory
+                | CloseReason::Tls(_)
+                | CloseReason::Refused(_)
         )
     }
 }

@@ -5,6 +5,7 @@
 //! them: `on_turn_end`, then one write for each connection with output.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use crate::log_limit::LogLimit;
 use crate::reader;
 use crate::server::ServerConfig;
 use crate::service::{CloseReason, Service, ServiceFactory};
+use crate::tls::ServerTls;
 
 /// Mail of other threads that may wait for a worker.
 pub(crate) const MAILBOX_MAX: usize = 16 * 1024;
@@ -119,6 +121,7 @@ pub(crate) struct WorkerSeed {
     /// Connections dealt to this worker and not yet ended.
     pub(crate) load: Arc<AtomicUsize>,
     pub(crate) violations: Arc<LogLimit>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     /// The instant by which the worker must have stopped, once it shall.
     pub(crate) stop: watch::Receiver<Option<Instant>>,
 }
@@ -137,6 +140,11 @@ pub(crate) struct Worker {
     pub(crate) output_bytes: Cell<usize>,
     /// Unfinished frames of all connections.
     pub(crate) input_bytes: Cell<usize>,
+    /// Where TLS is served.
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    /// Connections whose handshakes can go on. Each step is a lot of arithmetic: one is made per turn.
+    handshakes: RefCell<VecDeque<Rc<Connection>>>,
+    handshake_waits: Notify,
     service: OnceCell<Rc<dyn Service>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     dirty: RefCell<Vec<Rc<Connection>>>,
@@ -170,6 +178,9 @@ async fn serve(seed: WorkerSeed) {
         phase: Cell::new(Phase::Serving),
         output_bytes: Cell::new(0),
         input_bytes: Cell::new(0),
+        tls: seed.tls,
+        handshakes: RefCell::default(),
+        handshake_waits: Notify::new(),
         service: OnceCell::new(),
         connections: RefCell::default(),
         dirty: RefCell::default(),
@@ -191,6 +202,9 @@ async fn serve(seed: WorkerSeed) {
 
     tokio::task::spawn_local(deliver_mail(Rc::clone(&worker), mail));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    if worker.tls.is_some() {
+        tokio::task::spawn_local(pace_handshakes(Rc::clone(&worker)));
+    }
     let turns = tokio::task::spawn_local(end_turns(Rc::clone(&worker)));
     let wakes = tokio::task::spawn_local(pass_wakes(Rc::clone(&worker), waker));
     tokio::select! {
@@ -239,17 +253,41 @@ async fn deliver_mail(worker: Rc<Worker>, mut mail: mpsc::Receiver<Mail>) {
     }
 }
 
-/// Closes connections on which no byte has moved for the idle timeout.
+/// Lets one handshake go on, then everything else that is ready, then the next one.
+async fn pace_handshakes(worker: Rc<Worker>) {
+    loop {
+        let next = worker.handshakes.borrow_mut().pop_front();
+        match next {
+            Some(connection) => {
+                connection.grant_handshake();
+                tokio::task::yield_now().await;
+            }
+            None => worker.handshake_waits.notified().await,
+        }
+    }
+}
+
+/// Closes connections on which no byte has moved for the idle timeout, or whose handshake takes too long.
 async fn sweep(worker: Rc<Worker>) {
-    let timeout = worker.config.idle_timeout_ms.max(1);
-    let interval_ms = (timeout / 8).clamp(1, 5_000);
-    let idle_ticks = u32::try_from(timeout.div_ceil(interval_ms)).unwrap_or(u32::MAX);
+    let idle_ms = worker.config.idle_timeout_ms.max(1);
+    let handshake_ms = worker.config.handshake_timeout_ms.max(1);
+    let shortest_ms = if worker.tls.is_some() {
+        idle_ms.min(handshake_ms)
+    } else {
+        idle_ms
+    };
+    let interval_ms = (shortest_ms / 8).clamp(1, 5_000);
+    let ticks = |timeout: u64| u32::try_from(timeout.div_ceil(interval_ms)).unwrap_or(u32::MAX);
+    let (idle_ticks, handshake_ticks) = (ticks(idle_ms), ticks(handshake_ms));
     loop {
         tokio::time::sleep(Duration::from_millis(interval_ms)).await;
         worker.tick.update(|tick| tick.wrapping_add(1));
         for connection in worker.connections.borrow().values() {
             if connection.idle_ticks() > idle_ticks {
                 connection.begin_close(CloseReason::Idle);
+            }
+            if connection.handshake_ticks() > handshake_ticks {
+                connection.begin_close(CloseReason::Tls("the handshake took too long".into()));
             }
         }
     }
@@ -275,6 +313,12 @@ impl Worker {
         if !self.in_turn.get() {
             self.turn.request_turn_end();
         }
+    }
+
+    /// The connection is woken when its handshake may go on.
+    pub(crate) fn queue_handshake(&self, connection: Rc<Connection>) {
+        self.handshakes.borrow_mut().push_back(connection);
+        self.handshake_waits.notify_one();
     }
 
     fn end_turn(&self) {
@@ -326,7 +370,9 @@ impl Worker {
         self.enter(Phase::Draining);
         self.service().on_shutdown();
         self.turn.request_turn_end();
-        let quiet = || self.service().in_flight() == 0 && self.output_bytes.get() == 0 && !self.turn.0.requested.get();
+        let is_written =
+            || self.output_bytes.get() == 0 && !self.connections.borrow().values().any(|one| one.is_blocked());
+        let quiet = || self.service().in_flight() == 0 && !self.turn.0.requested.get() && is_written();
         wait_until(deadline, quiet).await;
         self.enter(Phase::Lingering);
         for connection in self.connections.borrow().values() {

@@ -169,6 +169,8 @@ macro_rules! consumer_settings {
             name_server(addrs: impl Into<String>): settings.instance_config.name_server = addrs.into();
             /// Topics and the group are of this namespace ([`InstanceConfig::namespace`](crate::InstanceConfig::namespace)).
             namespace(namespace: impl Into<String>): settings.instance_config.namespace = Some(namespace.into());
+            /// Connections use TLS.
+            tls(tls: $crate::ClientTls): settings.instance_config.remoting.tls = Some(tls);
             /// Everything about connections and identity. Overwrites what was set of it before.
             instance_config(config: $crate::InstanceConfig): settings.instance_config = config;
             /// Shares the connections of other producers and consumers. The instance goes on after this consumer.

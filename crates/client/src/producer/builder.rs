@@ -13,6 +13,7 @@ use super::in_flight::InFlight;
 use super::prepare::MessageSettings;
 use super::queue_choice::QueueChoice;
 use super::{Producer, Shared};
+use crate::ClientTls;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 use crate::namespace::Namespace;
@@ -39,6 +40,8 @@ impl ProducerBuilder {
         name_server(addrs: impl Into<String>): config.name_server = addrs.into();
         /// Topics and the group are of this namespace ([`InstanceConfig::namespace`]).
         namespace(namespace: impl Into<String>): config.namespace = Some(namespace.into());
+        /// Connections use TLS.
+        tls(tls: ClientTls): config.remoting.tls = Some(tls);
         /// How to reach the servers, in full. Overwrites what was set of it before.
         instance_config(config: InstanceConfig): config = config;
         /// Shares the connections of an instance. It stays up when the producer shuts down.

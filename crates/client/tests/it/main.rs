@@ -17,5 +17,6 @@ mod scripted;
 mod servers;
 mod shutdown;
 mod stream;
+mod tls;
 mod trace;
 mod transaction;

@@ -33,18 +33,25 @@ impl Servers {
 
     /// The broker's settings as `change` leaves them.
     pub(crate) fn start_with(change: impl Fn(&mut BrokerConfig) + 'static) -> Servers {
+        Servers::start_both_with(|_| {}, change)
+    }
+
+    pub(crate) fn start_both_with(
+        change_namesrv: impl Fn(&mut NamesrvConfig),
+        change: impl Fn(&mut BrokerConfig) + 'static,
+    ) -> Servers {
         let dir = tempfile::tempdir().unwrap();
-        let namesrv = oxmq_namesrv::start(NamesrvConfig {
+        let mut namesrv = NamesrvConfig {
             bind_address: "127.0.0.1".into(),
             listen_port: 0,
             server_worker_threads: 1,
             kv_config_path: dir.path().join("kv.json").to_string_lossy().into_owned(),
             config_store_path: dir.path().join("namesrv.properties").to_string_lossy().into_owned(),
             ..NamesrvConfig::default()
-        })
-        .unwrap();
+        };
+        change_namesrv(&mut namesrv);
         let mut servers = Servers {
-            namesrv,
+            namesrv: oxmq_namesrv::start(namesrv).unwrap(),
             broker: None,
             broker_port: 0,
             change: Box::new(change),

@@ -10,9 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use oxmq_protocol::{Frame, Header, RemotingCommand, SerializeType};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -52,14 +50,9 @@ struct State {
 }
 
 impl ClientConnection {
-    pub(super) fn start(
-        addr: Arc<str>,
-        stream: TcpStream,
-        config: Arc<ClientConfig>,
-        handler: Option<Arc<dyn RequestHandler>>,
-    ) -> Arc<ClientConnection> {
+    pub(super) fn new(addr: Arc<str>, config: Arc<ClientConfig>) -> Arc<ClientConnection> {
         let now = Instant::now();
-        let connection = Arc::new(ClientConnection {
+        Arc::new(ClientConnection {
             addr,
             state: Mutex::new(State {
                 open: true,
@@ -72,10 +65,19 @@ impl ClientConnection {
             output_ready: Notify::new(),
             room: Notify::new(),
             closed: watch::Sender::new(false),
-        });
-        let (read_half, write_half) = stream.into_split();
-        tokio::spawn(Arc::clone(&connection).run(read_half, write_half, handler));
-        connection
+        })
+    }
+
+    /// Moves its bytes over the two halves of a socket.
+    pub(super) fn start<R, W>(
+        self: &Arc<Self>,
+        (read_half, write_half): (R, W),
+        handler: Option<Arc<dyn RequestHandler>>,
+    ) where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        tokio::spawn(Arc::clone(self).run(read_half, write_half, handler));
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -178,8 +180,8 @@ impl ClientConnection {
     /// The task of the connection.
     async fn run(
         self: Arc<Self>,
-        read_half: OwnedReadHalf,
-        write_half: OwnedWriteHalf,
+        read_half: impl AsyncRead + Unpin,
+        write_half: impl AsyncWrite + Unpin,
         handler: Option<Arc<dyn RequestHandler>>,
     ) {
         // Also when the runtime ends, while callers may live on in another.
@@ -196,7 +198,7 @@ impl ClientConnection {
     }
 
     /// Ends when the connection is finishing and everything is written.
-    async fn write(&self, mut socket: OwnedWriteHalf) -> io::Result<()> {
+    async fn write(&self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut batch = BytesMut::new();
         loop {
             let open = {
@@ -206,7 +208,7 @@ impl ClientConnection {
             };
             if batch.is_empty() {
                 if !open {
-                    return Ok(());
+                    return socket.shutdown().await;
                 }
                 self.output_ready.notified().await;
                 continue;
@@ -221,6 +223,7 @@ impl ClientConnection {
                     batch.advance(count);
                 }
             }
+            socket.flush().await?;
             if batch.capacity() > KEPT_BYTES_MAX {
                 batch = BytesMut::new();
             }
@@ -229,7 +232,7 @@ impl ClientConnection {
 
     async fn read(
         self: &Arc<Self>,
-        mut socket: OwnedReadHalf,
+        mut socket: impl AsyncRead + Unpin,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Result<(), String> {
         let inbound = Arc::new(Semaphore::new(INBOUND_MAX));

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::CallError;
+use crate::tls::ClientTls;
 use connection::ClientConnection;
 
 /// Settings of a client.
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub oneway_timeout: Duration,
     /// Names and values that every request carries besides its own fields.
     pub common_fields: Vec<(String, String)>,
+    /// Connections use TLS.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientConfig {
@@ -49,6 +52,7 @@ impl Default for ClientConfig {
             out_bytes_high: 16 * 1024 * 1024,
             oneway_timeout: Duration::from_secs(3),
             common_fields: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -207,18 +211,18 @@ impl RemotingClient {
         let connected = async {
             let stream = TcpStream::connect(&**addr).await?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            let connection = ClientConnection::new(Arc::clone(addr), Arc::clone(&self.0.config));
+            let handler = self.0.handler.clone();
+            match &self.0.config.tls {
+                None => connection.start(stream.into_split(), handler),
+                Some(tls) => connection.start(tokio::io::split(tls.connect(addr, stream).await?), handler),
+            }
+            Ok(connection)
         };
-        let stream = connected.await.map_err(|source| CallError::Connect {
+        connected.await.map_err(|source| CallError::Connect {
             addr: addr.to_string(),
             source,
-        })?;
-        Ok(ClientConnection::start(
-            Arc::clone(addr),
-            stream,
-            Arc::clone(&self.0.config),
-            self.0.handler.clone(),
-        ))
+        })
     }
 
     fn peer(&self, addr: &str) -> Arc<Peer> {

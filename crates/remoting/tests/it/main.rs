@@ -8,4 +8,5 @@ mod hostile;
 mod slow_readers;
 mod stopping;
 mod support;
+mod tls;
 mod turns;
