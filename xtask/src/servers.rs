@@ -56,7 +56,22 @@ pub(crate) struct Options {
     pub(crate) jvm_flags: Vec<String>,
     /// How long a start or a stop may take.
     pub(crate) patience: Duration,
+    pub(crate) tls: Option<Tls>,
 }
+
+/// A broker that takes TLS only, a name server that takes both, and clients that speak TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    /// RocketMQ's keys for both servers: system properties of the original, settings of OxMQ.
+    pub(crate) of_servers: Vec<(&'static str, String)>,
+    /// System properties of Java clients.
+    pub(crate) of_clients: Vec<(&'static str, String)>,
+    /// Where the Rust client finds its files.
+    pub(crate) folder: PathBuf,
+}
+
+/// What makes the broker refuse plain connections.
+const ENFORCING: (&str, &str) = ("tls.server.mode", "enforcing");
 
 impl Options {
     pub(crate) fn new(server: Server, port: u16, dir: impl Into<PathBuf>) -> Self {
@@ -69,6 +84,7 @@ impl Options {
             broker_properties: Vec::new(),
             jvm_flags: ["-Xms512m", "-Xmx1g", "-XX:+UseSerialGC"].map(String::from).to_vec(),
             patience: PATIENCE,
+            tls: None,
         }
     }
 
@@ -127,6 +143,24 @@ impl Cluster {
         namesrv.kill()?;
         namesrv.wait()?;
         self.spawn_namesrv()
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.options.tls.as_ref()
+    }
+
+    /// The keys of a role.
+    fn tls_keys(&self, role: &str) -> Vec<(&'static str, String)> {
+        let Some(tls) = &self.options.tls else {
+            return Vec::new();
+        };
+        let enforcing = (role == "broker").then(|| (ENFORCING.0, ENFORCING.1.to_owned()));
+        tls.of_servers.iter().cloned().chain(enforcing).collect()
+    }
+
+    fn tls_lines(&self, role: &str) -> String {
+        let keys = self.tls_keys(role).into_iter();
+        keys.map(|(key, value)| format!("{key}={value}\n")).collect()
     }
 
     /// The broker's data folder.
@@ -200,9 +234,10 @@ impl Cluster {
         let dir = &self.options.dir;
         let conf = format!(
             "listenPort={}\nbindAddress=127.0.0.1\nkvConfigPath={1}/kvConfig.json\nconfigStorePath={1}/namesrv.properties\n\
-             orderMessageEnable=true\n",
+             orderMessageEnable=true\n{2}",
             self.options.port,
-            dir.display()
+            dir.display(),
+            self.tls_lines("namesrv")
         );
         fs::write(dir.join("namesrv.conf"), conf)?;
         self.spawn_namesrv()
@@ -230,7 +265,7 @@ impl Cluster {
         for (key, value) in &self.options.broker_properties {
             conf.push_str(&format!("{key}={value}\n"));
         }
-        conf
+        conf + &self.tls_lines("broker")
     }
 
     fn spawn(&self, role: &str, server: &Server, args: &[&str]) -> anyhow::Result<Child> {
@@ -246,7 +281,11 @@ impl Cluster {
                     _ => "org.apache.rocketmq.broker.BrokerStartup",
                 };
                 let mut command = java(&java_classpath(version)?, dir);
-                command.args(&self.options.jvm_flags).arg(main_class);
+                let tls = self.tls_keys(role).into_iter();
+                command
+                    .args(&self.options.jvm_flags)
+                    .args(tls.map(|(key, value)| format!("-D{key}={value}")))
+                    .arg(main_class);
                 command
             }
             Server::Oxmq { binary } => {

@@ -69,6 +69,11 @@ fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(File::create(home.join("stderr.log"))?);
+    if let Some(tls) = cluster.tls() {
+        let properties = tls.of_clients.iter().map(|(key, value)| format!("-D{key}={value}"));
+        command.env("JAVA_TOOL_OPTIONS", properties.collect::<Vec<_>>().join(" "));
+        command.env("OXMQ_TLS", &tls.folder);
+    }
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;

@@ -8,6 +8,7 @@ mod mqadmin;
 mod pair;
 pub(crate) mod peer;
 mod programs;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -102,6 +103,9 @@ const CASES: &[&str] = &[
     "duplicates",
     "docs-duplicates",
     "retention",
+    "tls",
+    "tls-certificates",
+    "docs-tls",
     "broker-restart",
 ];
 /// Cases that have a broker with small files for themselves, and wait for the first time that the original cleans.
@@ -479,6 +483,10 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         let clients: Vec<Client> = arguments.clients.iter().copied().filter(takes_one).collect();
         outcomes.extend(cluster_run::run(&mut cluster, &clients, &small_files_cases)?);
         cluster.discard()?;
+    }
+    let (tls_cases, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| tls::CASES.contains(case));
+    for case in tls_cases {
+        outcomes.extend(tls::run(options.clone(), &arguments.clients, case)?);
     }
     if cases.is_empty() && !setup.mqadmin {
         return Ok(outcomes);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
+use super::tls;
 use crate::servers::{java, run, run_download, target_dir};
 
 #[derive(Clone, Copy)]
@@ -57,6 +58,9 @@ impl Client {
     /// The programs of the documentation use topics of fixed names, and are run once, as what brokers of its own are started
     /// for.
     pub(super) fn takes(&self, case: &str) -> bool {
+        if tls::CASES.contains(&case) {
+            return !matches!(self, Self::Go | Self::Python);
+        }
         let has_own_brokers = super::pair::CASES.contains(&case) || super::SMALL_FILES_CASES.contains(&case);
         let once = case.starts_with("docs-") || has_own_brokers;
         !once || self.name() == "java-5.5.0"

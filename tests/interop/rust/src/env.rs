@@ -11,6 +11,8 @@ use oxmq_client::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::tls;
+
 const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Env {
@@ -22,10 +24,13 @@ pub(crate) struct Env {
 
 impl Env {
     pub(crate) async fn connect(name_server: String, label: String) -> Result<Env> {
-        let producer = Producer::builder(format!("{label}_shared")).name_server(&name_server);
+        let mut producer = Producer::builder(format!("{label}_shared")).name_server(&name_server);
+        if let Some(tls) = tls::client() {
+            producer = producer.tls(tls);
+        }
         let producer = producer.send_msg_timeout(Duration::from_secs(10)).start().await?;
         Ok(Env {
-            admin: Admin::connect(&name_server).await?,
+            admin: Admin::with_instance(producer.instance().clone()),
             producer,
             name_server,
             label,

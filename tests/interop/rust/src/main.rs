@@ -7,6 +7,7 @@ mod pop;
 mod pull;
 mod query;
 mod retry;
+mod tls;
 
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ async fn run(env: &Env, case: &str) -> Option<anyhow::Result<Facts>> {
         "query" => query::query(env).await,
         "pop-push" => pop::push(env).await,
         "pop-simple" => pop::simple(env).await,
+        "tls" | "tls-certificates" => tls::tls(env).await,
         _ => return None,
     })
 }

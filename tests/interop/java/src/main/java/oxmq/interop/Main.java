@@ -103,6 +103,9 @@ public final class Main {
         CASES.put("docs-duplicates", (env, facts) -> oxmq.docs.Duplicates.main(new String[] {env.namesrv}));
         CASES.put("inspect", InspectionCases::inspect);
         CASES.put("retention", RetentionCases::retention);
+        CASES.put("tls", TlsCases::testMode);
+        CASES.put("tls-certificates", TlsCases::certificates);
+        CASES.put("docs-tls", (env, facts) -> oxmq.docs.Tls.main(env.docs("docs-tls")));
         CASES.put("broker-restart", RestartCase::run);
     }
 
