@@ -1,5 +1,7 @@
 //! A store whose oldest files are gone: what is left and where it begins is the same to both, whoever deletes.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -24,6 +26,8 @@ const BROKER_PROPERTIES: [(&str, &str); 8] = [
     ("diskMaxUsedSpaceRatio", "95"),
 ];
 const LOG_FILE_BYTES: i64 = 65_536;
+/// Of a consume queue.
+const ENTRY_BYTES: i64 = 20;
 const MESSAGES: usize = 300;
 /// The original looks for old files first a minute after its start, also when it was asked before.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(180);
@@ -65,13 +69,13 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
         // An older one has no such request.
         let now = match is_java && !plan.version.is_5() {
             true => before,
-            false => delete_old(&wire, before, plan.version, &mut deleted)
+            false => delete_old(&wire, before, &plan, &mut deleted)
                 .await
                 .with_context(what)?,
         };
         shown = Some(now);
         if !is_java {
-            let sums = std::fs::read_dir(cluster.store_dir().join("checksums")).with_context(what)?;
+            let sums = fs::read_dir(cluster.store_dir().join("checksums")).with_context(what)?;
             ensure!(sums.count() > 0, "there are no checksums");
         }
         match plan.stop {
@@ -85,28 +89,39 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<String> {
 }
 
 /// Everything before the file that is written to goes, and nothing else.
-async fn delete_old(wire: &Wire, before: Snapshot, by: Version, deleted: &mut usize) -> anyhow::Result<Snapshot> {
+async fn delete_old(wire: &Wire, before: Snapshot, plan: &Plan, deleted: &mut usize) -> anyhow::Result<Snapshot> {
     let count = before.records().count();
     let log_begin = before.last_physical_offset() / LOG_FILE_BYTES * LOG_FILE_BYTES;
     let left = before.trimmed(log_begin);
     wire.request::<request::DeleteExpiredCommitLog>().await?;
     let deadline = Instant::now() + DELETION_TIMEOUT;
     for (topic, queue_id, minimum) in left.minima() {
+        let files = plan.dir.join(format!("store/consumequeue/{topic}/{queue_id}"));
         loop {
             let (now, _) = wire.bounds(topic, queue_id).await?;
-            if now == minimum {
+            if now == minimum && !begins_with_old_files(&files, minimum) {
                 break;
             }
-            let is_on_its_way = now < minimum && Instant::now() < deadline;
+            let is_on_its_way = now <= minimum && Instant::now() < deadline;
             ensure!(
                 is_on_its_way,
-                "queue {queue_id} of {topic} begins at {now} and not at {minimum}"
+                "queue {queue_id} of {topic} begins at {now} and not at {minimum}, or its files do"
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
     *deleted += count - left.records().count();
     let now = Snapshot::read(wire, &[], false).await?;
-    now.check_keeps(&left, by)?;
+    now.check_keeps(&left, plan.version)?;
     Ok(now)
+}
+
+/// From them the original takes the minimum when it starts, and looks again when it deletes for the first time.
+fn begins_with_old_files(dir: &Path, minimum: i64) -> bool {
+    let files = fs::read_dir(dir).into_iter().flatten();
+    let mut begins: Vec<i64> = files
+        .filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    begins.sort_unstable();
+    begins.get(1).is_some_and(|second| *second <= minimum * ENTRY_BYTES)
 }

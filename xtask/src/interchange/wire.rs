@@ -202,7 +202,8 @@ impl Wire {
         };
         let (max, _) = self.call::<request::GetMaxOffset>(&header, Bytes::new()).await?;
         let (min, _) = self.call::<request::GetMinOffset>(&header, Bytes::new()).await?;
-        Ok((min.offset, max.offset))
+        // The original has -1 for a queue of batches in which there was none.
+        Ok((min.offset.max(0), max.offset))
     }
 
     /// Stored records from this queue offset on and the next queue offset; nothing where there are none.
