@@ -32,7 +32,7 @@ pub(crate) mod offline;
 mod unit;
 mod wheel;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,6 +153,9 @@ pub struct TimerStore {
     queue_offset: i64,
     current: Option<Current>,
     delivered: Delivered,
+    /// Physical offsets of messages that Java entered after it last saved its queue offset. They are met again in this
+    /// order, and not entered twice. At most [`CURRENT_MAX`], more than Java enters in the second between two saves.
+    entered: BTreeSet<i64>,
     waiting: i64,
     saved: Checkpoint,
     /// A snapshot could not be made durable. The kernel has forgotten what it could not write, and would call the next try
@@ -201,6 +204,7 @@ impl TimerStore {
             queue_offset: 0,
             current: None,
             delivered: Delivered::default(),
+            entered: BTreeSet::new(),
             waiting: 0,
             disk,
             config,
@@ -277,7 +281,7 @@ impl TimerStore {
     /// Takes the units from a position on into the wheel; the last one comes back. The log ends behind it: what
     /// follows is none, or its message is not there.
     fn replay(&mut self, from: i64, read_slot: i64, log_end: i64) -> io::Result<Option<(i64, Unit)>> {
-        let (wheel, precision_ms) = (&mut self.wheel, self.config.precision_ms);
+        let (wheel, entered, precision_ms) = (&mut self.wheel, &mut self.entered, self.config.precision_ms);
         let saved = self.saved;
         let mut last = None;
         let end = self.log.files().scan(from, |position, unit| {
@@ -289,6 +293,12 @@ impl TimerStore {
             let slot = unit.slot_ms.div_euclid(precision_ms);
             if slot >= read_slot {
                 wheel.add_again(slot, position, unit);
+            }
+            if saved.ours.is_none() && position >= saved.log_flushed {
+                entered.insert(unit.physical_offset);
+                if entered.len() > CURRENT_MAX {
+                    entered.pop_first();
+                }
             }
             last = Some((position, *unit));
             true
@@ -376,6 +386,18 @@ impl TimerStore {
     /// Enters the message at [`TimerStore::queue_offset`]. False when the wheel has no place for its slot as long as
     /// older ones are not delivered.
     pub fn enter(&mut self, now: i64, message: &TimerMessage) -> io::Result<bool> {
+        while let Some(first) = self
+            .entered
+            .first()
+            .copied()
+            .filter(|first| *first <= message.physical_offset)
+        {
+            self.entered.pop_first();
+            if first == message.physical_offset {
+                self.queue_offset += 1;
+                return Ok(true);
+            }
+        }
         let (slot, unit) = self.place(now, message);
         if !self.wheel.has_place_for(slot) {
             return Ok(false);

@@ -1,6 +1,7 @@
 //! Timers on the simulated disk: whatever is killed or cut off where, every message is delivered once, and not early.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -340,6 +341,34 @@ fn run(steps: &[Step]) {
         }
         machine.check();
     }
+    machine.finish();
+}
+
+/// Java saves once a second up to where it has entered; its timer log goes on from there.
+#[test]
+fn what_a_killed_java_broker_has_entered_is_not_entered_again() {
+    let mut machine = Machine::new();
+    for delay_ms in [5000, 6000] {
+        machine.send(delay_ms);
+    }
+    machine.enter_all().unwrap();
+    machine.now += 1000;
+    machine.snapshot().unwrap();
+    for delay_ms in [5000, 6000, 7000] {
+        machine.send(delay_ms);
+    }
+    machine.enter_all().unwrap();
+    machine.timers.as_mut().unwrap().write_out().unwrap();
+    let file = machine.disk.open(Path::new("/store/config/timercheck")).unwrap();
+    let queue_offset_of_master = 24;
+    file.write_all_at(&[IoSlice::new(&2i64.to_be_bytes())], queue_offset_of_master)
+        .unwrap();
+    let of_java_alone = [0; 4096 - 56];
+    file.write_all_at(&[IoSlice::new(&of_java_alone)], 56).unwrap();
+    // Stored, and not yet entered.
+    machine.send(4000);
+    machine.kill();
+    assert_eq!(machine.timers.as_ref().unwrap().queue_offset(), 2);
     machine.finish();
 }
 
