@@ -130,7 +130,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             let (jobs, failed, oxmq) = (&jobs, &failed, &oxmq);
             let port = arguments.port + PORTS * at;
             scope.spawn(move || {
-                while let Some(job) = lock(jobs).pop() {
+                // Not in the loop's head, which would hold the lock while the job is done.
+                let next = || lock(jobs).pop();
+                while let Some(job) = next() {
                     let plan = Plan {
                         version: job.version,
                         stop: job.stop,
