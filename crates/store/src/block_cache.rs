@@ -135,6 +135,9 @@ impl BlockCache {
         if let Some(block) = self.cached(start).filter(|block| block.len >= needed) {
             return Ok(block);
         }
+        if wait == Wait::Never && self.cold.lock().expects_miss(start) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let buffer = self.state.lock().buffers.pop();
         let mut bytes = buffer.unwrap_or_else(|| vec![0; BLOCK_BYTES]);
         let wanted = &mut bytes[..(end - start) as usize];
@@ -146,10 +149,14 @@ impl BlockCache {
         if len < needed {
             if wait == Wait::Never {
                 self.state.lock().keep_buffer(bytes);
+                // Begins a streak at the most: the thread that may wait could find the block already.
+                self.cold.lock().missed(start, log.written);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.move_cold(log, start);
             len += segment.file.read_at(&mut wanted[len..], at + len as u64)?;
+        } else if wait == Wait::Allowed {
+            self.cold.lock().found(start);
         }
         if len < needed {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -10,6 +10,9 @@
 //! dropped lies between two misses, in a streak longer than a window: a backlog that is in the page cache stays there when
 //! parts of it are missing, and so does what a streak runs into. One streak serves all readers that are this close
 //! together. The kernel's own reading ahead is off for these files.
+//!
+//! A read that must not wait and misses lets the kernel begin to read all the same, at the cost of the thread that asked. Such
+//! threads leave the end of a streak to those that may wait.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -46,10 +49,8 @@ pub(crate) struct Moved {
 impl ColdWindows {
     /// A read of the block at this position missed. `None` when nothing but that block is to be read.
     pub(crate) fn missed(&mut self, at: i64, log_end: i64) -> Option<Moved> {
-        let has_asked = |streak: &Streak| streak.held.contains(&at);
-        let ends_here = |streak: &Streak| (streak.held.end..streak.held.end + FIRST_BYTES).contains(&at);
-        let known = self.streaks.iter().position(has_asked);
-        let known = known.or_else(|| self.streaks.iter().position(ends_here));
+        let known = self.streaks.iter().position(|streak| streak.held.contains(&at));
+        let known = known.or_else(|| self.streaks.iter().position(|streak| streak.ends_at(at)));
         let Some(mut streak) = known.and_then(|index| self.streaks.remove(index)) else {
             if self.streaks.len() == STREAKS_MAX {
                 self.streaks.pop_front();
@@ -72,6 +73,24 @@ impl ColdWindows {
         });
         self.streaks.push_back(streak);
         moved
+    }
+
+    /// Whether a streak ends before the block at this position, which nobody has asked for.
+    pub(crate) fn expects_miss(&self, at: i64) -> bool {
+        let has_asked = |streak: &Streak| streak.held.contains(&at);
+        self.streaks.iter().any(|streak| streak.ends_at(at)) && !self.streaks.iter().any(has_asked)
+    }
+
+    /// The block at this position was in the page cache: no streak goes on here.
+    pub(crate) fn found(&mut self, at: i64) {
+        self.streaks.retain(|streak| !streak.ends_at(at));
+    }
+}
+
+impl Streak {
+    /// The block at this position is the next one.
+    fn ends_at(&self, at: i64) -> bool {
+        (self.held.end..self.held.end + FIRST_BYTES).contains(&at)
     }
 }
 
@@ -96,7 +115,9 @@ mod tests {
     impl Cache {
         fn read(&mut self, windows: &mut ColdWindows, block: i64) {
             let at = block * BLOCK;
-            if self.held.insert(at) {
+            if !self.held.insert(at) {
+                windows.found(at);
+            } else {
                 self.missed += 1;
                 if let Some(moved) = windows.missed(at, i64::MAX) {
                     self.held.extend(moved.fetch.step_by(BLOCK_BYTES));

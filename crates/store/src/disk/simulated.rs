@@ -55,6 +55,8 @@ struct State {
     /// Pages that reads had to wait for.
     pages_waited_for: u64,
     reads_that_waited: u64,
+    /// Reads that must not wait and found nothing.
+    tries_in_vain: u64,
     /// Files whose reads hang.
     held: BTreeSet<usize>,
     held_reads: usize,
@@ -166,6 +168,11 @@ impl SimulatedDisk {
         let state = self.state.lock();
         let id = state.file(path).ok();
         id.map_or(0, |id| (state.files[id].forgotten.len() * PAGE_BYTES) as u64)
+    }
+
+    /// How many reads that must not wait found nothing so far.
+    pub fn tries_in_vain(&self) -> u64 {
+        self.state.lock().tries_in_vain
     }
 
     /// How many reads had to wait so far, and for how many bytes.
@@ -773,9 +780,10 @@ impl DiskFile for SimulatedFile {
     }
 
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state.lock();
+        let mut state = self.disk.state.lock();
         let at_hand = state.files[self.id].at_hand(offset..offset + buffer.len() as u64) as usize;
         if state.held.contains(&self.id) || (at_hand == 0 && !buffer.is_empty()) {
+            state.tries_in_vain += 1;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         drop(state);

@@ -121,6 +121,35 @@ fn a_cold_reader_leaves_what_it_comes_to_in_memory() {
 }
 
 #[test]
+fn of_a_backlog_that_is_cold_those_who_cannot_wait_do_not_try_again_and_again() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    fill(&store);
+    let queue = store.queue("orders", 0).unwrap();
+    for path in log_files() {
+        disk.forget_part(&path, 0..FILE_BYTES);
+    }
+    let (before, mut from, mut handed_over) = (disk.tries_in_vain(), 0, Vec::new());
+    let mut get = |from, wait| {
+        let (mut out, limits) = (BytesMut::new(), GetLimits::count(4));
+        store.get_messages(&queue, from, &limits, &mut |_| true, wait, &mut out)
+    };
+    while from < queue.max_offset() {
+        let got = get(from, Wait::Never).or_else(|_| {
+            let tried = disk.tries_in_vain();
+            let got = get(from, Wait::Allowed);
+            // Those who may wait look first, too.
+            handed_over.push(disk.tries_in_vain() - tried);
+            got
+        });
+        from = got.unwrap().next_begin_offset;
+    }
+    let by_others: u64 = handed_over.iter().sum();
+    assert!((8..32).contains(&handed_over.len()), "{handed_over:?}");
+    assert_eq!(disk.tries_in_vain() - before - by_others, 1);
+}
+
+#[test]
 fn a_filter_that_takes_little_fetches_little_and_all_at_once() {
     let disk = SimulatedDisk::new();
     let store = open(&disk);
