@@ -130,7 +130,7 @@ fn of_a_backlog_that_is_cold_those_who_cannot_wait_do_not_try_again_and_again() 
         disk.forget_part(&path, 0..FILE_BYTES);
     }
     let (before, mut from, mut handed_over) = (disk.tries_in_vain(), 0, Vec::new());
-    let mut get = |from, wait| {
+    let get = |from, wait| {
         let (mut out, limits) = (BytesMut::new(), GetLimits::count(4));
         store.get_messages(&queue, from, &limits, &mut |_| true, wait, &mut out)
     };
