@@ -175,6 +175,10 @@ impl MessageFilter for &Filter {
         Filter::accepts_code(self, tags_code)
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn looks_into_records(&self) -> bool {
         matches!(self, Filter::Sql(_) | Filter::ByOrigin(_))
     }

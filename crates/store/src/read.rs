@@ -33,6 +33,12 @@ impl GetLimits {
 pub trait MessageFilter {
     fn accepts_code(&mut self, tags_code: i64) -> bool;
 
+    /// Whether it answers the same whenever it is asked: then codes are asked for ahead of their turn, and again. A function
+    /// may count what it accepts.
+    fn is_pure(&self) -> bool {
+        false
+    }
+
     /// Whether records that it is asked for are read and then mostly rejected.
     fn looks_into_records(&self) -> bool {
         false

@@ -134,7 +134,8 @@ impl MessageStore {
                 break;
             }
             let entries = entries[..read].as_chunks::<ENTRY_BYTES>().0;
-            let is_fetched = wait == Wait::Allowed && self.fetch_apart(entries, limits.count, filter);
+            let is_fetched =
+                wait == Wait::Allowed && filter.is_pure() && self.fetch_apart(entries, limits.count, filter);
             for (index, entry) in entries.iter().enumerate() {
                 if looks_ahead && index % AHEAD == 0 {
                     fetch_ahead(&cursor, &entries[index..entries.len().min(index + AHEAD)]);

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use oxmq_store::disk::{Advice, SimulatedDisk};
-use oxmq_store::{AppendBatch, FlushDiskType, GetError, GetLimits, MessageStore, StoreConfig, TagsCode, Wait};
+use oxmq_store::{
+    AppendBatch, FlushDiskType, GetError, GetLimits, MessageFilter, MessageStore, StoreConfig, TagsCode, Wait,
+};
 
 use crate::support::*;
 
@@ -149,6 +151,18 @@ fn of_a_backlog_that_is_cold_those_who_cannot_wait_do_not_try_again_and_again() 
     assert_eq!(disk.tries_in_vain() - before - by_others, 1);
 }
 
+struct OfCodeOne;
+
+impl MessageFilter for OfCodeOne {
+    fn accepts_code(&mut self, tags_code: i64) -> bool {
+        tags_code == 1
+    }
+
+    fn is_pure(&self) -> bool {
+        true
+    }
+}
+
 #[test]
 fn a_filter_that_takes_little_fetches_little_and_all_at_once() {
     let disk = SimulatedDisk::new();
@@ -166,7 +180,7 @@ fn a_filter_that_takes_little_fetches_little_and_all_at_once() {
     disk.forget();
     let get = |wait| {
         let (mut out, limits) = (BytesMut::new(), GetLimits::count(32));
-        store.get_messages(&queue, 0, &limits, &mut |code| code == 1, wait, &mut out)
+        store.get_messages(&queue, 0, &limits, &mut OfCodeOne, wait, &mut out)
     };
     assert!(matches!(get(Wait::Never), Err(GetError::WouldBlock)));
     assert_eq!(get(Wait::Allowed).unwrap().count, 8);
@@ -179,6 +193,19 @@ fn a_filter_that_takes_little_fetches_little_and_all_at_once() {
     let fetched = FILE_BYTES - disk.forgotten_bytes(&path);
     assert!(fetched <= 16 * 4096, "{fetched} bytes of the log were fetched");
     assert_eq!(get(Wait::Never).unwrap().count, 8);
+
+    let mut asked = 0;
+    let mut counts = |code| {
+        asked += 1;
+        code == 1
+    };
+    let (mut out, limits) = (BytesMut::new(), GetLimits::count(32));
+    let got = store.get_messages(&queue, 0, &limits, &mut counts, Wait::Allowed, &mut out);
+    assert_eq!(
+        got.unwrap().next_begin_offset,
+        asked,
+        "a function is asked once about each"
+    );
 }
 
 #[test]

@@ -35,6 +35,10 @@ impl MessageFilter for EveryNth {
         !self.by_code || self.wants(tags_code as u64)
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn accepts_record(&mut self, record: &RecordRef<'_>) -> bool {
         self.wants(number_of(record))
     }
@@ -160,6 +164,10 @@ struct EveryTwentieth {
 impl MessageFilter for EveryTwentieth {
     fn accepts_code(&mut self, tags_code: i64) -> bool {
         !self.by_code || tags_code % 20 == 0
+    }
+
+    fn is_pure(&self) -> bool {
+        true
     }
 
     fn accepts_record(&mut self, record: &RecordRef<'_>) -> bool {
