@@ -166,6 +166,16 @@ impl PopQueue {
         settled
     }
 
+    /// Whether this checkpoint is in memory.
+    pub(crate) fn holds(&self, start_offset: i64, pop_time: i64) -> bool {
+        self.batches.iter().any(|batch| match &batch.state {
+            BatchState::Buffered(buffered) => {
+                (buffered.checkpoint.start_offset, buffered.checkpoint.pop_time) == (start_offset, pop_time)
+            }
+            _ => false,
+        })
+    }
+
     /// Takes an acknowledgement for a checkpoint in memory; false when there is none that it belongs to.
     pub(crate) fn ack(&mut self, start_offset: i64, pop_time: i64, queue_offset: i64) -> bool {
         let batch = self.batches.iter_mut().find_map(|batch| match &mut batch.state {

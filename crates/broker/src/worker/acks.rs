@@ -13,7 +13,7 @@ use oxmq_store::ConsumeQueue;
 
 use super::Worker;
 use super::pops::OpenAck;
-use crate::pop::{PopError, ack_in_order, change_in_order};
+use crate::pop::{PopError, SharedQueue, ack_in_order, change_in_order};
 use crate::response::{QueueIdIllegal, Refusal};
 
 /// Checkpoints of the turn that an acknowledgement is compared with, the latest first.
@@ -42,6 +42,42 @@ impl<'a> Acked<'a> {
             invisible_time: handle.invisible_time,
             revive_queue: handle.revive_queue,
             broker_name: handle.broker_name,
+        }
+    }
+
+    /// Of one that was staged.
+    fn again(open: &'a OpenAck) -> Acked<'a> {
+        let ack = &open.ack;
+        Acked {
+            topic: &ack.topic,
+            group: &ack.group,
+            queue_id: ack.queue_id,
+            start_offset: ack.start_offset,
+            pop_time: ack.pop_time,
+            invisible_time: open.revive_time.saturating_sub(ack.pop_time),
+            revive_queue: open.revive_queue,
+            broker_name: ack.broker_name.as_deref().unwrap_or_default(),
+        }
+    }
+
+    fn revive_time(&self) -> i64 {
+        self.pop_time.saturating_add(self.invisible_time)
+    }
+
+    fn open(&self, offset: i64) -> OpenAck {
+        OpenAck {
+            ack: PopAck {
+                ack_offset: offset,
+                ack_offsets: Vec::new(),
+                broker_name: Some(self.broker_name.to_owned()),
+                group: self.group.to_owned(),
+                pop_time: self.pop_time,
+                queue_id: self.queue_id,
+                start_offset: self.start_offset,
+                topic: self.topic.to_owned(),
+            },
+            revive_time: self.revive_time(),
+            revive_queue: self.revive_queue,
         }
     }
 }
@@ -98,36 +134,70 @@ impl Worker {
 
     /// Takes acknowledgements in memory, or stages them for the log.
     fn acknowledge(&self, acked: &Acked<'_>, offsets: impl IntoIterator<Item = i64>) {
-        let broker = &self.broker;
+        let known = self.broker.pops.known_queue(acked.topic, acked.group, acked.queue_id);
         let mut count = 0;
-        let known = broker.pops.known_queue(acked.topic, acked.group, acked.queue_id);
         for offset in offsets {
             count += 1;
-            let in_memory = known.as_ref().is_some_and(|known| {
-                let mut known = known.lock();
-                let taken = known.ack(acked.start_offset, acked.pop_time, offset);
-                if let Some(settled) = known.settle().filter(|_| taken) {
-                    let now = broker.now_ms();
-                    broker
-                        .consumer_offsets
-                        .commit(acked.group, acked.topic, acked.queue_id, settled, now);
-                }
-                taken
-            });
-            // Others do not exist: only a forged handle names one, and nobody would read it there.
-            if !in_memory && (0..broker.config().revive_queue_num).contains(&acked.revive_queue) {
+            if !known
+                .as_ref()
+                .is_some_and(|known| self.acknowledge_in_memory(known, acked, offset))
+            {
                 self.stage_ack(acked, offset);
             }
         }
-        broker.stats.group(acked.topic, acked.group).on_acks(count);
-        if let Some(known) = known.filter(|_| acked.pop_time >= broker.started_at) {
+        self.count_acks(acked, known, count);
+    }
+
+    fn acknowledge_in_memory(&self, known: &SharedQueue, acked: &Acked<'_>, offset: i64) -> bool {
+        let mut known = known.lock();
+        let taken = known.ack(acked.start_offset, acked.pop_time, offset);
+        if let Some(settled) = known.settle().filter(|_| taken) {
+            let (offsets, now) = (&self.broker.consumer_offsets, self.broker.now_ms());
+            offsets.commit(acked.group, acked.topic, acked.queue_id, settled, now);
+        }
+        taken
+    }
+
+    /// The same of one message that has a new checkpoint in the batch of the turn. One that is in memory knows of it when
+    /// that batch is in the log, and not before: the group's offset may pass the message then.
+    fn replace(&self, acked: &Acked<'_>, offset: i64) {
+        let known = self.broker.pops.known_queue(acked.topic, acked.group, acked.queue_id);
+        let is_in_memory = |known: &SharedQueue| known.lock().holds(acked.start_offset, acked.pop_time);
+        match known.as_ref().is_some_and(is_in_memory) {
+            true => self.pops.replaced.borrow_mut().push(acked.open(offset)),
+            false => self.stage_ack(acked, offset),
+        }
+        self.count_acks(acked, known, 1);
+    }
+
+    /// The new checkpoints are in the log.
+    pub(super) fn settle_replaced(&self) {
+        for open in self.pops.replaced.take() {
+            let acked = Acked::again(&open);
+            let known = self.broker.pops.known_queue(acked.topic, acked.group, acked.queue_id);
+            let offset = open.ack.ack_offset;
+            if !known.is_some_and(|known| self.acknowledge_in_memory(&known, &acked, offset)) {
+                // It has left memory meanwhile.
+                self.stage_ack(&acked, offset);
+                self.turn.request_turn_end();
+            }
+        }
+    }
+
+    fn count_acks(&self, acked: &Acked<'_>, known: Option<SharedQueue>, count: i64) {
+        self.broker.stats.group(acked.topic, acked.group).on_acks(count);
+        if let Some(known) = known.filter(|_| acked.pop_time >= self.broker.started_at) {
             known.lock().add_in_flight(-count);
         }
     }
 
     fn stage_ack(&self, acked: &Acked<'_>, offset: i64) {
+        // Others do not exist: only a forged handle names one, and nobody would read it there.
+        if !(0..self.broker.config().revive_queue_num).contains(&acked.revive_queue) {
+            return;
+        }
         let mut acks = self.pops.acks.borrow_mut();
-        let revive_time = acked.pop_time.saturating_add(acked.invisible_time);
+        let revive_time = acked.revive_time();
         let same = acks.iter_mut().rev().take(COMPARED_MAX).find(|open| {
             let ack = &open.ack;
             (ack.start_offset, ack.pop_time, ack.queue_id) == (acked.start_offset, acked.pop_time, acked.queue_id)
@@ -138,20 +208,7 @@ impl Worker {
         if let Some(open) = same {
             return open.ack.add(offset);
         }
-        acks.push(OpenAck {
-            ack: PopAck {
-                ack_offset: offset,
-                ack_offsets: Vec::new(),
-                broker_name: Some(acked.broker_name.to_owned()),
-                group: acked.group.to_owned(),
-                pop_time: acked.pop_time,
-                queue_id: acked.queue_id,
-                start_offset: acked.start_offset,
-                topic: acked.topic.to_owned(),
-            },
-            revive_time,
-            revive_queue: acked.revive_queue,
-        });
+        acks.push(acked.open(offset));
     }
 
     pub(super) fn batch_ack(&self, connection: &Rc<Connection>, to: ReplyTo, command: &RemotingCommand) {
@@ -232,16 +289,18 @@ impl Worker {
             let changed = change_in_order(&self.broker, &queue, header, &handle);
             return Ok(success().with_fields(&changed));
         }
-        let now = self.broker.now_ms();
+        // Checkpoints are told apart by their first offset and their time: with that of the old one, what acknowledges the old
+        // one would acknowledge the new one.
+        let pop_time = self.broker.now_ms().max(handle.pop_time.saturating_add(1));
         let checkpoint = PopCheckpoint {
             broker_name: handle.broker_name.to_owned(),
             group: header.consumer_group.clone(),
             distances: vec![0],
             invisible_time: header.invisible_time,
             count: 1,
-            pop_time: now,
+            pop_time,
             queue_id,
-            revive_time: now.saturating_add(header.invisible_time),
+            revive_time: pop_time.saturating_add(header.invisible_time),
             start_offset: offset,
             suspend: header.suspend.unwrap_or(false),
             topic: topic.to_owned(),
@@ -249,9 +308,9 @@ impl Worker {
         };
         self.stage_checkpoint(&checkpoint, handle.revive_queue)?;
         let acked = Acked::of(topic, &header.consumer_group, queue_id, &handle);
-        self.acknowledge(&acked, [offset]);
+        self.replace(&acked, offset);
         Ok(success().with_fields(&ChangeInvisibleTimeReply {
-            pop_time: now,
+            pop_time,
             invisible_time: header.invisible_time,
             revive_qid: handle.revive_queue,
         }))

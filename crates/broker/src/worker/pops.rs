@@ -29,6 +29,8 @@ pub(super) struct Pops {
     batch: RefCell<AppendBatch>,
     staged: RefCell<Vec<Staged>>,
     pub(super) acks: RefCell<Vec<OpenAck>>,
+    /// Of checkpoints in memory, whose messages have new ones in the batch.
+    pub(super) replaced: RefCell<Vec<OpenAck>>,
     waiting: RefCell<Waiters<WaitingPop>>,
     pub(super) notifications: RefCell<Waiters<WaitingNotification>>,
     /// Those whose first request should look before the turn ends.
@@ -69,6 +71,7 @@ impl Pops {
             batch: RefCell::default(),
             staged: RefCell::default(),
             acks: RefCell::default(),
+            replaced: RefCell::default(),
             waiting: RefCell::new(Waiters::new(worker)),
             notifications: RefCell::new(Waiters::new(worker)),
             wanted: RefCell::default(),
@@ -213,7 +216,7 @@ impl Worker {
     /// Appends what was staged and answers it.
     pub(super) fn append_pops(&self) {
         let staged = self.pops.staged.take();
-        if staged.is_empty() {
+        if staged.is_empty() && self.pops.acks.borrow().is_empty() {
             return;
         }
         let mut batch = self.pops.batch.borrow_mut();
@@ -240,6 +243,7 @@ impl Worker {
     fn pops_appended(&self, staged: Vec<Staged>, end: i64) {
         let sync = self.broker.flush_disk_type == FlushDiskType::SyncFlush;
         let must_wait = sync && self.broker.store.flushed() < end;
+        self.settle_replaced();
         for staged in staged {
             match staged {
                 Staged::Messages {
@@ -288,6 +292,7 @@ impl Worker {
     }
 
     fn pops_failed(&self, staged: Vec<Staged>, error: &AppendError) {
+        self.pops.replaced.borrow_mut().clear();
         for staged in staged {
             match staged {
                 Staged::Messages {

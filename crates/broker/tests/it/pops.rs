@@ -316,6 +316,45 @@ fn a_message_can_be_made_visible_earlier() {
 }
 
 #[test]
+fn a_message_that_is_put_off_in_the_millisecond_of_its_pop_comes_again() {
+    for merge in [false, true] {
+        let clock = VirtualClock::new();
+        let node = Node::start_in(clock.environment(), |config| config.enable_pop_buffer_merge = merge);
+        let mut client = node.connect();
+        sent(&mut client, "t", 1, &["a"]);
+        let first = client.pop(&PopMessageHeader {
+            invisible_time: 2000,
+            ..popping("t")
+        });
+        let mut handle = first.handle(&first.messages[0]);
+        for _ in 0..2 {
+            let header = ChangeInvisibleTimeHeader {
+                consumer_group: "g".into(),
+                topic: "t".into(),
+                queue_id: 0,
+                extra_info: handle.clone(),
+                offset: 0,
+                invisible_time: 500,
+                ..ChangeInvisibleTimeHeader::default()
+            };
+            let changed: ChangeInvisibleTimeReply = fields(&client.ok::<request::ChangeMessageInvisibleTime>(&header, ""));
+            handle = format!("0 {} 500 {} 0 broker-a 0 0", changed.pop_time, changed.revive_qid);
+        }
+        // Everything that belongs to the first checkpoints arrives before the last one is due.
+        node.pass(&clock, 2100);
+        let came = (0..100).find_map(|_| {
+            node.pass(&clock, 500);
+            let bodies = client.pop(&popping("t")).bodies();
+            if bodies.is_empty() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            (!bodies.is_empty()).then_some(bodies)
+        });
+        assert_eq!(came, Some(vec!["a".to_owned()]), "merge {merge}");
+    }
+}
+
+#[test]
 fn a_waiting_request_gets_what_arrives() {
     let node = Node::start();
     let mut consumer = node.connect();
