@@ -337,7 +337,8 @@ fn a_message_that_is_put_off_in_the_millisecond_of_its_pop_comes_again() {
                 invisible_time: 500,
                 ..ChangeInvisibleTimeHeader::default()
             };
-            let changed: ChangeInvisibleTimeReply = fields(&client.ok::<request::ChangeMessageInvisibleTime>(&header, ""));
+            let changed: ChangeInvisibleTimeReply =
+                fields(&client.ok::<request::ChangeMessageInvisibleTime>(&header, ""));
             handle = format!("0 {} 500 {} 0 broker-a 0 0", changed.pop_time, changed.revive_qid);
         }
         // Everything that belongs to the first checkpoints arrives before the last one is due.
