@@ -2,5 +2,6 @@
 
 mod bytes;
 mod crowds;
+mod exploits;
 mod fields;
 mod names;

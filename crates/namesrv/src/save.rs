@@ -13,11 +13,11 @@ pub(crate) fn save(path: &Path, contents: &[u8]) -> io::Result<()> {
     };
     fs::create_dir_all(folder)?;
     match fs::read(path) {
-        Ok(previous) => replace(&backup_of(path), &previous)?,
+        Ok(previous) => replace(&backup_of(path), path, &previous)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    replace(path, contents)?;
+    replace(path, path, contents)?;
     File::open(folder)?.sync_all()
 }
 
@@ -26,9 +26,13 @@ pub(crate) fn backup_of(path: &Path) -> PathBuf {
     with_suffix(path, ".bak")
 }
 
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+/// Whoever cannot read `like` cannot read the new file: settings may be secrets.
+fn replace(path: &Path, like: &Path, contents: &[u8]) -> io::Result<()> {
     let temporary = with_suffix(path, ".tmp");
     let mut file = File::create(&temporary)?;
+    if let Ok(like) = fs::metadata(like) {
+        file.set_permissions(like.permissions())?;
+    }
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&temporary, path)
@@ -42,6 +46,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -50,7 +56,12 @@ mod tests {
         let path = dir.path().join("new/folder/kvConfig.json");
         for contents in ["one", "two", "three"] {
             save(&path, contents.as_bytes()).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
+        assert_eq!(
+            fs::metadata(backup_of(&path)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read(backup_of(&path)).unwrap(), b"two");
     }

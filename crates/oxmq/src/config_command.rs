@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use oxmq_broker::BrokerConfig;
 use oxmq_namesrv::NamesrvConfig;
 use oxmq_protocol::properties_file::{self, Property};
-use oxmq_protocol::settings::Settings;
+use oxmq_protocol::settings::{HIDDEN, Settings, names_secret};
 
 /// Names that are less alike than this are not suggested, 1 being equal.
 const LIKENESS_MIN: f64 = 0.85;
@@ -152,12 +152,8 @@ fn effect<S: Settings>(row: usize, property: &Property) -> Effect {
 
 /// What may be on a screen.
 fn shown(property: &Property) -> String {
-    let key = property.key.to_ascii_lowercase();
-    match ["secret", "password", "accesskey", "token"]
-        .iter()
-        .any(|word| key.contains(word))
-    {
-        true => "******".into(),
+    match names_secret(&property.key) {
+        true => HIDDEN.into(),
         false => property.value.clone(),
     }
 }

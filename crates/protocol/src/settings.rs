@@ -119,7 +119,7 @@ impl Setting {
 
     /// The value as it may be shown.
     fn shown_text(&self, text: String) -> String {
-        if self.secret { "******".into() } else { text }
+        if self.secret { HIDDEN.into() } else { text }
     }
 
     /// Whether a request from the network may change it. Text is where paths, addresses and class names hide,
@@ -127,6 +127,26 @@ impl Setting {
     pub fn is_remote(&self) -> bool {
         !self.local && (self.live || self.type_name != "String")
     }
+}
+
+/// What is shown instead of a secret.
+pub const HIDDEN: &str = "******";
+
+/// Whether the value of a key that is not declared looks like something to keep: other versions and tools have passwords,
+/// key pairs and headers for authorization in the same files.
+pub fn names_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let words = [
+        "secret",
+        "password",
+        "passwd",
+        "accesskey",
+        "token",
+        "credential",
+        "authenticationuser",
+        "exporterheader",
+    ];
+    words.iter().any(|word| key.contains(word))
 }
 
 /// Why a setting was not taken.
@@ -262,9 +282,11 @@ pub trait Settings: Default + Clone {
     fn update(&mut self, properties: &[u8], black_list: &str) -> Result<Vec<&'static str>, UpdateError> {
         let mut changed = self.clone();
         for Property { key, value, .. } in properties_file::parse(properties) {
+            if black_list.split(';').any(|listed| listed.trim() == key) {
+                return Err(UpdateError::NotRemote(key));
+            }
             let Some(index) = Self::index_of(&key) else { continue };
-            let listed = black_list.split(';').any(|listed| listed.trim() == key);
-            if listed || !Self::TABLE[index].is_remote() {
+            if !Self::TABLE[index].is_remote() {
                 return Err(UpdateError::NotRemote(key));
             }
             changed.set(&key, &value)?;
@@ -287,7 +309,12 @@ pub trait Settings: Default + Clone {
 
     /// `key=value` lines sorted by key, keys without effect among them: `-p`, and the bodies of codes 26 and 319.
     fn text(&self) -> String {
-        let mut lines: BTreeMap<String, String> = self.others_ref().clone();
+        let others = self.others_ref().iter();
+        let others = others.map(|(key, value)| match names_secret(key) {
+            true => (key.clone(), HIDDEN.to_owned()),
+            false => (key.clone(), value.clone()),
+        });
+        let mut lines: BTreeMap<String, String> = others.collect();
         lines.extend(
             self.entries()
                 .into_iter()

@@ -1,9 +1,10 @@
 //! Whole files that must never be found half written: the JSON files below `config/` (spec: storage.md §18.1).
 
+use std::fs;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, RealDisk};
 
 /// What `accept` makes of the file, or of its `.bak` when the file is missing, empty or refused; `None` when there is
 /// neither, or nothing in them. Where contents are refused and there is no other version it is an error: they are not to be
@@ -59,6 +60,15 @@ pub fn save(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     disk.rename(&temporary, path)?;
     disk.sync_dir(dir)
+}
+
+/// The same on the real disk, for files that may hold secrets: whoever could not read the old file cannot read the new one.
+pub fn save_as_readable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Ok(old) = fs::metadata(path) {
+        let temporary = fs::File::create(with_suffix(path, ".tmp"))?;
+        temporary.set_permissions(old.permissions())?;
+    }
+    save(&RealDisk, path, bytes)
 }
 
 /// Creates a directory and makes its name, and those of parents that were missing too, survive a power cut.
@@ -124,6 +134,20 @@ mod tests {
             save(&disk, path, empty).unwrap();
             disk.remove_file(Path::new("/store/config/topics.json.bak")).unwrap();
             assert_eq!(load(&disk, path, text).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_not_read_stays_so() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.conf");
+        save_as_readable(&path, b"one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        save_as_readable(&path, b"two").unwrap();
+        for (path, text) in [(path.clone(), b"two"), (with_suffix(&path, ".bak"), b"one")] {
+            assert_eq!(fs::read(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
     }
 

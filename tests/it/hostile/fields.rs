@@ -27,7 +27,7 @@ const ABSURD: [&str; 17] = [
 ];
 
 /// A believable value for each field, so that the absurd one gets as far as it can.
-fn believable(name: &str) -> &'static str {
+pub(super) fn believable(name: &str) -> &'static str {
     match name {
         "topic" | "b" => "Fields",
         "defaultTopic" | "c" => "TBW102",
@@ -55,7 +55,7 @@ fn believable(name: &str) -> &'static str {
     }
 }
 
-fn request(code: RequestCode, value: impl Fn(&str) -> Option<String>, body: &[u8]) -> RemotingCommand {
+pub(super) fn request(code: RequestCode, value: impl Fn(&str) -> Option<String>, body: &[u8]) -> RemotingCommand {
     let mut command = RemotingCommand::default().with_body(body.to_vec());
     command.header.code = code.code();
     command.header.version = 513;

@@ -8,16 +8,18 @@ use oxmq_protocol::requests::GetBrokerConfigReply;
 use oxmq_protocol::settings::{Settings, UpdateError};
 use oxmq_protocol::{RemotingCommand, json, response_code as code};
 use oxmq_store::config_file;
-use oxmq_store::disk::RealDisk;
 
 use super::{Handled, saved, success, success_with};
 use crate::BrokerConfig;
 use crate::broker::Broker;
 use crate::response::Refusal;
 
+/// Refused by RocketMQ whatever `configBlackList` says. It was a part of command lines once (CVE-2023-33246).
+const NEVER_REMOTE: &str = "rocketmqHome";
+
 pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
     let mut config = BrokerConfig::clone(&broker.config());
-    let black_list = config.config_black_list.clone();
+    let black_list = format!("{};{NEVER_REMOTE}", config.config_black_list);
     let changed = config.update(&command.body, &black_list).map_err(|error| match error {
         UpdateError::NotRemote(_) => Refusal::new(code::NO_PERMISSION, "Can not update config in black list."),
         other => Refusal::new(code::SYSTEM_ERROR, other.to_string()),
@@ -41,7 +43,7 @@ impl Broker {
     /// Writes the file that remote changes go to, if there is one, and then uses the settings.
     fn change_config(&self, config: BrokerConfig) -> io::Result<()> {
         if let Some(path) = &config.broker_config_path {
-            config_file::save(&RealDisk, Path::new(path), config.to_properties().as_bytes())?;
+            config_file::save_as_readable(Path::new(path), config.to_properties().as_bytes())?;
         }
         self.set_config(config);
         Ok(())
