@@ -1,18 +1,26 @@
 //! What the fuzz targets in `fuzz/` do with their input. An ordinary test runs the same over the committed corpus.
 
 use bytes::{Bytes, BytesMut};
-use oxmq_protocol::body::{HeartbeatData, RegisterBrokerBody, TopicStatsTable};
+use oxmq_protocol::body::{
+    CheckClientRequestBody, DataVersion, HeartbeatData, LockBatchRequestBody, QueryAssignmentRequestBody,
+    RegisterBrokerBody, SetMessageRequestModeRequestBody, SubscriptionGroupConfig, SubscriptionGroupList,
+    TopicConfigList, TopicQueueMappingDetail, TopicRouteData, TopicStatsTable,
+};
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::properties::Properties;
+use oxmq_protocol::properties_file;
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2};
 use oxmq_protocol::scan::{ScannedPull, ScannedRequest, ScannedSend, scan};
+use oxmq_protocol::settings::Settings;
 use oxmq_protocol::{FieldSet, Frame, Header, SerializeType, batch, json, properties};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub(crate) const TARGETS: [(&str, Check); 8] = [
+pub(crate) const TARGETS: [(&str, Check); 10] = [
     ("frame", frame),
     ("header_json", header_json),
     ("header_binary", header_binary),
@@ -21,6 +29,8 @@ pub(crate) const TARGETS: [(&str, Check); 8] = [
     ("record", record),
     ("batch", batch_items),
     ("body", body),
+    ("admin_body", admin_body),
+    ("settings", settings),
 ];
 
 /// Frames are found in any bytes, one behind the other, and decoded without a panic.
@@ -136,4 +146,77 @@ pub(crate) fn body(data: &[u8]) {
         assert!(again.offset_table == table.offset_table);
     }
     let _ = RegisterBrokerBody::decode(data, 513);
+}
+
+/// Bodies of administrative requests: what is read can be written, and what was written reads as the same.
+pub(crate) fn admin_body(data: &[u8]) {
+    fn settles<T: Serialize + DeserializeOwned>(data: &[u8]) {
+        let Ok(read) = json::from_slice::<T>(data) else { return };
+        let written = json::to_vec(&read);
+        let again: T = json::from_slice(&written).expect("what is written can be read");
+        assert_eq!(json::to_vec(&again).len(), written.len());
+    }
+    settles::<CheckClientRequestBody>(data);
+    settles::<DataVersion>(data);
+    settles::<LockBatchRequestBody>(data);
+    settles::<QueryAssignmentRequestBody>(data);
+    settles::<SetMessageRequestModeRequestBody>(data);
+    settles::<SubscriptionGroupConfig>(data);
+    settles::<SubscriptionGroupList>(data);
+    settles::<TopicConfigList>(data);
+    settles::<TopicQueueMappingDetail>(data);
+    settles::<TopicRouteData>(data);
+}
+
+oxmq_protocol::settings! {
+    /// One of each kind.
+    struct Sample {
+        /// A path.
+        store_path: String = "storePathRootDir" => "/store".into();
+        /// A number.
+        reserved: u64 = "fileReservedTime" => 72, range(0..=100_000), live();
+        /// A switch.
+        enabled: bool = "autoCreateTopicEnable" => true, live();
+        /// Text that may change.
+        when: String = "deleteWhen" => "04".into(), live();
+        /// A secret.
+        password: Option<String> = "tls.server.keyPassword" => None, local(), secret();
+    }
+    without_effect: "it is too early" => "later";
+}
+
+/// Whatever a change or a file says: paths and secrets stay as they are, refusals change nothing, and what is saved is
+/// read back as it was.
+pub(crate) fn settings(data: &[u8]) {
+    let mut changed = Sample {
+        password: Some("hidden-word".into()),
+        ..Sample::default()
+    };
+    let before = changed.to_properties();
+    match changed.update(data, "configBlackList;rocketmqHome") {
+        Err(_) => assert_eq!(changed.to_properties(), before),
+        Ok(_) => assert!(changed.reserved <= 100_000),
+    }
+    assert_eq!(
+        (changed.store_path.as_str(), changed.password.as_deref()),
+        ("/store", Some("hidden-word"))
+    );
+    assert!(!changed.text().contains("hidden-word") || contains(data, b"hidden-word"));
+
+    let mut loaded = Sample::default();
+    if loaded.load("f", data).is_ok() {
+        let mut again = Sample::default();
+        again
+            .load("g", loaded.to_properties().as_bytes())
+            .expect("what is saved can be read");
+        assert_eq!(again.to_properties(), loaded.to_properties());
+    }
+    let entries = properties_file::parse(data);
+    let pairs = || entries.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
+    let again = properties_file::parse(properties_file::write(pairs()).as_bytes());
+    assert!(pairs().eq(again.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()))));
+}
+
+fn contains(data: &[u8], word: &[u8]) -> bool {
+    data.windows(word.len()).any(|window| window == word)
 }
