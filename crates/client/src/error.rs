@@ -20,6 +20,8 @@ pub enum ClientError {
     NoRoute { topic: String },
     #[error("no address of the broker {broker_name} is known")]
     NoBroker { broker_name: String },
+    #[error("the cluster {cluster} has no masters")]
+    NoCluster { cluster: String },
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]

@@ -1,5 +1,5 @@
 //! The command line. The name under which the executable is called decides as a subcommand would, so that links named
-//! `mqnamesrv`, `mqbroker` and `mqshutdown` serve existing scripts (spec: config.md §2).
+//! `mqnamesrv`, `mqbroker`, `mqshutdown` and `mqadmin` serve existing scripts (spec: config.md §2).
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 
 use crate::{config_command, store_command};
 
@@ -19,16 +20,23 @@ pub(crate) enum Role {
     Shutdown,
     Store,
     Config,
+    Admin,
+    Completion,
 }
 
+const MQADMIN: &str = "mqadmin";
+const ADMIN_ARGS: &str = "args";
+
 /// Every subcommand, with the name of the executable that stands for it where there is one.
-const ROLES: [(Role, &str, Option<&str>); 6] = [
+const ROLES: [(Role, &str, Option<&str>); 8] = [
     (Role::Quickstart, "quickstart", None),
     (Role::Namesrv, "namesrv", Some("mqnamesrv")),
     (Role::Broker, "broker", Some("mqbroker")),
     (Role::Shutdown, "shutdown", Some("mqshutdown")),
     (Role::Store, "store", None),
     (Role::Config, "config", None),
+    (Role::Admin, "admin", Some(MQADMIN)),
+    (Role::Completion, "completion", None),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
@@ -56,6 +64,24 @@ pub(crate) fn program_name() -> String {
     std::env::args_os()
         .next()
         .map_or_else(|| "oxmq".into(), |name| file_name(&name))
+}
+
+/// Runs a command of mqadmin, which reads its own options.
+pub(crate) fn run_admin(matches: &ArgMatches) -> ExitCode {
+    let program = match &*program_name() {
+        MQADMIN => MQADMIN.to_owned(),
+        other => format!("{other} admin"),
+    };
+    let args = matches.get_many::<OsString>(ADMIN_ARGS).unwrap_or_default();
+    oxmq_admin::run(&program, args.cloned())
+}
+
+/// Prints what lets a shell complete this command line.
+pub(crate) fn print_completion(matches: &ArgMatches) -> ExitCode {
+    let shell: &Shell = matches.get_one("shell").expect("the shell is required");
+    let mut whole = command().mut_subcommand("admin", |_| oxmq_admin::command("admin"));
+    clap_complete::generate(*shell, &mut whole, "oxmq", &mut std::io::stdout());
+    ExitCode::SUCCESS
 }
 
 fn file_name(path: &OsString) -> String {
@@ -137,6 +163,20 @@ fn role_command(role: Role, name: &'static str) -> Command {
             .arg(print_config()),
         Role::Store => store_command::command(name),
         Role::Config => config_command::command(name),
+        Role::Admin => command
+            .about("The commands of mqadmin: 'admin' alone lists them")
+            .disable_help_flag(true)
+            .arg(
+                Arg::new(ADMIN_ARGS)
+                    .value_name("COMMAND")
+                    .num_args(0..)
+                    .trailing_var_arg(true)
+                    .allow_hyphen_values(true)
+                    .value_parser(value_parser!(OsString)),
+            ),
+        Role::Completion => command
+            .about("Print what lets a shell complete this command line")
+            .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),
@@ -188,6 +228,8 @@ mod tests {
         assert_eq!(role("/opt/mqbroker -m"), Ok(Some(Role::Broker)));
         assert_eq!(role("mqshutdown broker"), Ok(Some(Role::Shutdown)));
         assert_eq!(role("oxmq --data /tmp/x"), Ok(None));
+        assert_eq!(role("oxmq admin topicList -h"), Ok(Some(Role::Admin)));
+        assert_eq!(role("mqadmin -h"), Ok(Some(Role::Admin)));
     }
 
     #[test]

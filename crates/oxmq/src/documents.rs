@@ -32,16 +32,32 @@ fn configuration() -> String {
     )
 }
 
+fn commands() -> String {
+    format!(
+        "# Commands of mqadmin\n\
+         \n\
+         Generated from the tables of commands (`crates/admin`); `cargo xtask fix` rewrites it.\n\
+         \n\
+         `oxmq admin COMMAND`, or `mqadmin COMMAND` where a link of that name leads to the executable. Names are found \
+         in any case. Every command takes `-n`, `--namesrvAddr` (name servers, `host:port;host:port`; without it \
+         `NAMESRV_ADDR`, else `127.0.0.1:9876`), `--json` (the answer as JSON) and `-h`, `--help`. It ends with 0 when \
+         everything was done; otherwise with 1 and one line on standard error, where `CODE:` is what a server \
+         answered. Bold headings are for terminals only, and not where `NO_COLOR` is set. \
+         `oxmq completion bash` and `mqadmin completion bash` print what lets a shell complete names and options.\n\
+         \n\
+         {}",
+        oxmq_admin::markdown().trim_end().to_owned() + "\n"
+    )
+}
+
 #[test]
 fn documents_are_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let current = configuration();
-    if std::env::var_os("OXMQ_UPDATE").is_some() {
-        std::fs::write(&path, &current).unwrap();
+    for (name, current) in [("configuration.md", configuration()), ("commands.md", commands())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+        if std::env::var_os("OXMQ_UPDATE").is_some() {
+            std::fs::write(&path, &current).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == current, "docs/{name} is stale: run cargo xtask fix");
     }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        written == current,
-        "docs/configuration.md is stale: run cargo xtask fix"
-    );
 }

@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         Some(cli::Role::Shutdown) => shutdown::run(&matches),
         Some(cli::Role::Store) => store_command::run(&matches),
         Some(cli::Role::Config) => config_command::run(&matches),
+        Some(cli::Role::Admin) => Ok(cli::run_admin(&matches)),
+        Some(cli::Role::Completion) => Ok(cli::print_completion(&matches)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", cli::program_name());

@@ -146,6 +146,8 @@ requests! {
     GetTopicConfig = 351: TopicHeader => ();
     GetSubscriptionGroupConfig = 352: GroupHeader => ();
     UpdateAndGetGroupForbidden = 353: GroupForbiddenHeader => ();
+    CheckRocksdbCqWriteProgress = 354: CheckRocksdbCqWriteHeader => ();
+    ExportRocksdbConfigToJson = 355: ExportRocksdbConfigHeader => ();
     LitePullMessage = 361: PullMessageHeader => PullMessageReply;
     QueryAssignment = 400: () => ();
     SetMessageRequestMode = 401: () => ();
@@ -153,8 +155,23 @@ requests! {
     RecallMessage = 370: RecallMessageHeader => RecallMessageReply;
     UpdateAndCreateStaticTopic = 513: CreateTopicHeader => ();
     GetBrokerMemberGroup = 901: BrokerMemberGroupHeader => ();
+    AddBroker = 902: AddBrokerHeader => ();
+    RemoveBroker = 903: RemoveBrokerHeader => ();
     BrokerHeartbeat = 904: BrokerHeartbeatHeader => ();
     NotifyMinBrokerIdChange = 905: NotifyMinBrokerIdHeader => ();
+    GetBrokerHaStatus = 907: () => ();
+    ResetMasterFlushOffset = 908: ResetMasterFlushOffsetHeader => ();
+    ControllerElectMaster = 1002: ElectMasterHeader => ElectMasterReply;
+    ControllerGetMetadataInfo = 1005: () => ControllerMetadataReply;
+    ControllerGetSyncStateData = 1006: () => ();
+    GetBrokerEpochCache = 1007: () => ();
+    UpdateControllerConfig = 1009: () => ();
+    GetControllerConfig = 1010: () => ();
+    CleanBrokerData = 1011: CleanBrokerDataHeader => ();
+    UpdateColdDataFlowCtrConfig = 2001: () => ();
+    RemoveColdDataFlowCtrConfig = 2002: () => ();
+    GetColdDataFlowCtrInfo = 2003: () => ();
+    SetCommitLogReadMode = 2004: ReadAheadModeHeader => ();
     PopMessage = 200050: PopMessageHeader => PopMessageReply;
     AckMessage = 200051: AckMessageHeader => ();
     PeekMessage = 200052: PeekMessageHeader => PopMessageReply;
@@ -709,6 +726,68 @@ field_set! {
         group: String = "group",
         topic: String = "topic",
         readable: Option<bool> = "readable",
+    }
+
+    pub struct CheckRocksdbCqWriteHeader {
+        topic: Option<String> = "topic",
+        check_store_time: Option<i64> = "checkStoreTime",
+    }
+
+    /// `configType` is `topics`, `subscriptionGroups`, `consumerOffsets` or several with `;` between.
+    pub struct ExportRocksdbConfigHeader {
+        config_type: String = "configType",
+    }
+
+    pub struct AddBrokerHeader {
+        config_path: Option<String> = "configPath",
+    }
+
+    pub struct RemoveBrokerHeader {
+        broker_name: String = "brokerName",
+        broker_cluster_name: String = "brokerClusterName",
+        broker_id: i64 = "brokerId",
+    }
+
+    pub struct ResetMasterFlushOffsetHeader {
+        master_flush_offset: i64 = "masterFlushOffset",
+    }
+
+    pub struct ElectMasterHeader {
+        cluster_name: String = "clusterName",
+        broker_name: String = "brokerName",
+        broker_id: i64 = "brokerId",
+        designate_elect: bool = "designateElect",
+        invoke_time: i64 = "invokeTime",
+    }
+
+    pub struct ElectMasterReply {
+        master_broker_id: Option<i64> = "masterBrokerId",
+        master_address: Option<String> = "masterAddress",
+        master_epoch: Option<i32> = "masterEpoch",
+        sync_state_set_epoch: Option<i32> = "syncStateSetEpoch",
+    }
+
+    /// `peers` are separated by `;`.
+    pub struct ControllerMetadataReply {
+        group: Option<String> = "group",
+        controller_leader_id: Option<String> = "controllerLeaderId",
+        controller_leader_address: Option<String> = "controllerLeaderAddress",
+        is_leader: bool = "isLeader",
+        peers: Option<String> = "peers",
+    }
+
+    /// `brokerControllerIdsToClean` are separated by `;`.
+    pub struct CleanBrokerDataHeader {
+        cluster_name: Option<String> = "clusterName",
+        broker_name: String = "brokerName",
+        broker_controller_ids_to_clean: Option<String> = "brokerControllerIdsToClean",
+        is_clean_living_broker: bool = "isCleanLivingBroker",
+        invoke_time: i64 = "invokeTime",
+    }
+
+    /// 0 reads ahead as usual, 1 expects reads anywhere.
+    pub struct ReadAheadModeHeader {
+        read_ahead_mode: String = "READ_AHEAD_MODE",
     }
 
     pub struct BrokerMemberGroupHeader {

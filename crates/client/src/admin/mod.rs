@@ -1,18 +1,28 @@
-//! Looking after a cluster: topics and groups; offsets of groups in [`offsets`]; finding messages again in [`messages`].
+//! Looking after a cluster, a file for each kind of thing: topics, groups and their offsets, brokers, name servers,
+//! controllers, messages.
+//!
+//! Methods that end in `_on` ask the one broker at an address; the others find the brokers themselves. Every method fails
+//! when a server cannot be reached or refuses; [`ClientError::response_code`] tells why.
 
+mod brokers;
+mod clients;
+mod controllers;
+mod groups;
 mod messages;
+mod name_servers;
 mod offsets;
+mod topics;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use oxmq_protocol::body::{
-    ClusterInfo, KvTable, SubscriptionGroupConfig, TopicConfig, TopicList, TopicRouteData, TopicStatsTable,
-};
-use oxmq_protocol::requests::{CreateTopicHeader, DeleteTopicInNamesrvHeader, TopicHeader, request};
-use oxmq_protocol::{Request, json, topic};
+use oxmq_protocol::body::{ClusterInfo, TopicRouteData};
+use oxmq_protocol::requests::request;
+use oxmq_protocol::{Request, json};
 use oxmq_remoting::Reply;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::ClientError;
 use crate::instance::{Boundary, Instance, InstanceConfig};
@@ -45,6 +55,16 @@ impl Admin {
         self.instance.shutdown().await;
     }
 
+    /// The client whose connections are used.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Waits so long for each answer instead of the instance's `api_timeout`.
+    pub fn with_timeout(self, timeout: Duration) -> Admin {
+        Admin { timeout, ..self }
+    }
+
     /// Where a topic is, asked of a name server now.
     pub async fn topic_route(&self, topic: &str) -> Result<TopicRouteData, ClientError> {
         Ok(self.instance.refresh_route(topic).await?.data.clone())
@@ -59,113 +79,16 @@ impl Admin {
         Ok(json::from_slice(&reply.body)?)
     }
 
-    /// Every topic that a name server knows.
-    pub async fn topics(&self) -> Result<BTreeSet<String>, ClientError> {
-        let reply = self
-            .instance
-            .call_name_server::<request::GetAllTopicListFromNameserver>(&())
-            .await?;
-        Ok(json::from_slice::<TopicList>(&reply.body)?.topic_list)
-    }
-
-    /// Creates or changes a topic on every master of a cluster.
-    pub async fn create_topic(&self, cluster: &str, config: &TopicConfig) -> Result<(), ClientError> {
-        for addr in self.masters(cluster).await? {
-            self.create_topic_on(&addr, config).await?;
-        }
-        Ok(())
-    }
-
-    /// Creates or changes a topic on one broker.
-    pub async fn create_topic_on(&self, addr: &str, config: &TopicConfig) -> Result<(), ClientError> {
-        topic::validate_topic(&config.topic_name)?;
-        let attributes = config.attributes.iter().map(|(name, value)| format!("+{name}={value}"));
-        let header = CreateTopicHeader {
-            topic: config.topic_name.clone(),
-            default_topic: Some(topic::AUTO_CREATE_TOPIC.to_owned()),
-            read_queue_nums: config.read_queue_nums,
-            write_queue_nums: config.write_queue_nums,
-            perm: config.perm,
-            topic_filter_type: config.topic_filter_type.name().to_owned(),
-            topic_sys_flag: Some(config.topic_sys_flag),
-            order: config.order,
-            attributes: Some(attributes.collect::<Vec<_>>().join(",")),
-            force: false,
-        };
-        self.call::<request::UpdateAndCreateTopic>(addr, &header, Bytes::new())
-            .await?;
-        Ok(())
-    }
-
-    /// Deletes a topic from every master of a cluster, then from the name servers.
-    pub async fn delete_topic(&self, cluster: &str, topic: &str) -> Result<(), ClientError> {
-        let header = TopicHeader {
-            topic: topic.to_owned(),
-            broker_name: None,
-        };
-        for addr in self.masters(cluster).await? {
-            self.call::<request::DeleteTopicInBroker>(&addr, &header, Bytes::new())
-                .await?;
-        }
-        let header = DeleteTopicInNamesrvHeader {
-            topic: topic.to_owned(),
-            cluster_name: Some(cluster.to_owned()),
-        };
-        for addr in self.instance.name_server_addrs() {
-            self.call::<request::DeleteTopicInNamesrv>(addr, &header, Bytes::new())
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Creates or changes a consumer group on every master of a cluster.
-    pub async fn create_group(&self, cluster: &str, config: &SubscriptionGroupConfig) -> Result<(), ClientError> {
-        topic::validate_group(&config.group_name)?;
-        let body = Bytes::from(json::to_vec(config));
-        for addr in self.masters(cluster).await? {
-            self.call::<request::UpdateAndCreateSubscriptionGroup>(&addr, &(), body.clone())
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Smallest and largest offset of each queue of a topic.
-    pub async fn topic_stats(&self, topic: &str) -> Result<TopicStatsTable, ClientError> {
-        let header = TopicHeader {
-            topic: topic.to_owned(),
-            broker_name: None,
-        };
-        let mut stats = TopicStatsTable::default();
-        for addr in self.masters_of_topic(topic).await? {
-            let reply = self
-                .call::<request::GetTopicStatsInfo>(&addr, &header, Bytes::new())
-                .await?;
-            let of_broker: TopicStatsTable = json::from_slice(&reply.body)?;
-            stats.topic_put_tps += of_broker.topic_put_tps;
-            stats.offset_table.0.extend(of_broker.offset_table);
-        }
-        Ok(stats)
-    }
-
-    /// A broker's figures about itself.
-    pub async fn broker_runtime_info(&self, addr: &str) -> Result<KvTable, ClientError> {
-        let reply = self
-            .call::<request::GetBrokerRuntimeInfo>(addr, &(), Bytes::new())
-            .await?;
-        Ok(json::from_slice(&reply.body)?)
-    }
-
-    async fn masters(&self, cluster: &str) -> Result<Vec<String>, ClientError> {
+    /// The masters of a cluster, by the names of their brokers.
+    pub async fn masters(&self, cluster: &str) -> Result<Vec<String>, ClientError> {
         let info = self.cluster_info().await?;
-        let names = info.cluster_addr_table.get(cluster);
-        let masters: Vec<_> = names
-            .into_iter()
-            .flatten()
-            .filter_map(|name| info.broker_addr_table.get(name)?.master())
+        let masters: Vec<_> = info
+            .brokers(cluster)
+            .filter_map(|broker| broker.master())
             .map(str::to_owned)
             .collect();
         match masters.is_empty() {
-            true => Err(ClientError::Config(format!("the cluster {cluster} has no masters"))),
+            true => Err(no_cluster(cluster)),
             false => Ok(masters),
         }
     }
@@ -176,7 +99,50 @@ impl Admin {
         Ok(masters.map(str::to_owned).collect())
     }
 
+    /// The first broker of a topic that answers tells for all.
+    async fn any_broker_of_topic<R, T>(&self, topic: &str, header: &R::Header) -> Result<T, ClientError>
+    where
+        R: Request,
+        T: DeserializeOwned,
+    {
+        let mut failed = ClientError::NoRoute {
+            topic: topic.to_owned(),
+        };
+        for broker in &self.topic_route(topic).await?.broker_datas {
+            let Some(addr) = broker.broker_addrs.values().next() else {
+                continue;
+            };
+            match self.ask::<R, T>(addr, header).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
     async fn call<R: Request>(&self, addr: &str, header: &R::Header, body: Bytes) -> Result<Reply<R>, ClientError> {
         self.instance.call::<R>(addr, header, body, self.timeout).await
+    }
+
+    /// For what is answered with JSON.
+    async fn ask<R: Request, T: DeserializeOwned>(&self, addr: &str, header: &R::Header) -> Result<T, ClientError> {
+        let reply = self.call::<R>(addr, header, Bytes::new()).await?;
+        Ok(json::from_slice(&reply.body)?)
+    }
+
+    /// For what is answered with nothing.
+    async fn tell<R: Request>(&self, addr: &str, header: &R::Header) -> Result<(), ClientError> {
+        self.call::<R>(addr, header, Bytes::new()).await.map(drop)
+    }
+
+    /// For what travels as JSON and is answered with nothing.
+    async fn hand<R: Request<Header = ()>>(&self, addr: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        self.call::<R>(addr, &(), json::to_vec(body).into()).await.map(drop)
+    }
+}
+
+fn no_cluster(cluster: &str) -> ClientError {
+    ClientError::NoCluster {
+        cluster: cluster.to_owned(),
     }
 }

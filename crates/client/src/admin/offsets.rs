@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use oxmq_protocol::body::{
-    ConsumeStats, MessageQueue, MessageRequestMode, ResetOffsetBody, SetMessageRequestModeRequestBody,
-};
+use oxmq_protocol::body::{ConsumeStats, MessageQueue, ResetOffsetBody};
 use oxmq_protocol::requests::{GetConsumeStatsHeader, ResetOffsetHeader, request};
 use oxmq_protocol::{json, topic};
 
@@ -124,28 +122,5 @@ impl Admin {
             .call::<request::InvokeBrokerToResetOffset>(addr, header, Bytes::new())
             .await?;
         Ok(json::from_slice::<ResetOffsetBody>(&reply.body)?.offset_table.0)
-    }
-
-    /// Whether members of a group pull the messages of a topic or pop them, if they let the broker decide
-    /// ([`client_rebalance(false)`](crate::PushConsumerBuilder::client_rebalance)). With `pop_share_queue_num` > 0 a member
-    /// pops from its own queues and from those of so many others, else from all.
-    pub async fn set_message_request_mode(
-        &self,
-        topic: &str,
-        group: &str,
-        mode: MessageRequestMode,
-        pop_share_queue_num: i32,
-    ) -> Result<(), ClientError> {
-        let body = Bytes::from(json::to_vec(&SetMessageRequestModeRequestBody {
-            consumer_group: group.to_owned(),
-            mode,
-            pop_share_queue_num,
-            topic: topic.to_owned(),
-        }));
-        for addr in self.masters_of_topic(topic).await? {
-            self.call::<request::SetMessageRequestMode>(&addr, &(), body.clone())
-                .await?;
-        }
-        Ok(())
     }
 }

@@ -14,3 +14,11 @@ bodies! {
         broker_member_group: BrokerMemberGroup,
     }
 }
+
+impl ClusterInfo {
+    /// The brokers of a cluster, by their names.
+    pub fn brokers(&self, cluster: &str) -> impl Iterator<Item = &BrokerData> {
+        let names = self.cluster_addr_table.get(cluster).into_iter().flatten();
+        names.filter_map(|name| self.broker_addr_table.get(name))
+    }
+}

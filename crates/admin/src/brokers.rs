@@ -1,0 +1,481 @@
+//! Brokers (spec: admin.md §3).
+
+use oxmq_client::ClusterInfo;
+use oxmq_protocol::body::{BrokerData, MASTER_ID};
+use oxmq_protocol::properties_file::Property;
+
+use crate::call::{Call, Done, Failure, seconds};
+use crate::declare::{BROKER, CLUSTER, Command, INTERVAL, flag, opt, run};
+use crate::output::Answer;
+use crate::runtime::Runtime;
+use crate::table::{Cell, Table, columns, decimal, front, row};
+
+const ANY_BROKER: &[crate::declare::Opt] = &[
+    opt("b", "brokerAddr", "HOST:PORT", "One broker (default: all)"),
+    opt("c", "cluster", "CLUSTER", "Brokers of this cluster"),
+];
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command::new(
+        "clusterList",
+        "Show clusters, their brokers and how busy they are",
+        "clusterList",
+        &[
+            flag("m", "moreStats", "Messages of yesterday and today"),
+            INTERVAL,
+            opt("c", "clusterName", "CLUSTER", "This cluster only"),
+        ],
+        run!(cluster_list),
+    ),
+    Command::new(
+        "brokerStatus",
+        "Show a broker's figures about itself",
+        "brokerStatus -b 127.0.0.1:10911",
+        &[BROKER, CLUSTER],
+        run!(broker_status),
+    )
+    .at_target(),
+    Command::new(
+        "brokerConsumeStats",
+        "Show how far all groups of a broker are",
+        "brokerConsumeStats -b 127.0.0.1:10911 -l 1",
+        &[
+            opt("b", "brokerAddr", "HOST:PORT", "Broker").required(),
+            opt("t", "timeoutMillis", "MILLISECONDS", "How long to wait for the broker").or("50000"),
+            opt("l", "level", "NUMBER", "Only queues with so many messages to consume").or("0"),
+            opt("o", "order", "BOOL", "Only groups that consume orderly").or("false"),
+        ],
+        run!(broker_consume_stats),
+    ),
+    Command::new(
+        "getBrokerConfig",
+        "Show the settings of brokers",
+        "getBrokerConfig -b 127.0.0.1:10911",
+        &[
+            BROKER,
+            opt("c", "clusterName", "CLUSTER", "Every master and slave of this cluster"),
+        ],
+        run!(get_broker_config),
+    )
+    .at_target(),
+    Command::new(
+        "updateBrokerConfig",
+        "Change a setting of brokers",
+        "updateBrokerConfig -b 127.0.0.1:10911 -k fileReservedTime -v 24",
+        &[
+            opt("k", "key", "KEY", "Setting").required(),
+            opt("v", "value", "VALUE", "Its value").required(),
+            BROKER,
+            CLUSTER,
+            opt("a", "updateAllBroker", "ANYTHING", "Slaves of the cluster, too"),
+        ],
+        run!(update_broker_config),
+    )
+    .at_target(),
+    Command::new(
+        "cleanExpiredCQ",
+        "Delete what consume queues say of messages that are gone",
+        "cleanExpiredCQ -b 127.0.0.1:10911",
+        ANY_BROKER,
+        run!(clean_expired_queues),
+    ),
+    Command::new(
+        "cleanUnusedTopic",
+        "Delete the consume queues of topics that are gone",
+        "cleanUnusedTopic -c DefaultCluster",
+        ANY_BROKER,
+        run!(clean_unused_topics),
+    ),
+    Command::new(
+        "deleteExpiredCommitLog",
+        "Delete expired files of the commit log now",
+        "deleteExpiredCommitLog -b 127.0.0.1:10911",
+        ANY_BROKER,
+        run!(delete_expired_commit_log),
+    ),
+    Command::new(
+        "getColdDataFlowCtrInfo",
+        "Show what groups read from disk and may read",
+        "getColdDataFlowCtrInfo -b 127.0.0.1:10911",
+        &[BROKER, CLUSTER],
+        run!(get_cold_data_flow),
+    )
+    .at_target(),
+    Command::new(
+        "updateColdDataFlowCtrGroupConfig",
+        "Set what a group may read from disk in a second",
+        "updateColdDataFlowCtrGroupConfig -b 127.0.0.1:10911 -g orders-archive -v 1048576",
+        &[
+            BROKER,
+            CLUSTER,
+            opt("g", "consumerGroup", "GROUP", "Consumer group").required(),
+            opt("v", "threshold", "BYTES", "Bytes a second").required(),
+        ],
+        run!(update_cold_data_flow),
+    )
+    .at_target(),
+    Command::new(
+        "removeColdDataFlowCtrGroupConfig",
+        "Let a group read from disk like others",
+        "removeColdDataFlowCtrGroupConfig -b 127.0.0.1:10911 -g orders-archive",
+        &[
+            BROKER,
+            CLUSTER,
+            opt("g", "consumerGroup", "GROUP", "Consumer group").required(),
+        ],
+        run!(remove_cold_data_flow),
+    )
+    .at_target(),
+    Command::new(
+        "setCommitLogReadAheadMode",
+        "Say how the system reads ahead in the commit log",
+        "setCommitLogReadAheadMode -b 127.0.0.1:10911 -m 0",
+        &[
+            BROKER,
+            CLUSTER,
+            opt("m", "commitLogReadAheadMode", "0|1", "0 as usual, 1 not at all").required(),
+        ],
+        run!(set_read_ahead_mode),
+    )
+    .at_target(),
+    Command::new(
+        "checkRocksdbCqWriteProgress",
+        "Compare consume queues in files with those in RocksDB",
+        "checkRocksdbCqWriteProgress -c DefaultCluster",
+        &[
+            opt("c", "cluster", "CLUSTER", "Cluster").required(),
+            opt("t", "topic", "TOPIC", "This topic only"),
+            opt(
+                "cf",
+                "checkFrom",
+                "TIME",
+                "Messages stored since, in milliseconds since 1970",
+            ),
+        ],
+        run!(check_rocksdb_queues),
+    ),
+];
+
+/// The brokers of each cluster, of one cluster if one is named.
+fn by_cluster<'a>(info: &'a ClusterInfo, wanted: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a BrokerData)> {
+    let clusters = info.cluster_addr_table.keys().map(String::as_str);
+    let clusters = clusters.filter(move |name| wanted.is_none_or(|wanted| wanted == *name));
+    clusters.flat_map(|cluster| info.brokers(cluster).map(move |broker| (cluster, broker)))
+}
+
+async fn cluster_list(call: &Call, answer: &mut Answer) -> Done {
+    const NAMES: &[&str] = &[
+        "#Cluster Name",
+        "#Broker Name",
+        "#BID",
+        "#Addr",
+        "#Version",
+        "#InTPS(LOAD)",
+        "#OutTPS(LOAD)",
+        "#Timer(Progress)",
+        "#PCWait(ms)",
+        "#Hour",
+        "#SPACE",
+        "#ACTIVATED",
+    ];
+    let admin = call.admin().await?;
+    let info = admin.cluster_info().await?;
+    let wanted = call.text("clusterName");
+    if wanted.is_some_and(|name| !info.cluster_addr_table.contains_key(name)) {
+        return Err(Failure::new(format!(
+            "no cluster is called {}",
+            wanted.unwrap_or_default()
+        )));
+    }
+    if call.flag("moreStats") {
+        return more_stats(call, &info, answer).await;
+    }
+    let mut table = Table::new(
+        NAMES,
+        "%-22s  %-22s  %-4s  %-22s %-16s  %16s  %30s  %-22s  %-11s  %-12s  %-8s  %-10s",
+    )
+    .with_rows_as("%-22s  %-22s  %-4s  %-22s %-16s  %16s  %30s  %-22s  %11s  %-12s  %-8s  %10s");
+    for (cluster, broker) in by_cluster(&info, wanted) {
+        for (id, addr) in &broker.broker_addrs {
+            // Who does not answer is shown all the same.
+            let runtime = Runtime(admin.broker_runtime_info(addr).await.unwrap_or_default().table);
+            table.push(row![
+                front(cluster, 22),
+                front(&broker.broker_name, 22),
+                *id,
+                addr,
+                runtime.text("brokerVersionDesc"),
+                Cell::shown(runtime.in_load(), runtime.first("putTps")),
+                Cell::shown(runtime.out_load(), runtime.first("getTransferredTps")),
+                runtime.timer_progress(),
+                runtime.text("pageCacheLockTimeMills"),
+                decimal(runtime.hours_kept(), 2),
+                decimal(runtime.number("commitLogDiskRatio"), 4),
+                runtime.text("brokerActive") == "true",
+            ]);
+        }
+    }
+    answer.table("brokers", &table);
+    Ok(())
+}
+
+async fn more_stats(call: &Call, info: &ClusterInfo, answer: &mut Answer) -> Done {
+    const NAMES: &[&str] = &[
+        "#Cluster Name",
+        "#Broker Name",
+        "#InTotalYest",
+        "#OutTotalYest",
+        "#InTotalToday",
+        "#OutTotalToday",
+    ];
+    let mut table = Table::new(NAMES, "%-16s  %-32s %14s %14s %14s %14s");
+    for (cluster, broker) in by_cluster(info, call.text("clusterName")) {
+        for addr in broker.broker_addrs.values() {
+            let runtime = Runtime(
+                call.admin()
+                    .await?
+                    .broker_runtime_info(addr)
+                    .await
+                    .unwrap_or_default()
+                    .table,
+            );
+            let day = |kind: &str, until: &str, since: &str| {
+                runtime.count(&format!("{kind}Total{until}")) - runtime.count(&format!("{kind}Total{since}"))
+            };
+            table.push(row![
+                front(cluster, 16),
+                front(&broker.broker_name, 32),
+                day("msgPut", "TodayMorning", "YesterdayMorning"),
+                day("msgGet", "TodayMorning", "YesterdayMorning"),
+                day("msgPut", "TodayNow", "TodayMorning"),
+                day("msgGet", "TodayNow", "TodayMorning"),
+            ]);
+        }
+    }
+    answer.table("brokers", &table);
+    Ok(())
+}
+
+async fn broker_status(call: &Call, answer: &mut Answer) -> Done {
+    for addr in call.targets().await? {
+        let runtime = call.admin().await?.broker_runtime_info(&addr).await?.table;
+        for (key, value) in &runtime {
+            answer.say(match call.text("brokerAddr") {
+                Some(_) => columns("%-32s: %s", [&**key, value]),
+                None => columns("%-24s %-32s: %s", [&*addr, key, value]),
+            });
+        }
+        answer.fact(&addr, runtime);
+    }
+    Ok(())
+}
+
+async fn broker_consume_stats(call: &Call, answer: &mut Answer) -> Done {
+    const NAMES: &[&str] = &[
+        "#Topic",
+        "#Group",
+        "#Broker Name",
+        "#QID",
+        "#Broker Offset",
+        "#Consumer Offset",
+        "#Diff",
+        "#LastTime",
+    ];
+    let timeout = std::time::Duration::from_millis(call.required_number("timeoutMillis")?);
+    let admin = call.admin().await?.clone().with_timeout(timeout);
+    let level: i64 = call.required_number("level")?;
+    let is_order = call.truth("order") == Some(true);
+    let stats = admin
+        .broker_consume_stats(call.required("brokerAddr"), is_order)
+        .await?;
+    let mut table = Table::new(NAMES, "%-64s  %-64s  %-32s  %-4s  %-20s  %-20s  %-20s  %s");
+    let groups = stats.consume_stats_list.iter().flatten();
+    for (group, stats) in groups.flat_map(|(group, list)| list.iter().map(move |stats| (group, stats))) {
+        for (queue, offsets) in stats.offset_table.iter() {
+            let diff = offsets.broker_offset - offsets.consumer_offset;
+            if diff < level {
+                continue;
+            }
+            let time = offsets.last_timestamp;
+            table.push(row![
+                front(&queue.topic, 64),
+                front(group, 64),
+                front(&queue.broker_name, 32),
+                queue.queue_id,
+                offsets.broker_offset,
+                offsets.consumer_offset,
+                diff,
+                if time > 0 { seconds(time) } else { "-".to_owned() },
+            ]);
+        }
+    }
+    answer.table("queues", &table);
+    answer.say("");
+    answer.say(format!("Diff Total: {}", stats.total_diff));
+    answer.fact("totalDiff", stats.total_diff);
+    Ok(())
+}
+
+async fn get_broker_config(call: &Call, answer: &mut Answer) -> Done {
+    let mut shown = Vec::new();
+    match (call.text("brokerAddr"), call.text("clusterName")) {
+        (Some(addr), _) => shown.push((format!("============{addr}============"), addr.to_owned())),
+        (None, cluster) => {
+            let cluster = cluster.unwrap_or_default();
+            for broker in call.admin().await?.cluster_info().await?.brokers(cluster) {
+                let master = broker.master().unwrap_or("NO_MASTER");
+                for (id, addr) in &broker.broker_addrs {
+                    let title = match *id {
+                        MASTER_ID => format!("============Master: {addr}============"),
+                        _ => format!("============My Master: {master}=====Slave: {addr}============"),
+                    };
+                    shown.push((title, addr.clone()));
+                }
+            }
+        }
+    }
+    if shown.is_empty() {
+        return Err(Failure::new("the cluster has no brokers"));
+    }
+    for (title, addr) in shown {
+        let config = call.admin().await?.broker_config(&addr).await?;
+        answer.heading(title);
+        say_settings(&addr, config, answer);
+    }
+    Ok(())
+}
+
+/// Settings by name, as a fact under the address of their server.
+pub(crate) fn say_settings(addr: &str, mut settings: Vec<Property>, answer: &mut Answer) {
+    settings.sort_by(|one, other| one.key.cmp(&other.key));
+    for setting in &settings {
+        answer.say(columns("%-50s=  %s", [&*setting.key, &setting.value]));
+    }
+    answer.say("");
+    let facts = settings.into_iter().map(|setting| (setting.key, setting.value));
+    answer.fact(addr, facts.collect::<std::collections::BTreeMap<_, _>>());
+}
+
+async fn update_broker_config(call: &Call, answer: &mut Answer) -> Done {
+    let (key, value) = (call.required("key"), call.required("value"));
+    if key == "brokerPermission" && !matches!(value, "2" | "4" | "6") {
+        return Err(Failure::new("brokerPermission is 2, 4 or 6"));
+    }
+    let admin = call.admin().await?;
+    let addrs = match (call.text("brokerAddr"), call.text("clusterName")) {
+        (None, Some(cluster)) if call.is_given("updateAllBroker") => {
+            let info = admin.cluster_info().await?;
+            info.brokers(cluster)
+                .flat_map(|broker| broker.broker_addrs.values().cloned())
+                .collect()
+        }
+        _ => call.targets().await?,
+    };
+    for addr in addrs {
+        admin.update_broker_config(&addr, &[(key, value)]).await?;
+        answer.done(&addr, format!("update broker config success, {addr}"));
+    }
+    Ok(())
+}
+
+/// The broker of `-b`, or every broker of the cluster of `-c`, or every broker there is.
+async fn any_brokers(call: &Call) -> Result<Vec<String>, Failure> {
+    if let Some(addr) = call.text("brokerAddr") {
+        return Ok(vec![addr.to_owned()]);
+    }
+    let info = call.admin().await?.cluster_info().await?;
+    let brokers = by_cluster(&info, call.text("cluster"));
+    Ok(brokers
+        .flat_map(|(_, broker)| broker.broker_addrs.values().cloned())
+        .collect())
+}
+
+async fn clean_expired_queues(call: &Call, answer: &mut Answer) -> Done {
+    for addr in any_brokers(call).await? {
+        call.admin().await?.clean_expired_consume_queues(&addr).await?;
+        answer.add("done", addr);
+    }
+    answer.say("success");
+    Ok(())
+}
+
+async fn clean_unused_topics(call: &Call, answer: &mut Answer) -> Done {
+    for addr in any_brokers(call).await? {
+        call.admin().await?.clean_unused_topics(&addr).await?;
+        answer.add("done", addr);
+    }
+    answer.say("success");
+    Ok(())
+}
+
+async fn delete_expired_commit_log(call: &Call, answer: &mut Answer) -> Done {
+    for addr in any_brokers(call).await? {
+        call.admin().await?.delete_expired_commit_log(&addr).await?;
+        answer.add("done", addr);
+    }
+    answer.say("success");
+    Ok(())
+}
+
+async fn get_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
+    for addr in call.targets().await? {
+        let info = call.admin().await?.cold_data_flow_control(&addr).await?;
+        answer.heading(format!("============{addr}============"));
+        answer.say(crate::java::pretty(info.to_string().as_bytes()));
+        answer.fact(&addr, info);
+    }
+    Ok(())
+}
+
+async fn update_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
+    let threshold = call.required_number("threshold")?;
+    for addr in call.targets().await? {
+        let admin = call.admin().await?;
+        admin
+            .set_cold_data_threshold(&addr, call.required("consumerGroup"), threshold)
+            .await?;
+        answer.done(&addr, format!("updateColdDataFlowCtrGroupConfig success, {addr}"));
+    }
+    Ok(())
+}
+
+async fn remove_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
+    for addr in call.targets().await? {
+        let admin = call.admin().await?;
+        admin
+            .remove_cold_data_threshold(&addr, call.required("consumerGroup"))
+            .await?;
+        answer.done(&addr, format!("remove broker cold read threshold success, {addr}"));
+    }
+    Ok(())
+}
+
+async fn set_read_ahead_mode(call: &Call, answer: &mut Answer) -> Done {
+    let mode: i32 = call.required_number("commitLogReadAheadMode")?;
+    if !matches!(mode, 0 | 1) {
+        return Err(Failure::new("set the read mode error, must be 0 or 1"));
+    }
+    for addr in call.targets().await? {
+        let said = call.admin().await?.set_read_ahead_mode(&addr, mode).await?;
+        answer.done(&addr, format!("set commitLog readAhead mode result: {said} {addr}"));
+    }
+    Ok(())
+}
+
+async fn check_rocksdb_queues(call: &Call, answer: &mut Answer) -> Done {
+    let from_ms = call.number("checkFrom")?.unwrap_or(0);
+    let admin = call.admin().await?;
+    for (_, broker) in by_cluster(&admin.cluster_info().await?, Some(call.required("cluster"))) {
+        let Some(addr) = broker.master() else { continue };
+        let result = admin.check_rocksdb_queues(addr, call.text("topic"), from_ms).await?;
+        let name = &broker.broker_name;
+        answer.say(match result.check_status {
+            0 => format!("{name} check finish, all is right: {}", result.check_result),
+            1 => format!("{name} check finish, something is wrong: {}", result.check_result),
+            2 => format!("{name} check doing, please wait and get the result from log..."),
+            _ => format!("{name} check error: {}", result.check_result),
+        });
+        answer.fact(name, result);
+    }
+    Ok(())
+}

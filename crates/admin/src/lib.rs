@@ -1,0 +1,87 @@
+//! `oxmq admin`, also called `mqadmin`: the commands of RocketMQ's tool with their options and their output (spec:
+//! admin.md §1–9), and the same facts as JSON with `--json`.
+//!
+//! A command is declared once, in the table of its file: name, options, help, example and the function that runs it. The
+//! command line, the help, completion for shells and `docs/commands.md` derive from that. What is asked of servers is in
+//! [`oxmq_client::Admin`]; the functions here only arrange answers.
+
+mod brokers;
+mod call;
+mod commands;
+mod declare;
+mod documents;
+mod java;
+mod namesrv;
+mod output;
+mod runtime;
+mod table;
+mod topics;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use call::Call;
+use declare::Command;
+use output::Answer;
+
+pub use call::Failure;
+pub use commands::command;
+pub use documents::markdown;
+
+/// Runs a command line without the name of the program. Ends with 0 when everything was done, else with 1 and a line on
+/// standard error.
+pub fn run(program: &str, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match commands::choose(program, args) {
+        Ok((command, matches)) => serve(program, command, Call::new(matches)),
+        Err(exit_code) => exit_code,
+    }
+}
+
+fn serve(program: &str, command: &'static Command, call: Call) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime
+        .map_err(|error| Failure::new(error.to_string()))
+        .and_then(|runtime| runtime.block_on(repeat(command, &call)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{program} {}: {failure}", command.name);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Once, or again and again where an interval is given.
+async fn repeat(command: &Command, call: &Call) -> Result<(), Failure> {
+    loop {
+        let mut answer = Answer::default();
+        let done = (command.run)(call, &mut answer).await;
+        print(&answer, call.flag("json"), done.is_ok())?;
+        let interval = match command.has_option("interval") {
+            true => call.number::<u64>("interval")?,
+            false => None,
+        };
+        if let (Ok(()), Some(seconds)) = (&done, interval) {
+            tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
+            continue;
+        }
+        call.close().await;
+        return done;
+    }
+}
+
+/// What a command that failed has said before is shown as text only: half a JSON document is of no use.
+fn print(answer: &Answer, as_json: bool, is_whole: bool) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let is_terminal = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = match as_json {
+        true if is_whole => answer.json(),
+        true => String::new(),
+        false => answer.text(is_terminal),
+    };
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::new(format!("cannot print: {error}")))
+}
