@@ -5,16 +5,20 @@
 //! command line, the help, completion for shells and `docs/commands.md` derive from that. What is asked of servers is in
 //! [`oxmq_client::Admin`]; the functions here only arrange answers.
 
+mod ask;
 mod brokers;
 mod call;
+mod command;
 mod commands;
 mod declare;
 mod documents;
+pub mod explain;
 mod java;
 mod namesrv;
 mod output;
 mod runtime;
 mod table;
+mod text;
 mod topics;
 
 use std::ffi::OsString;

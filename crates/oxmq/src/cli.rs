@@ -22,13 +22,14 @@ pub(crate) enum Role {
     Config,
     Admin,
     Completion,
+    Explain,
 }
 
 const MQADMIN: &str = "mqadmin";
 const ADMIN_ARGS: &str = "args";
 
 /// Every subcommand, with the name of the executable that stands for it where there is one.
-const ROLES: [(Role, &str, Option<&str>); 8] = [
+const ROLES: [(Role, &str, Option<&str>); 9] = [
     (Role::Quickstart, "quickstart", None),
     (Role::Namesrv, "namesrv", Some("mqnamesrv")),
     (Role::Broker, "broker", Some("mqbroker")),
@@ -37,6 +38,7 @@ const ROLES: [(Role, &str, Option<&str>); 8] = [
     (Role::Config, "config", None),
     (Role::Admin, "admin", Some(MQADMIN)),
     (Role::Completion, "completion", None),
+    (Role::Explain, "explain", None),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
@@ -177,6 +179,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
         Role::Completion => command
             .about("Print what lets a shell complete this command line")
             .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
+        Role::Explain => oxmq_admin::explain::command(name),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Some(cli::Role::Config) => config_command::run(&matches),
         Some(cli::Role::Admin) => Ok(cli::run_admin(&matches)),
         Some(cli::Role::Completion) => Ok(cli::print_completion(&matches)),
+        Some(cli::Role::Explain) => oxmq_admin::explain::run(&matches).map_err(anyhow::Error::msg),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", cli::program_name());
