@@ -22,6 +22,8 @@ const LIVENESS_PERIOD: Duration = Duration::from_secs(10);
 /// How often members are told of changes where that does not happen at once.
 const NOTICE_PERIOD: Duration = Duration::from_secs(15);
 const STATS_PERIOD: Duration = Duration::from_secs(1);
+/// How often files of accounts are looked at.
+const ACCOUNTS_PERIOD: Duration = Duration::from_secs(1);
 
 pub(crate) struct Background {
     stop: oneshot::Sender<()>,
@@ -83,6 +85,13 @@ async fn run(broker: Arc<Broker>, registered: mpsc::SyncSender<()>, stopped: one
         let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;
         broker.stats.tick(now, stats::local_day(now, utc_offset_ms));
     });
+    if broker.access.plain.is_some() {
+        every(&broker, ACCOUNTS_PERIOD, |broker| {
+            if let Some(plain) = &broker.access.plain {
+                plain.look();
+            }
+        });
+    }
     let name_servers = registration::start(&broker);
     broker.registration.announced().await;
     // An error means that nobody waits.

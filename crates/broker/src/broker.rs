@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::access::{Access, AccessError};
 use crate::background::Background;
 use crate::clients::{Consumers, Producers};
 use crate::compaction::{self, Compaction};
@@ -85,6 +86,7 @@ pub struct Broker {
     pub transactions: Transactions,
     pub pops: Pops,
     pub request_modes: RequestModes,
+    pub(crate) access: Access,
     pub stats: Stats,
     /// Nothing unless somebody may ask for them.
     pub(crate) metrics: Option<Metrics>,
@@ -137,6 +139,8 @@ pub enum StartError {
     DuplicateWindow(#[source] io::Error),
     #[error("{path}: {source}")]
     Table { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("cannot start a thread: {0}")]
@@ -265,6 +269,7 @@ impl Broker {
         let pops = Pops::open(orders, &config.broker_cluster_name).map_err(table("consumerOrderInfo.json"))?;
         let request_modes =
             RequestModes::open(file("messageRequestMode.json")).map_err(table("messageRequestMode.json"))?;
+        let access = Access::open(&config, file("auth.json"), started_at)?;
         let duplicates = match config.duplicate_send_window_ms {
             0 => None,
             window_ms => {
@@ -293,6 +298,7 @@ impl Broker {
             transactions,
             pops,
             request_modes,
+            access,
             stats: Stats::new(&config.broker_cluster_name),
             metrics: Metrics::of(&config, mailboxes.workers()),
             store_host,
@@ -378,6 +384,7 @@ impl Broker {
             self.static_topics.persist(),
             self.groups.persist(),
             self.request_modes.persist(),
+            self.access.persist(),
         ];
         saved.into_iter().collect()
     }

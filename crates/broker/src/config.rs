@@ -356,6 +356,48 @@ settings_with_tls! {
         /// Event loops, each a thread; 0 means one for each core. Not a key of RocketMQ.
         workers: usize = "workers" => 0, range(0..=62);
 
+        // Access.
+        /// Access control of RocketMQ 4.x: accounts of plain_acl.yml.
+        acl_enable: bool = "aclEnable" => false, local(), important();
+        /// The file of accounts, relative to the home folder.
+        acl_plain_file: String = "rocketmq.acl.plain.file" => "conf/plain_acl.yml".into(), local();
+        /// Folder that has the folder conf.
+        rocketmq_home: Option<String> = "rocketmqHome" => std::env::var("ROCKETMQ_HOME").ok(), shown("$ROCKETMQ_HOME"), local();
+        /// Serve only requests that a user has signed.
+        authentication_enabled: bool = "authenticationEnabled" => false, local(), important();
+        /// Serve only what the policies of the user allow.
+        authorization_enabled: bool = "authorizationEnabled" => false, local(), important();
+        /// Who checks signatures: `DefaultAuthenticationProvider`, also where nothing is set.
+        authentication_provider: String = "authenticationProvider" => String::new(), local();
+        /// Who checks policies: `DefaultAuthorizationProvider`, also where nothing is set.
+        authorization_provider: String = "authorizationProvider" => String::new(), local();
+        /// Where users are: `org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider` for the
+        /// file `config/auth.json`. Without it there are none.
+        authentication_metadata_provider: String = "authenticationMetadataProvider" => String::new(), local(), important();
+        /// Where policies are: `org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider` for the
+        /// same file. Without it there are none.
+        authorization_metadata_provider: String = "authorizationMetadataProvider" => String::new(), local(), important();
+        /// `StatelessAuthenticationStrategy`, also where nothing is set, checks each signature; `StatefulAuthenticationStrategy`
+        /// trusts a connection for a while that has signed as this user.
+        authentication_strategy: String = "authenticationStrategy" => String::new(), local();
+        /// `StatelessAuthorizationStrategy` or `StatefulAuthorizationStrategy`. Both check each request here.
+        authorization_strategy: String = "authorizationStrategy" => String::new(), local();
+        /// Codes of requests that need no signature, separated by commas.
+        authentication_whitelist: String = "authenticationWhitelist" => String::new(), local();
+        /// Codes of requests that need no permission, separated by commas.
+        authorization_whitelist: String = "authorizationWhitelist" => String::new(), local();
+        /// A super user that is created unless it exists: `{"username":"…","password":"…"}`.
+        init_authentication_user: String = "initAuthenticationUser" => String::new(), local(), secret();
+        /// What this broker signs its own requests with, a super user that is created unless it exists:
+        /// `{"accessKey":"…","secretKey":"…"}`.
+        inner_client_authentication_credentials: String = "innerClientAuthenticationCredentials" => String::new(), local(), secret();
+        /// Make users of the accounts of plain_acl.yml, unless they exist.
+        migrate_auth_from_v1_enabled: bool = "migrateAuthFromV1Enabled" => false, local();
+        /// Connections that the stateful strategy remembers.
+        stateful_authentication_cache_max_num: usize = "statefulAuthenticationCacheMaxNum" => 10_000, unit("connections"), range(1..=1_000_000);
+        /// How long it trusts them.
+        stateful_authentication_cache_expired_second: u64 = "statefulAuthenticationCacheExpiredSecond" => 60, unit("s"), range(1..=86_400);
+
         // Metrics.
         /// Who gets metrics, by name or number: nobody (0), or whoever asks the HTTP endpoint (PROM, 2). OTLP_GRPC and LOG are
         /// not there yet: a warning says so, and nobody gets any.
@@ -490,8 +532,11 @@ settings_with_tls! {
             "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMemberGroupPeriod",
             "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod", "syncFromLastFile",
             "syncMasterFlushOffsetWhenStartup", "totalReplicas";
-        "there is no access control yet" =>
-            "aclEnable";
+        "all users are in memory, and a change counts at once" =>
+            "aclCacheExpiredSecond", "aclCacheMaxNum", "aclCacheRefreshSecond", "statefulAuthorizationCacheExpiredSecond",
+            "statefulAuthorizationCacheMaxNum", "userCacheExpiredSecond", "userCacheMaxNum", "userCacheRefreshSecond";
+        "the broker sets it itself" =>
+            "authConfigPath", "clusterName", "configName";
         "metrics are shown by an HTTP endpoint only, so far" =>
             "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
             "metricLoggingExporterIntervalInMills", "metricsGrpcExporterHeader", "metricsGrpcExporterTarget";
@@ -502,7 +547,7 @@ settings_with_tls! {
             "printChannelGroups", "printChannelGroupsMinNum", "sampleCountThreshold", "sampleSteps";
         "it has no counterpart" =>
             "disappearTimeAfterStart", "enableCleanExpiredOffset", "enableShutdownGracefully",
-            "pullBatchMaxMessageCount", "rocketmqHome", "shutdownWaitTimeSeconds", "useStaticSubscription";
+            "pullBatchMaxMessageCount", "shutdownWaitTimeSeconds", "useStaticSubscription";
 }
 
 impl BrokerConfig {
@@ -568,12 +613,12 @@ mod tests {
     #[test]
     fn a_real_broker_conf_is_accepted() {
         let file = "brokerClusterName = DefaultCluster\nbrokerName = broker-a\nbrokerId = 0\ndeleteWhen = 04\n\
-                    fileReservedTime = 48\naclEnable=false\nflushDiskType = SYNC_FLUSH\nlistenPort=30911\n";
+                    fileReservedTime = 48\nuseABSLock=false\nflushDiskType = SYNC_FLUSH\nlistenPort=30911\n";
         let mut config = BrokerConfig::default();
         let warnings = config.load("broker.conf", file.as_bytes()).unwrap();
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        let why = "there is no access control yet";
-        assert_eq!(warnings, [format!("broker.conf:6: aclEnable has no effect: {why}")]);
+        let why = "requests are served by a thread for each core and wait in no queue for a pool";
+        assert_eq!(warnings, [format!("broker.conf:6: useABSLock has no effect: {why}")]);
         assert_eq!(config.flush_disk_type, FlushDiskType::SyncFlush);
         assert_eq!((config.fast_port(), config.ha_port()), (Some(30909), 30912));
     }

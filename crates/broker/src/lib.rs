@@ -3,6 +3,7 @@
 //! [`Broker`] is the shared state. Each worker thread runs one [`worker`] service: it reads frames, stages sends into
 //! one batch per turn, serves pulls and hands everything else to the request handlers.
 
+mod access;
 pub mod attributes;
 mod background;
 mod broker;
@@ -53,6 +54,9 @@ mod unmarked_deliveries;
 mod waiting;
 mod worker;
 
+pub use access::AccessError;
+pub use access::plain::PlainAclError;
+pub use access::plain::file::{AclFile, AclFileError};
 pub use broker::{Broker, BrokerHandle, StartError, store_config};
 pub use config::{BrokerConfig, BrokerRole, FlushDiskType, MetricsExporterType};
 pub use config_file::ConfigFile;

@@ -168,6 +168,7 @@ pub(crate) struct NameServers {
 pub(crate) fn start(broker: &Arc<Broker>) -> NameServers {
     let client_config = ClientConfig {
         tls: TlsConfig::of(&**broker.config()).client(),
+        credentials: broker.access.inner_credentials.clone(),
         ..ClientConfig::default()
     };
     let client = RemotingClient::new(client_config, None);

@@ -24,12 +24,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use oxmq_protocol::Frame;
+use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::requests::EndTransactionHeader;
-use oxmq_protocol::scan::{ScannedRequest, scan};
+use oxmq_protocol::scan::{ScannedHeader, ScannedRequest, Unscanned, scan, scan_fields};
 use oxmq_remoting::{CloseReason, Connection, ReplyTo, RequestGuard, Service, TurnRequest, WorkerContext};
 use slab::Slab;
 use tokio::time::Instant;
 
+use crate::access::Gate;
+use crate::access::request::SignedRequest;
 use crate::broker::Broker;
 use crate::flush_queue::FlushQueue;
 use crate::handlers::{RequestContext, heartbeat};
@@ -65,6 +68,8 @@ pub(crate) struct Worker {
     mailboxes: Arc<Mailboxes>,
     read_queue: ReadQueue,
     main_port: u16,
+    /// Nothing while access is not controlled.
+    gate: Option<Gate>,
     id: usize,
     turn: TurnRequest,
     started: Instant,
@@ -124,37 +129,9 @@ struct HeldReply {
 
 impl Service for Worker {
     fn on_frame(&self, connection: &Rc<Connection>, frame: Frame<'_>) -> Result<(), CloseReason> {
-        match scan(frame.serialize, frame.header) {
-            Ok(header) if !header.is_response() => {
-                let to = ReplyTo {
-                    code: header.code,
-                    opaque: header.opaque,
-                    serialize: frame.serialize,
-                    oneway: header.is_oneway(),
-                    received: connection.received(),
-                    suspended: false,
-                };
-                match header.request {
-                    ScannedRequest::Send(send) => {
-                        let mut scratch = self.scratch.borrow_mut();
-                        let Some(request) = SendRequest::of_scanned(&send, &mut scratch) else {
-                            return self.command(connection, frame);
-                        };
-                        if self.load_first(connection, to, &frame, request.topic, request.queue_id) {
-                            return Ok(());
-                        }
-                        self.send(connection, to, header.version, &request, frame.body);
-                    }
-                    ScannedRequest::Pull(pull) => {
-                        let request = PullRequest::new(to.code, &pull);
-                        if !self.load_first(connection, to, &frame, request.topic.as_bytes(), request.queue_id) {
-                            self.pull(connection, to, &request);
-                        }
-                    }
-                }
-                Ok(())
-            }
-            _ => self.command(connection, frame),
+        match &self.gate {
+            None => self.take(connection, frame, scan(frame.serialize, frame.header)),
+            Some(gate) => self.pass(gate, connection, frame),
         }
     }
 
@@ -180,6 +157,9 @@ impl Service for Worker {
     fn on_close(&self, connection: &Rc<Connection>) {
         self.waiting.borrow_mut().drop_connection(connection.id());
         self.forget_pops_of(connection.id());
+        if let Some(gate) = &self.gate {
+            gate.on_close(connection.id());
+        }
         heartbeat::on_close(&self.broker, connection.id());
     }
 
@@ -211,12 +191,14 @@ impl Worker {
         let replies = Replies::new(&config.region_id, config.trace_on, seed.broker.store_host);
         drop(config);
         let rpc = seed.broker.metrics.as_ref().and_then(|metrics| metrics.rpc(context.id));
+        let gate = Gate::of(&seed.broker, seed.mailboxes.workers());
         Rc::new_cyclic(|this| Worker {
             this: this.clone(),
             broker: seed.broker,
             mailboxes: seed.mailboxes,
             read_queue: seed.read_queue,
             main_port: seed.main_port,
+            gate,
             id: context.id,
             turn: context.turn,
             started: Instant::now(),
@@ -235,6 +217,81 @@ impl Worker {
             timer_ms: Cell::new(None),
             stopping: Cell::new(false),
         })
+    }
+
+    /// Serves a frame if access control lets it pass.
+    fn pass(&self, gate: &Gate, connection: &Rc<Connection>, frame: Frame<'_>) -> Result<(), CloseReason> {
+        if let Ok(scanned) = scan_fields(frame.serialize, frame.header) {
+            let admitted = match scanned.is_response() {
+                true => Ok(()),
+                false => gate.admit(connection, &SignedRequest::of_scanned(&scanned), frame.body),
+            };
+            return match admitted {
+                Ok(()) => self.take(connection, frame, scanned.header()),
+                Err(refusal) => {
+                    let to = ReplyTo {
+                        code: scanned.code(),
+                        opaque: scanned.opaque(),
+                        serialize: frame.serialize,
+                        oneway: scanned.is_oneway(),
+                        received: connection.received(),
+                        suspended: false,
+                    };
+                    connection.reply(to, refusal.into_command(to.opaque));
+                    Ok(())
+                }
+            };
+        }
+        let RemotingCommand { header, .. } = RemotingCommand::decode(frame)?;
+        if !header.is_response()
+            && let Err(refusal) = gate.admit(connection, &SignedRequest::of_header(&header), frame.body)
+        {
+            let to = ReplyTo::of(&header, frame.serialize, connection.received());
+            connection.reply(to, refusal.into_command(to.opaque));
+            return Ok(());
+        }
+        self.take(connection, frame, Err(Unscanned))
+    }
+
+    #[inline(always)]
+    fn take(
+        &self,
+        connection: &Rc<Connection>,
+        frame: Frame<'_>,
+        header: Result<ScannedHeader<'_>, Unscanned>,
+    ) -> Result<(), CloseReason> {
+        match header {
+            Ok(header) if !header.is_response() => {
+                let to = ReplyTo {
+                    code: header.code,
+                    opaque: header.opaque,
+                    serialize: frame.serialize,
+                    oneway: header.is_oneway(),
+                    received: connection.received(),
+                    suspended: false,
+                };
+                match header.request {
+                    ScannedRequest::Send(send) => {
+                        let mut scratch = self.scratch.borrow_mut();
+                        let Some(request) = SendRequest::of_scanned(&send, &mut scratch) else {
+                            return self.command(connection, frame);
+                        };
+                        if self.load_first(connection, to, &frame, request.topic, request.queue_id) {
+                            return Ok(());
+                        }
+                        self.send(connection, to, header.version, &request, frame.body);
+                    }
+                    ScannedRequest::Pull(pull) => {
+                        let request = PullRequest::new(to.code, &pull);
+                        if !self.load_first(connection, to, &frame, request.topic.as_bytes(), request.queue_id) {
+                            self.pull(connection, to, &request);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            _ => self.command(connection, frame),
+        }
     }
 
     fn mailbox(&self) -> &Mailbox {

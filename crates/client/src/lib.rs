@@ -41,7 +41,7 @@ pub use oxmq_protocol::body::{
 };
 pub use oxmq_protocol::compression::CompressionType;
 pub use oxmq_protocol::message::{Message, MessageExt};
-pub use oxmq_remoting::ClientTls;
+pub use oxmq_remoting::{ClientTls, Credentials};
 pub use producer::{
     LocalTransactionState, MessageError, NoRequest, Producer, ProducerBuilder, RecallError, RequestError, SendError,
     SendResult, SendStatus, TransactionListener, TransactionProducer, TransactionProducerBuilder,

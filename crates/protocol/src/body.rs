@@ -2,6 +2,7 @@
 //! null are `Option`s here; members that are absent on input take Java's default. Read and write them with
 //! [`crate::json`].
 
+mod acl;
 mod assignment;
 mod batch_ack;
 mod cluster;
@@ -23,6 +24,7 @@ mod static_topic;
 mod stats;
 mod topic_config;
 
+pub use acl::*;
 pub use assignment::*;
 pub use batch_ack::*;
 pub use cluster::*;

@@ -87,6 +87,11 @@ requests! {
     GetTimerCheckPoint = 60: () => ();
     GetTimerMetrics = 61: () => ();
     CheckClientConfig = 46: () => ();
+    UpdateAndCreateAclConfig = 50: PlainAccountHeader => ();
+    DeleteAclConfig = 51: AccessKeyHeader => ();
+    GetBrokerClusterAclInfo = 52: () => AclVersionReply;
+    UpdateGlobalWhiteAddrsConfig = 53: GlobalWhiteAddrsHeader => ();
+    GetBrokerClusterAclConfig = 54: () => ();
     PutKvConfig = 100: PutKvConfigHeader => ();
     GetKvConfig = 101: KvConfigHeader => GetKvConfigReply;
     DeleteKvConfig = 102: KvConfigHeader => ();
@@ -172,6 +177,16 @@ requests! {
     RemoveColdDataFlowCtrConfig = 2002: () => ();
     GetColdDataFlowCtrInfo = 2003: () => ();
     SetCommitLogReadMode = 2004: ReadAheadModeHeader => ();
+    AuthCreateUser = 3001: UserHeader => ();
+    AuthUpdateUser = 3002: UserHeader => ();
+    AuthDeleteUser = 3003: UserHeader => ();
+    AuthGetUser = 3004: UserHeader => ();
+    AuthListUser = 3005: ListUsersHeader => ();
+    AuthCreateAcl = 3006: SubjectHeader => ();
+    AuthUpdateAcl = 3007: SubjectHeader => ();
+    AuthDeleteAcl = 3008: DeleteAclHeader => ();
+    AuthGetAcl = 3009: SubjectHeader => ();
+    AuthListAcl = 3010: ListAclsHeader => ();
     PopMessage = 200050: PopMessageHeader => PopMessageReply;
     AckMessage = 200051: AckMessageHeader => ();
     PeekMessage = 200052: PeekMessageHeader => PopMessageReply;
@@ -805,6 +820,60 @@ field_set! {
         confirm_offset: Option<i64> = "confirmOffset",
         heartbeat_timeout_mills: Option<i64> = "heartbeatTimeoutMills",
         election_priority: Option<i32> = "electionPriority",
+    }
+
+    /// 50: an account of plain_acl.yml. Permissions are `resource=PERMISSION`, separated by commas.
+    pub struct PlainAccountHeader {
+        access_key: String = "accessKey",
+        secret_key: Option<String> = "secretKey",
+        white_remote_address: Option<String> = "whiteRemoteAddress",
+        admin: bool = "admin",
+        default_topic_perm: Option<String> = "defaultTopicPerm",
+        default_group_perm: Option<String> = "defaultGroupPerm",
+        topic_perms: Option<String> = "topicPerms",
+        group_perms: Option<String> = "groupPerms",
+    }
+
+    pub struct AccessKeyHeader {
+        access_key: String = "accessKey",
+    }
+
+    /// The versions are JSON text.
+    pub struct AclVersionReply {
+        version: String = "version",
+        all_acl_file_version: String = "allAclFileVersion",
+        broker_name: String = "brokerName",
+        broker_addr: String = "brokerAddr",
+        cluster_name: String = "clusterName",
+    }
+
+    pub struct GlobalWhiteAddrsHeader {
+        global_white_addrs: String = "globalWhiteAddrs",
+        acl_file_full_path: Option<String> = "aclFileFullPath",
+    }
+
+    pub struct UserHeader {
+        username: Option<String> = "username",
+    }
+
+    pub struct ListUsersHeader {
+        filter: Option<String> = "filter",
+    }
+
+    /// `User:<name>`.
+    pub struct SubjectHeader {
+        subject: Option<String> = "subject",
+    }
+
+    pub struct DeleteAclHeader {
+        subject: Option<String> = "subject",
+        policy_type: Option<String> = "policyType",
+        resource: Option<String> = "resource",
+    }
+
+    pub struct ListAclsHeader {
+        subject_filter: Option<String> = "subjectFilter",
+        resource_filter: Option<String> = "resourceFilter",
     }
 
     pub struct NotifyMinBrokerIdHeader {

@@ -6,6 +6,7 @@
 //! the decoder would.
 
 mod binary;
+mod fields;
 mod json;
 mod request;
 mod stops;
@@ -13,6 +14,7 @@ mod text;
 
 use crate::frame::SerializeType;
 use crate::version::Language;
+pub use fields::{ScannedFields, scan_fields};
 pub use request::{ScannedPull, ScannedSend};
 pub use text::RawText;
 
@@ -25,6 +27,30 @@ pub struct ScannedHeader<'a> {
     pub opaque: i32,
     pub flag: i32,
     pub request: ScannedRequest<'a>,
+}
+
+/// What a header says besides its fields.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct ScannedFixed {
+    code: i32,
+    language: Language,
+    version: i32,
+    opaque: i32,
+    flag: i32,
+}
+
+impl ScannedFixed {
+    #[inline(always)]
+    fn with_request(self, request: ScannedRequest<'_>) -> ScannedHeader<'_> {
+        ScannedHeader {
+            code: self.code,
+            language: self.language,
+            version: self.version,
+            opaque: self.opaque,
+            flag: self.flag,
+            request,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

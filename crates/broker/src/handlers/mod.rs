@@ -14,6 +14,7 @@ mod forward;
 mod group_admin;
 pub(crate) mod heartbeat;
 mod peek;
+mod plain_acl;
 mod query_message;
 mod queue_lock;
 mod queue_offset;
@@ -27,16 +28,18 @@ mod subscriptions;
 mod timer;
 mod topic_admin;
 mod topic_stats;
+mod users;
 mod view_stats;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use oxmq_protocol::json;
 use oxmq_protocol::{FieldSet, RemotingCommand, RequestCode, response_code};
-use oxmq_remoting::Connection;
+use oxmq_remoting::{Connection, signing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,24 +105,24 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::ViewMessageById => offload(command, query_message::view),
         Code::ConsumerSendMsgBack => offload(command, send_back::send_back),
         Code::RecallMessage => later(context, command, recall::recall),
-        Code::ResumeCheckHalfMessage => audited(context, command, resume_check::resume),
+        Code::ResumeCheckHalfMessage => audited(context, code, command, resume_check::resume),
 
-        Code::UpdateAndCreateTopic => audited(context, command, topic_admin::update),
-        Code::UpdateAndCreateTopicList => audited(context, command, topic_admin::update_list),
-        Code::UpdateAndCreateStaticTopic => audited(context, command, static_topic::update),
-        Code::DeleteTopicInBroker => audited(context, command, topic_admin::delete),
+        Code::UpdateAndCreateTopic => audited(context, code, command, topic_admin::update),
+        Code::UpdateAndCreateTopicList => audited(context, code, command, topic_admin::update_list),
+        Code::UpdateAndCreateStaticTopic => audited(context, code, command, static_topic::update),
+        Code::DeleteTopicInBroker => audited(context, code, command, topic_admin::delete),
         Code::GetAllTopicConfig => offload(command, topic_admin::all),
         Code::GetTopicConfig => reply(&command, topic_admin::get(broker, &command)),
         Code::GetSystemTopicListFromBroker => reply(&command, topic_admin::system_topics(broker)),
 
-        Code::UpdateAndCreateSubscriptionGroup => audited(context, command, group_admin::update),
-        Code::UpdateAndCreateSubscriptionGroupList => audited(context, command, group_admin::update_list),
-        Code::DeleteSubscriptionGroup => audited(context, command, group_admin::delete),
-        Code::UpdateAndGetGroupForbidden => audited(context, command, group_admin::forbid),
+        Code::UpdateAndCreateSubscriptionGroup => audited(context, code, command, group_admin::update),
+        Code::UpdateAndCreateSubscriptionGroupList => audited(context, code, command, group_admin::update_list),
+        Code::DeleteSubscriptionGroup => audited(context, code, command, group_admin::delete),
+        Code::UpdateAndGetGroupForbidden => audited(context, code, command, group_admin::forbid),
         Code::GetAllSubscriptionGroupConfig => offload(command, group_admin::all),
         Code::GetSubscriptionGroupConfig => reply(&command, group_admin::get(broker, &command)),
 
-        Code::UpdateBrokerConfig => audited(context, command, broker_config::update),
+        Code::UpdateBrokerConfig => audited(context, code, command, broker_config::update),
         Code::GetBrokerConfig => reply(&command, broker_config::get(broker, &command)),
         Code::GetBrokerRuntimeInfo => offload(command, runtime_info::get),
         Code::ViewBrokerStatsData => reply(&command, view_stats::view(broker, &command)),
@@ -127,9 +130,9 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::GetConsumeStats => offload(command, consume_stats::of_group),
         Code::GetBrokerConsumeStats => offload(command, consume_stats::of_broker),
         Code::QueryConsumeTimeSpan => offload(command, consume_stats::time_span),
-        Code::CleanExpiredConsumeQueue => audited(context, command, cleanup::expired_consume_queues),
-        Code::DeleteExpiredCommitLog => audited(context, command, cleanup::expired_commit_log),
-        Code::CleanUnusedTopic => audited(context, command, cleanup::unused_topics),
+        Code::CleanExpiredConsumeQueue => audited(context, code, command, cleanup::expired_consume_queues),
+        Code::DeleteExpiredCommitLog => audited(context, code, command, cleanup::expired_commit_log),
+        Code::CleanUnusedTopic => audited(context, code, command, cleanup::unused_topics),
 
         Code::GetConsumerListByGroup => reply(&command, connections::consumer_ids(broker, &command)),
         Code::GetConsumerConnectionList => reply(&command, connections::of_consumers(broker, &command)),
@@ -140,10 +143,34 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::QuerySubscriptionByConsumer => reply(&command, subscriptions::of_group(broker, &command)),
 
         Code::QueryAssignment => later(context, command, assignment::query),
-        Code::SetMessageRequestMode => audited(context, command, assignment::set_mode),
+        Code::SetMessageRequestMode => audited(context, code, command, assignment::set_mode),
         Code::GetAllMessageRequestMode => reply(&command, assignment::all_modes(broker)),
         Code::PeekMessage => offload(command, peek::peek),
         Code::PollingInfo => reply(&command, peek::polling_info(broker, &command)),
+
+        Code::AuthCreateUser => audited(context, code, command, users::create),
+        Code::AuthUpdateUser => audited(context, code, command, users::update),
+        Code::AuthDeleteUser => audited(context, code, command, users::delete),
+        Code::AuthGetUser => reply(&command, users::get(broker, &command)),
+        Code::AuthListUser => offload(command, users::list),
+        Code::AuthCreateAcl | Code::AuthUpdateAcl => audited(context, code, command, users::put_acl),
+        Code::AuthDeleteAcl => audited(context, code, command, users::delete_acl),
+        Code::AuthGetAcl => reply(&command, users::get_acl(broker, &command)),
+        Code::AuthListAcl => offload(command, users::list_acls),
+        Code::UpdateAndCreateAclConfig
+        | Code::DeleteAclConfig
+        | Code::UpdateGlobalWhiteAddrsConfig
+        | Code::GetBrokerClusterAclInfo
+        | Code::GetBrokerClusterAclConfig
+            if broker.access.plain.is_none() =>
+        {
+            Outcome::Unsupported
+        }
+        Code::UpdateAndCreateAclConfig => audited(context, code, command, plain_acl::update),
+        Code::DeleteAclConfig => audited(context, code, command, plain_acl::delete),
+        Code::UpdateGlobalWhiteAddrsConfig => audited(context, code, command, plain_acl::set_white_addresses),
+        Code::GetBrokerClusterAclInfo => reply(&command, plain_acl::versions(broker, &command)),
+        Code::GetBrokerClusterAclConfig => reply(&command, plain_acl::all(broker, &command)),
 
         Code::GetConsumerRunningInfo => later(context, command, forward::running_info),
         Code::ConsumeMessageDirectly => later(context, command, forward::consume_directly),
@@ -163,16 +190,35 @@ fn offload(command: RemotingCommand, handler: Handler) -> Outcome {
     }))
 }
 
-/// An administrative change, with a line in the log.
-fn audited(context: &RequestContext<'_>, command: RemotingCommand, handler: Handler) -> Outcome {
+/// An administrative change, with a line in the log that says who asked for what.
+fn audited(context: &RequestContext<'_>, code: RequestCode, command: RemotingCommand, handler: Handler) -> Outcome {
     let peer = context.connection.peer_addr();
     Outcome::Change(Box::new(move |broker| {
         let handled = handler(broker, &command);
-        let fields: Vec<_> = command.header.ext_fields.iter().collect();
-        let refused = handled.as_ref().err().map(|refusal| refusal.remark.as_str());
-        tracing::info!(code = command.header.code, %peer, ?fields, ?refused, "administrative change");
+        audit(code, &command, peer, handled.as_ref().err());
         settle(command.header.opaque, handled)
     }))
+}
+
+fn audit(code: RequestCode, command: &RemotingCommand, from: SocketAddr, refused: Option<&Refusal>) {
+    let all = &command.header.ext_fields;
+    let who = all.get(signing::ACCESS_KEY).unwrap_or_default();
+    let fields: Vec<_> = all
+        .iter()
+        .filter(|(name, _)| ![signing::ACCESS_KEY, signing::SIGNATURE, signing::SECURITY_TOKEN].contains(name))
+        .map(|(name, value)| match is_secret(name) {
+            true => format!("{name}=******"),
+            false => format!("{name}={value}"),
+        })
+        .collect();
+    let result = refused.map_or("done", |refusal| refusal.remark.as_str());
+    let code_number = command.header.code;
+    tracing::info!(target: "audit", who, %from, request = ?code, code = code_number, fields = fields.join(" "), result);
+}
+
+fn is_secret(field: &str) -> bool {
+    let field = field.to_ascii_lowercase();
+    ["secret", "password", "token"].iter().any(|part| field.contains(part))
 }
 
 fn later<F>(

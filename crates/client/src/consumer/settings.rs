@@ -171,6 +171,8 @@ macro_rules! consumer_settings {
             namespace(namespace: impl Into<String>): settings.instance_config.namespace = Some(namespace.into());
             /// Connections use TLS.
             tls(tls: $crate::ClientTls): settings.instance_config.remoting.tls = Some(tls);
+            /// Signs requests with this access key and secret key.
+            credentials(credentials: $crate::Credentials): settings.instance_config.remoting.credentials = Some(credentials);
             /// Everything about connections and identity. Overwrites what was set of it before.
             instance_config(config: $crate::InstanceConfig): settings.instance_config = config;
             /// Shares the connections of other producers and consumers. The instance goes on after this consumer.

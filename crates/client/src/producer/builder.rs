@@ -13,11 +13,11 @@ use super::in_flight::InFlight;
 use super::prepare::MessageSettings;
 use super::queue_choice::QueueChoice;
 use super::{Producer, Shared};
-use crate::ClientTls;
 use crate::error::ClientError;
 use crate::instance::{Instance, InstanceConfig};
 use crate::namespace::Namespace;
 use crate::trace::TraceConfig;
+use crate::{ClientTls, Credentials};
 
 /// Bounds that Java checks as well.
 const BATCH_MAX_DELAY_MAX: Duration = Duration::from_secs(30);
@@ -42,6 +42,8 @@ impl ProducerBuilder {
         namespace(namespace: impl Into<String>): config.namespace = Some(namespace.into());
         /// Connections use TLS.
         tls(tls: ClientTls): config.remoting.tls = Some(tls);
+        /// Signs requests with this access key and secret key.
+        credentials(credentials: Credentials): config.remoting.credentials = Some(credentials);
         /// How to reach the servers, in full. Overwrites what was set of it before.
         instance_config(config: InstanceConfig): config = config;
         /// Shares the connections of an instance. It stays up when the producer shuts down.

@@ -1,12 +1,40 @@
 //! The JSON form of a header (spec: protocol.md §2.1).
 
+use super::fields::ScannedFields;
 use super::request::{Gather, with_gatherer};
 use super::stops::Stops;
 use super::text::{RawText, escape_at};
-use super::{ScannedHeader, ScannedRequest, Unscanned};
+use super::{ScannedFixed, ScannedHeader, ScannedRequest, Unscanned};
 use crate::version::Language;
 
 pub(super) fn scan(header: &[u8]) -> Result<ScannedHeader<'_>, Unscanned> {
+    let mut request = None;
+    let fixed = members(header, |cursor, code| {
+        // Only the code tells what the fields mean. All clients write it first.
+        let code = code.ok_or(Unscanned)?;
+        let found = with_gatherer!(code, G => cursor.gather::<G<'_>>())?;
+        once(&mut request, found)
+    })?;
+    Ok(fixed.with_request(request.ok_or(Unscanned)?))
+}
+
+pub(super) fn fields(header: &[u8]) -> Result<ScannedFields<'_>, Unscanned> {
+    let mut scanned = ScannedFields::default();
+    let mut seen = None;
+    let fixed = members(header, |cursor, _| {
+        once(&mut seen, ())?;
+        cursor.fields(|name, value| scanned.push(name, value))
+    })?;
+    scanned.fixed(fixed);
+    Ok(scanned)
+}
+
+/// The members of the outer object; `read_fields` gets the cursor at `extFields`, and the code if it has come by then.
+#[inline(always)]
+fn members<'a>(
+    header: &'a [u8],
+    mut read_fields: impl FnMut(&mut Cursor<'a>, Option<i32>) -> Result<(), Unscanned>,
+) -> Result<ScannedFixed, Unscanned> {
     if std::str::from_utf8(header).is_err() {
         return Err(Unscanned);
     }
@@ -19,34 +47,35 @@ pub(super) fn scan(header: &[u8]) -> Result<ScannedHeader<'_>, Unscanned> {
     cursor.expect(b'{')?;
     let mut first = true;
     while let Some(name) = cursor.member(&mut first)? {
-        members.read(&mut cursor, name)?;
+        match name {
+            b"extFields" => read_fields(&mut cursor, members.code)?,
+            name => members.read(&mut cursor, name)?,
+        }
     }
     cursor.end()?;
-    Ok(ScannedHeader {
+    Ok(ScannedFixed {
         code: members.code.ok_or(Unscanned)?,
         language: members.language.unwrap_or(Language::OTHER),
         version: members.version.unwrap_or(0),
         opaque: members.opaque.unwrap_or(0),
         flag: members.flag.unwrap_or(0),
-        request: members.request.ok_or(Unscanned)?,
     })
 }
 
 /// The members of the outer object that have come so far.
 #[derive(Default)]
-struct Members<'a> {
+struct Members {
     code: Option<i32>,
     language: Option<Language>,
     version: Option<i32>,
     opaque: Option<i32>,
     flag: Option<i32>,
     remark_seen: bool,
-    request: Option<ScannedRequest<'a>>,
 }
 
-impl<'a> Members<'a> {
+impl Members {
     #[inline]
-    fn read(&mut self, cursor: &mut Cursor<'a>, name: &[u8]) -> Result<(), Unscanned> {
+    fn read(&mut self, cursor: &mut Cursor<'_>, name: &[u8]) -> Result<(), Unscanned> {
         match name {
             b"code" => once(&mut self.code, cursor.int()?),
             b"flag" => once(&mut self.flag, cursor.int()?),
@@ -55,12 +84,6 @@ impl<'a> Members<'a> {
             b"language" => {
                 let text = cursor.text()?.as_plain().ok_or(Unscanned)?;
                 once(&mut self.language, language(text))
-            }
-            b"extFields" => {
-                // Only the code tells what the fields mean. All clients write it first.
-                let code = self.code.ok_or(Unscanned)?;
-                let request = with_gatherer!(code, G => cursor.fields::<G<'_>>())?;
-                once(&mut self.request, request)
             }
             b"remark" => {
                 if self.remark_seen {
@@ -146,16 +169,25 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    fn fields<G: Gather<'a>>(&mut self) -> Result<ScannedRequest<'a>, Unscanned> {
+    fn gather<G: Gather<'a>>(&mut self) -> Result<ScannedRequest<'a>, Unscanned> {
         let mut gather = G::default();
+        self.fields(|name, value| gather.set(name, value))?;
+        gather.finish()
+    }
+
+    #[inline(always)]
+    fn fields(
+        &mut self,
+        mut found: impl FnMut(&'a [u8], RawText<'a>) -> Result<(), Unscanned>,
+    ) -> Result<(), Unscanned> {
         self.expect(b'{')?;
         let mut first = true;
         while let Some(name) = self.member(&mut first)? {
             if let Some(value) = self.scalar()? {
-                gather.set(name, value)?;
+                found(name, value)?;
             }
         }
-        gather.finish()
+        Ok(())
     }
 
     #[inline(always)]

@@ -10,9 +10,22 @@ use crate::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2}
 
 /// Whether the scanner answered; if it did, the decoder agrees.
 fn agrees(serialize: SerializeType, bytes: &[u8]) -> bool {
+    if let Ok(fields) = scan_fields(serialize, bytes) {
+        let decoded = Header::decode(serialize, bytes).expect("what the scanner reads, the decoder reads");
+        let all = fields
+            .iter()
+            .map(|(name, value)| (std::str::from_utf8(name).unwrap(), value.to_str().into_owned()));
+        assert_eq!(all.collect::<ExtFields>(), decoded.ext_fields);
+        assert_eq!((fields.code(), fields.opaque()), (decoded.code, decoded.opaque));
+        assert_eq!(fields.header(), scan(serialize, bytes));
+    }
     let Ok(scanned) = scan(serialize, bytes) else {
         return false;
     };
+    assert!(
+        scan_fields(serialize, bytes).is_ok(),
+        "what is scanned for some fields is scanned for all"
+    );
     let decoded = Header::decode(serialize, bytes).expect("what the scanner reads, the decoder reads");
     assert_eq!(
         (

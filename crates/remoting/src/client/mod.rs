@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::CallError;
+use crate::signing::Credentials;
 use crate::tls::ClientTls;
 use connection::ClientConnection;
 
@@ -40,6 +41,8 @@ pub struct ClientConfig {
     pub common_fields: Vec<(String, String)>,
     /// Connections use TLS.
     pub tls: Option<ClientTls>,
+    /// Requests are signed.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for ClientConfig {
@@ -53,6 +56,7 @@ impl Default for ClientConfig {
             oneway_timeout: Duration::from_secs(3),
             common_fields: Vec::new(),
             tls: None,
+            credentials: None,
         }
     }
 }
@@ -132,7 +136,7 @@ impl RemotingClient {
         mut request: RemotingCommand,
         timeout: Duration,
     ) -> Result<RemotingCommand, CallError> {
-        self.add_common_fields(&mut request);
+        self.complete(&mut request);
         let deadline = Instant::now() + timeout;
         let timed_out = || CallError::Timeout {
             addr: addr.to_owned(),
@@ -149,7 +153,7 @@ impl RemotingClient {
 
     /// Hands a request that is not answered to the connection's writer.
     pub async fn oneway(&self, addr: &str, mut request: RemotingCommand) -> Result<(), CallError> {
-        self.add_common_fields(&mut request);
+        self.complete(&mut request);
         let timeout = self.0.config.oneway_timeout;
         let deadline = Instant::now() + timeout;
         let connection = self.connection(addr, deadline).await?;
@@ -162,9 +166,13 @@ impl RemotingClient {
         })
     }
 
-    fn add_common_fields(&self, request: &mut RemotingCommand) {
+    /// Adds the common fields, and the signature of all that the request carries then.
+    fn complete(&self, request: &mut RemotingCommand) {
         for (name, value) in &self.0.config.common_fields {
             request.header.ext_fields.set(name, value);
+        }
+        if let Some(credentials) = &self.0.config.credentials {
+            credentials.sign(request);
         }
     }
 
