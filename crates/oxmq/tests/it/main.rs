@@ -189,11 +189,11 @@ fn mqshutdown_ends_the_servers_of_its_own_executable_only() {
 #[test]
 fn settings_are_printed_and_mistakes_are_explained() {
     let folder = folder();
-    let conf = file(folder.path(), "broker.conf", "brokerName=broker-x\naclEnable=true\n");
+    let conf = file(folder.path(), "broker.conf", "brokerName=broker-x\nuseABSLock=true\n");
     let all = run(Path::new(OXMQ), &["broker", "-c", &conf, "-p"]);
     assert_eq!(all.status.code(), Some(0));
     assert!(text(&all.stdout).contains("\nbrokerName=broker-x\n"));
-    assert!(text(&all.stderr).contains("broker.conf:2: aclEnable has no effect: there is no access control yet"));
+    assert!(text(&all.stderr).contains("broker.conf:2: useABSLock has no effect: requests are served by a thread for each core and wait in no queue for a pool"));
     let important = run(Path::new(OXMQ), &["broker", "-c", &conf, "-m"]);
     assert!(important.stdout.len() < all.stdout.len() && text(&important.stdout).contains("brokerName=broker-x\n"));
 
