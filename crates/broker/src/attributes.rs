@@ -14,6 +14,11 @@ pub const RESERVE_TIME: &str = "reserve.time";
 /// Of groups: the share of pops, in percent, that go by priority.
 pub const PRIORITY_FACTOR: &str = "priority.factor";
 
+/// Messages a second that a topic takes, or a group gets. Not one of RocketMQ.
+pub const QUOTA_MESSAGES: &str = "quota.messages.per.second";
+/// The same in bytes.
+pub const QUOTA_BYTES: &str = "quota.bytes.per.second";
+
 /// Value of [`CLEANUP_POLICY`].
 pub const COMPACTION: &str = "COMPACTION";
 /// Value of [`MESSAGE_TYPE`].
@@ -70,11 +75,15 @@ pub const TOPIC: &[Attribute] = &[
     changeable(MESSAGE_TYPE, Values::OneOf(MESSAGE_TYPES)),
     changeable(RESERVE_TIME, Values::Range(-1, i64::MAX)),
     changeable("lite.topic.expiration", Values::Range(-1, 43_200)),
+    changeable(QUOTA_MESSAGES, Values::Range(0, i64::MAX)),
+    changeable(QUOTA_BYTES, Values::Range(0, i64::MAX)),
 ];
 
-/// What groups may have. All but [`PRIORITY_FACTOR`] are for lite topics, and without effect.
+/// What groups may have. Those that begin with `lite` are without effect.
 pub const GROUP: &[Attribute] = &[
     changeable(PRIORITY_FACTOR, Values::Range(0, 100)),
+    changeable(QUOTA_MESSAGES, Values::Range(0, i64::MAX)),
+    changeable(QUOTA_BYTES, Values::Range(0, i64::MAX)),
     changeable("lite.bind.topic", Values::Text),
     changeable("lite.sub.client.max.event.cnt", Values::Range(10, i64::MAX)),
     changeable("lite.sub.client.quota", Values::Range(-1, i64::MAX)),

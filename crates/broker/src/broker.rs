@@ -46,6 +46,7 @@ use crate::metrics::{Endpoint, Health, Metrics, Stage};
 use crate::peers::Peers;
 use crate::pop::{Pops, revive_thread};
 use crate::queue_locks::QueueLocks;
+use crate::quotas::Quotas;
 use crate::read_threads::ReadQueue;
 use crate::registration::Registration;
 use crate::reply_pushes::ReplyPushes;
@@ -105,6 +106,7 @@ pub struct Broker {
     pub(crate) routes: Routes,
     pub(crate) peers: Peers,
     pub(crate) reply_pushes: ReplyPushes,
+    pub(crate) quotas: Quotas,
     /// Nothing unless `duplicateSendWindow` says how long.
     pub(crate) duplicates: Option<DuplicateWindow>,
     /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
@@ -312,6 +314,7 @@ impl Broker {
             routes: Routes::default(),
             peers: Peers::default(),
             reply_pushes: ReplyPushes::default(),
+            quotas: Quotas::new(&config),
             duplicates,
             internal_batch: Mutex::default(),
             mailboxes,
@@ -328,6 +331,7 @@ impl Broker {
     /// Replaces the settings. Those that are not live take effect at the next start.
     pub fn set_config(&self, config: BrokerConfig) {
         self.store.set_retention(retention::settings(&config));
+        self.quotas.set_config(&config);
         self.config.store(Arc::new(config));
     }
 

@@ -234,6 +234,23 @@ settings_with_tls! {
         /// Members that share the queues of one with it, where groups consume by POP; -1 for all.
         default_pop_share_queue_num: i32 = "defaultPopShareQueueNum" => -1, unit("members"), range(-1..=65_536), live();
 
+        // Quotas.
+        /// Messages a second that a topic takes, where its attribute quota.messages.per.second says nothing; 0 for any number. Not a key of RocketMQ.
+        quota_topic_messages_per_second: u64 = "quotaTopicMessagesPerSecond" => 0, unit("messages/s"), range(0..=i64::MAX), live();
+        /// Bytes a second that a topic takes, where its attribute quota.bytes.per.second says nothing; 0 for any number. Not a key of RocketMQ.
+        quota_topic_bytes_per_second: u64 = "quotaTopicBytesPerSecond" => 0, unit("bytes/s"), range(0..=i64::MAX), live();
+        /// Messages a second that a consumer group gets, where its attribute quota.messages.per.second says nothing; 0 for any number. Not a key of RocketMQ.
+        quota_group_messages_per_second: u64 = "quotaGroupMessagesPerSecond" => 0, unit("messages/s"), range(0..=i64::MAX), live();
+        /// Bytes a second that a consumer group gets, where its attribute quota.bytes.per.second says nothing; 0 for any number. Not a key of RocketMQ.
+        quota_group_bytes_per_second: u64 = "quotaGroupBytesPerSecond" => 0, unit("bytes/s"), range(0..=i64::MAX), live();
+        /// Messages a second that one connection sends, and gets besides; 0 for any number. Not a key of RocketMQ.
+        quota_client_messages_per_second: u64 = "quotaClientMessagesPerSecond" => 0, unit("messages/s"), range(0..=i64::MAX), live();
+        /// Bytes a second that one connection sends, and gets besides; 0 for any number. Not a key of RocketMQ.
+        quota_client_bytes_per_second: u64 = "quotaClientBytesPerSecond" => 0, unit("bytes/s"), range(0..=i64::MAX), live();
+        /// How long a request is held at most that is beyond a quota. Sends that would have to wait longer are refused as busy.
+        /// Not a key of RocketMQ.
+        quota_hold_time_ms: u64 = "quotaHoldTimeMills" => 1000, unit("ms"), range(0..=10_000), live();
+
         // Store.
         /// Part in replication. Slaves do not exist here yet: SLAVE is refused at start.
         broker_role: BrokerRole = "brokerRole" => BrokerRole::AsyncMaster, important();

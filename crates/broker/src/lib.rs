@@ -29,6 +29,7 @@ mod pop;
 mod pull;
 mod put;
 pub mod queue_locks;
+mod quotas;
 mod read_threads;
 mod registration;
 mod reply;

@@ -71,7 +71,7 @@ impl From<&SendError> for Refusal {
             Timer(refusal) => return refusal.into(),
             Append(error) => return error.into(),
             NotLeader { queue_id, mapping } => return not_leader(mapping, *queue_id),
-            Busy | Overload => code::SYSTEM_BUSY,
+            Busy | Overload | Quota(_) => code::SYSTEM_BUSY,
             BrokerNotWriteable { .. } | TopicClosed(_) | Transaction { .. } => code::NO_PERMISSION,
             TopicName { .. } | QueueId { .. } => code::INVALID_PARAMETER,
             TopicUnknown(_) => code::TOPIC_NOT_EXIST,

@@ -44,6 +44,8 @@ pub enum SendError {
     Busy,
     #[error("{OVERLOAD}")]
     Overload,
+    #[error("{OVERLOAD}, the quota of {0} is used up")]
+    Quota(String),
     #[error("broker unable to service, until {until}")]
     NotYet { until: String },
     #[error("the broker[{ip}] sending message is forbidden")]

@@ -37,6 +37,8 @@ pub(crate) struct TopicState {
     pub(crate) is_batch_queue: bool,
     /// A light queue, which has no configuration of its own.
     pub(crate) is_light: bool,
+    /// It declares how much may be sent to it.
+    pub(crate) has_quota: bool,
     /// Of a static topic, whose clients name logical queues.
     pub(crate) mapping: Option<Arc<TopicQueueMappingDetail>>,
     pub(crate) stats: Arc<TopicStats>,
@@ -100,6 +102,9 @@ impl TopicState {
                 .attributes
                 .get(attributes::CLEANUP_POLICY)
                 .is_some_and(|policy| policy == attributes::COMPACTION),
+            has_quota: [attributes::QUOTA_MESSAGES, attributes::QUOTA_BYTES]
+                .iter()
+                .any(|key| config.attributes.contains_key(*key)),
             mapping: broker.static_topics.get(&config.topic_name),
             stats: broker.stats.topic(stats_name),
             config,

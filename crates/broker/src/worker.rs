@@ -15,6 +15,7 @@ mod pops;
 mod pulls;
 mod reply_messages;
 mod sends;
+mod throttle;
 mod transactions;
 
 use std::cell::{Cell, RefCell};
@@ -85,6 +86,8 @@ pub(crate) struct Worker {
     flushes: RefCell<FlushQueue>,
     waiting: RefCell<WaitingPulls<WaitingPull>>,
     pops: pops::Pops,
+    /// Requests that are beyond a quota.
+    throttle: throttle::Throttle,
     /// Requests whose work is with the read threads.
     away: RefCell<Slab<Away>>,
     /// Requests that a task will answer.
@@ -136,6 +139,7 @@ impl Service for Worker {
     }
 
     fn on_turn_end(&self) {
+        self.release_held();
         self.append();
         self.look_into_mailbox();
         self.serve_wanted();
@@ -160,11 +164,13 @@ impl Service for Worker {
         if let Some(gate) = &self.gate {
             gate.on_close(connection.id());
         }
+        self.throttle.forget(connection.id());
         heartbeat::on_close(&self.broker, connection.id());
     }
 
     fn on_shutdown(&self) {
         self.stopping.set(true);
+        self.release_held();
         self.append();
         let waiting = self.waiting.borrow_mut().take_all();
         for pull in waiting {
@@ -181,6 +187,7 @@ impl Service for Worker {
             + self.away.borrow().len()
             + self.later.get()
             + self.pops.in_flight()
+            + self.throttle.in_flight()
     }
 }
 
@@ -212,6 +219,7 @@ impl Worker {
             flushes: RefCell::default(),
             waiting: RefCell::new(WaitingPulls::new(context.id)),
             pops: pops::Pops::new(context.id),
+            throttle: throttle::Throttle::default(),
             away: RefCell::default(),
             later: Rc::default(),
             timer_ms: Cell::new(None),
@@ -276,7 +284,9 @@ impl Worker {
                         let Some(request) = SendRequest::of_scanned(&send, &mut scratch) else {
                             return self.command(connection, frame);
                         };
-                        if self.load_first(connection, to, &frame, request.topic, request.queue_id) {
+                        if self.hold_send(connection, to, &frame, &request)
+                            || self.load_first(connection, to, &frame, request.topic, request.queue_id)
+                        {
                             return Ok(());
                         }
                         self.send(connection, to, header.version, &request, frame.body);
@@ -355,11 +365,19 @@ impl Worker {
             self.answer_now(pull);
         }
         self.on_pop_time(now_ms);
+        self.release_held();
         self.flushes.borrow_mut().expire(now_ms);
         let next_flush = self.flushes.borrow().next_deadline_ms();
         let next_pull = self.waiting.borrow().next_deadline_ms();
         let next_pop = self.pops.next_time_ms();
-        if let Some(next) = next_flush.into_iter().chain(next_pull).chain(next_pop).min() {
+        let next_held = self.throttle.next_time_ms();
+        let next = next_flush
+            .into_iter()
+            .chain(next_pull)
+            .chain(next_pop)
+            .chain(next_held)
+            .min();
+        if let Some(next) = next {
             self.set_timer(next);
         }
         self.turn.request_turn_end();

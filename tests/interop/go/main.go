@@ -41,6 +41,7 @@ var cases = map[string]func(*env, facts){
 	"delay-level":        delayLevel,
 	"delay-timer":        delayTimer,
 	"transaction":        transaction,
+	"quotas":             quotas,
 	last:                 brokerRestart,
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/rocketmq-client-go/v2/admin"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
@@ -155,4 +156,24 @@ func (e *env) checkStored(topic string, expected []string, f facts) {
 	f["properties"] = propertyNames(first)
 	f["sys-flag"] = first.SysFlag
 	f["size"] = int(first.StoreSize) - 2*len(first.Body)
+}
+
+// quotas needs a broker that gives every topic and every group 100 messages a second.
+func quotas(e *env, f facts) {
+	const rate = 100
+	topic := e.name("quotas")
+	e.createTopic(topic, 4)
+	tookAtLeast := func(what string, started time.Time, beyond int) {
+		least := time.Duration(beyond)*time.Second/rate - 20*time.Millisecond
+		check(time.Since(started) >= least, what+" were too fast")
+	}
+	started := time.Now()
+	e.send(topic, "paced", 150)
+	tookAtLeast("150 sends", started, 150-rate)
+	started = time.Now()
+	r := &received{}
+	c := e.consume("quotas", topic, r)
+	r.awaitExactly("messages", bodies("paced", 150))
+	tookAtLeast("150 deliveries", started, 150-rate)
+	must(c.Shutdown())
 }

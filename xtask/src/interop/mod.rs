@@ -102,6 +102,8 @@ const CASES: &[&str] = &[
     "docs-compression",
     "duplicates",
     "docs-duplicates",
+    "quotas",
+    "docs-quotas",
     "retention",
     "tls",
     "tls-certificates",
@@ -127,8 +129,10 @@ const SLOW_CASES: &[&str] = &[
 /// Enough to see that the parts of a mixed cluster understand each other.
 const MIXED_CASES: [&str; 1] = ["consume-concurrent"];
 const OXMQ_BESIDE_JAVA: &str = "oxmq beside java";
-/// For a broker that stores a message once that is sent twice, which the original does not.
-const WINDOW_CASES: [&str; 2] = ["duplicates", "docs-duplicates"];
+/// For a broker that does what the original does not: it stores a message once that is sent twice, and has quotas.
+const OWN_CASES: [&str; 4] = ["duplicates", "docs-duplicates", "quotas", "docs-quotas"];
+/// Messages a second of a topic and of a group of that broker. The programs know it too.
+const QUOTA: u32 = 100;
 const MQADMIN: &str = "mqadmin";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
@@ -167,8 +171,8 @@ struct Setup {
     partner: Server,
     cases: Vec<&'static str>,
     mqadmin: bool,
-    /// `duplicateSendWindow` of the broker, in milliseconds.
-    window: Option<u32>,
+    /// The broker has a `duplicateSendWindow` and quotas.
+    own: bool,
 }
 
 #[derive(Clone)]
@@ -351,11 +355,11 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         Some(names) => names.split(',').any(|name| name == *case),
         None => !(arguments.quick && SLOW_CASES.contains(case)),
     };
-    let (window_cases, cases) = CASES
+    let (own_cases, cases) = CASES
         .iter()
         .copied()
         .filter(wanted)
-        .partition::<Vec<&str>, _>(|case| WINDOW_CASES.contains(case));
+        .partition::<Vec<&str>, _>(|case| OWN_CASES.contains(case));
     let mixed_cases: Vec<&str> = MIXED_CASES.iter().copied().filter(wanted).collect();
     let pure = |name, server: &Server| Setup {
         name,
@@ -364,7 +368,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         partner: server.clone(),
         cases: cases.clone(),
         mqadmin: arguments.mqadmin,
-        window: None,
+        own: false,
     };
     let mixed = |name, namesrv: &Server, broker: &Server| Setup {
         name,
@@ -373,7 +377,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         partner: broker.clone(),
         cases: mixed_cases.clone(),
         mqadmin: false,
-        window: None,
+        own: false,
     };
     let java = Server::Java(JAVA_SERVER);
     let old_java = Server::Java(OLD_JAVA_SERVER);
@@ -398,13 +402,13 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
                 .filter(|case| pair::CASES.contains(case))
                 .collect(),
             mqadmin: false,
-            window: None,
+            own: false,
         });
         setups.push(Setup {
-            cases: window_cases,
+            cases: own_cases,
             mqadmin: false,
-            window: Some(60_000),
-            ..pure("oxmq, duplicate window", &oxmq)
+            own: true,
+            ..pure("oxmq, duplicate window and quotas", &oxmq)
         });
         setups.push(mixed("oxmq name server, java broker", &oxmq, &java));
         setups.push(mixed("oxmq name server, java 4.9.7 broker", &oxmq, &old_java));
@@ -466,9 +470,12 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         .broker_property("metricsExporterType", 2)
         .broker_property("metricsPromExporterPort", port + METRICS_PORT_STEP);
     let (pair_cases, cases): (Vec<_>, Vec<_>) = setup.cases.iter().partition(|case| pair::CASES.contains(case));
-    let options = match setup.window {
-        Some(window) => options.broker_property("duplicateSendWindow", window),
-        None => options,
+    let options = match setup.own {
+        true => options
+            .broker_property("duplicateSendWindow", 60_000)
+            .broker_property("quotaTopicMessagesPerSecond", QUOTA)
+            .broker_property("quotaGroupMessagesPerSecond", QUOTA),
+        false => options,
     };
     let mut outcomes = Outcomes::new();
     if !pair_cases.is_empty() {

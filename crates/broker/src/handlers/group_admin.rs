@@ -58,6 +58,7 @@ pub(super) fn delete(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: DeleteSubscriptionGroupHeader = fields(command)?;
     broker.groups.delete(&header.group_name, broker.now_ms());
     broker.pops.remove_group(&header.group_name);
+    broker.quotas.forget_group(&header.group_name);
     if header.clean_offset || header.remove_offset == Some(true) {
         broker.consumer_offsets.remove_group(&header.group_name);
         saved(broker.save_offsets())?;

@@ -172,6 +172,7 @@ impl Broker {
     fn forget_topic(&self, topic: &str) {
         self.static_topics.delete(topic, self.now_ms());
         self.topics.delete(topic, self.now_ms());
+        self.quotas.forget_topic(topic);
         self.pops.remove_topic(topic);
         self.consumer_offsets.remove_topic(topic);
         self.transactions.metrics.remove_topic(topic);

@@ -101,6 +101,27 @@ fn stats(broker: &Broker, page: &mut Page<'_>) {
     );
 }
 
+/// Only where there are quotas: the original has none.
+fn quotas(broker: &Broker, page: &mut Page<'_>) {
+    const LABELS: &[&str] = &["quota", "name"];
+    let mut quotas = broker.quotas.all();
+    quotas.retain(|quota| quota.counts() != [0; 2]);
+    let clients = Some(&broker.quotas.clients).filter(|clients| clients.counts() != [0; 2]);
+    let all = || quotas.iter().map(|quota| &**quota).chain(clients);
+    if all().next().is_none() {
+        return;
+    }
+    let rows = |which: usize| -> Vec<Row<u64>> {
+        all()
+            .map(|quota| row(&[quota.scope.name(), &quota.name], quota.counts()[which]))
+            .collect()
+    };
+    let delayed = "Messages sent, and pulls and pops, that were held because of a quota";
+    page.counter(head("rocketmq_quota_delayed_total", delayed, LABELS), rows(0));
+    let refused = "Messages sent that were refused because of a quota";
+    page.counter(head("rocketmq_quota_refused_total", refused, LABELS), rows(1));
+}
+
 fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
     const IN: &[&str] = &["topic", "message_type", "is_system"];
     const OUT: &[&str] = &["topic", "consumer_group", "is_system", "is_retry"];
@@ -128,6 +149,7 @@ fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         head("rocketmq_throughput_in_total", "Bytes that were stored", IN),
         each(|sent| sent.bytes),
     );
+    quotas(broker, page);
     let sizes = sent.iter().map(|(labels, sent)| {
         let mut sizes = Histogram {
             sum: sent.size_sum,

@@ -32,6 +32,9 @@ impl Worker {
                 match send_header(code, &command) {
                     Ok(header) => {
                         let request = SendRequest::of_header(&header);
+                        if self.hold_send(connection, to, &frame, &request) {
+                            return Ok(());
+                        }
                         self.send(connection, to, command.header.version, &request, frame.body);
                     }
                     Err(error) => self.refuse_send(connection, to, &error.into()),

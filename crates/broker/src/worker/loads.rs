@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use oxmq_protocol::scan::scan;
 use oxmq_protocol::{Frame, SerializeType, response_code as code};
-use oxmq_remoting::{Connection, ReplyTo, RequestGuard, Service};
+use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
 
 use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::broker::Broker;
@@ -20,6 +21,18 @@ pub(super) struct Kept {
     serialize: SerializeType,
     header: Bytes,
     body: Bytes,
+}
+
+impl Kept {
+    pub(super) fn new(request: RequestGuard, to: ReplyTo, frame: &Frame<'_>) -> Kept {
+        Kept {
+            request,
+            to,
+            serialize: frame.serialize,
+            header: Bytes::copy_from_slice(frame.header),
+            body: Bytes::copy_from_slice(frame.body),
+        }
+    }
 }
 
 impl Worker {
@@ -38,13 +51,7 @@ impl Worker {
         if topic.is_at_hand(&self.broker, queue_id) {
             return false;
         }
-        let kept = Kept {
-            request: connection.begin_request(AWAY_REPLY_BYTES),
-            to,
-            serialize: frame.serialize,
-            header: Bytes::copy_from_slice(frame.header),
-            body: Bytes::copy_from_slice(frame.body),
-        };
+        let kept = Kept::new(connection.begin_request(AWAY_REPLY_BYTES), to, frame);
         let config = Arc::clone(&topic.config);
         let load = Box::new(move |broker: &Arc<Broker>| {
             let queue = broker.store.queue(&config.topic_name, queue_id);
@@ -62,14 +69,22 @@ impl Worker {
                 .connection()
                 .reply(kept.to, refusal.into_command(kept.to.opaque));
         }
+        self.serve_kept(kept);
+        self.turn.request_turn_end();
+    }
+
+    /// Serves the request, which may be served and which its quotas have let pass, as if it had just come.
+    pub(super) fn serve_kept(&self, kept: &Kept) {
         let frame = Frame {
             serialize: kept.serialize,
             header: &kept.header,
             body: &kept.body,
         };
-        if let Err(reason) = self.on_frame(kept.request.connection(), frame) {
+        self.throttle.passing.set(true);
+        let header = scan(kept.serialize, &kept.header);
+        if let Err(reason) = self.take(kept.request.connection(), frame, header) {
             tracing::debug!(%reason, "a request that was read before cannot be read");
         }
-        self.turn.request_turn_end();
+        self.throttle.passing.set(false);
     }
 }

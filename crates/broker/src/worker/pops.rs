@@ -16,6 +16,7 @@ use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::config::FlushDiskType;
 use crate::pop::waiters::{Key, Timed, Wait, Waiters};
 use crate::pop::{Collected, Handed, PollingLimits, Pop, PopError, collect, records, retry_topics};
+use crate::quotas::Grant;
 use crate::read_threads::{Done, Lane, Work};
 use crate::response::Refusal;
 
@@ -104,7 +105,7 @@ impl Worker {
     }
 
     /// Hands messages out that can be had without the disk. `again`: the request has waited before.
-    fn look_for_messages(&self, connection: &Rc<Connection>, to: ReplyTo, mut pop: Rc<Pop>, again: bool) {
+    pub(super) fn look_for_messages(&self, connection: &Rc<Connection>, to: ReplyTo, mut pop: Rc<Pop>, again: bool) {
         if again {
             // The topic may have changed meanwhile.
             match self.broker.topics.get(&pop.topic.topic_name) {
@@ -119,7 +120,10 @@ impl Worker {
         if pop.filter.is_expensive() {
             return self.read_elsewhere(connection.begin_request(AWAY_REPLY_BYTES), to, pop, Lane::Memory);
         }
-        let collected = collect(&self.broker, &pop, MayBlock::Never);
+        let collected = match self.pop_grant(connection, &pop) {
+            Ok(grant) => granted(grant, &pop, |pop| collect(&self.broker, pop, MayBlock::Never)),
+            Err(exceeded) => return self.hold_pop(connection, to, pop, again, &exceeded),
+        };
         if collected.is_cold() {
             return self.read_elsewhere(connection.begin_request(AWAY_REPLY_BYTES), to, pop, Lane::Disk);
         }
@@ -127,12 +131,17 @@ impl Worker {
     }
 
     pub(super) fn read_elsewhere(&self, request: RequestGuard, to: ReplyTo, pop: Rc<Pop>, lane: Lane) {
+        let grant = match self.pop_grant(request.connection(), &pop) {
+            Ok(grant) => grant,
+            Err(exceeded) => return self.hold_pop(request.connection(), to, pop, true, &exceeded),
+        };
         let wanted = Pop::clone(&pop);
         let may_block = match lane {
             Lane::Disk => MayBlock::Allowed,
             Lane::Memory | Lane::Commands => MayBlock::Never,
         };
-        let work: Work = Box::new(move |broker| Done::Pop(Box::new(collect(broker, &wanted, may_block))));
+        let work: Work =
+            Box::new(move |broker| Done::Pop(Box::new(granted(grant, &wanted, |pop| collect(broker, pop, may_block)))));
         self.hand_over(lane, Away::Pop(request, to, pop), work);
     }
 
@@ -311,6 +320,11 @@ impl Worker {
         }
     }
 
+    pub(super) fn answer_no_messages(&self, connection: &Rc<Connection>, to: ReplyTo, pop: &Pop) {
+        let nothing = Collected::nothing(self.broker.now_ms());
+        self.answer_nothing(connection, to, pop.invisible_time, &nothing, code::POLLING_TIMEOUT);
+    }
+
     fn answer_nothing(
         &self,
         connection: &Rc<Connection>,
@@ -460,13 +474,26 @@ impl Worker {
         let waiting = self.pops.waiting.borrow_mut().take_all();
         for (key, WaitingPop { connection, to, pop }) in waiting {
             self.broker.pops.polling.leave(&key);
-            let nothing = Collected::nothing(self.broker.now_ms());
-            self.answer_nothing(&connection, to, pop.invisible_time, &nothing, code::POLLING_TIMEOUT);
+            self.answer_no_messages(&connection, to, &pop);
         }
         for (_, waiting) in self.pops.notifications.borrow_mut().take_all() {
             waiting.answer(false, false);
         }
     }
+}
+
+/// Collects no more than was granted.
+fn granted(grant: Option<Grant>, pop: &Pop, collect: impl FnOnce(&Pop) -> Collected) -> Collected {
+    let Some(mut grant) = grant else {
+        return collect(pop);
+    };
+    let limited = Pop {
+        count_max: grant.limits().count,
+        ..pop.clone()
+    };
+    let collected = collect(&limited);
+    grant.used(collected.count, collected.messages.len());
+    collected
 }
 
 fn pop_reply(code: i32, remark: &str, invisible_time: i64, collected: &Collected) -> RemotingCommand {

@@ -9,6 +9,7 @@ use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
 
 use super::{AWAY_REPLY_BYTES, Away, WaitingPull, Worker};
 use crate::pull::{Checked, Consumer, Pull, PullError, PullReply, PullRequest};
+use crate::quotas::{Exceeded, Grant};
 use crate::read_threads::{Done, Lane, Work};
 use crate::reply;
 use crate::response::Refusal;
@@ -29,6 +30,8 @@ enum Look {
     Nothing(GetMessages),
     /// It is for another thread.
     Elsewhere(Lane),
+    /// Its quotas are used up.
+    Throttled(Exceeded),
 }
 
 impl Worker {
@@ -68,6 +71,7 @@ impl Worker {
             Look::Answered => {}
             Look::Nothing(got) => self.wait(connection, pull, &got),
             Look::Elsewhere(lane) => self.send_away(connection.begin_request(AWAY_REPLY_BYTES), pull, lane),
+            Look::Throttled(exceeded) => self.hold_new_pull(connection, pull, &exceeded),
         }
     }
 
@@ -76,14 +80,19 @@ impl Worker {
         if pull.filter.is_expensive() {
             return Look::Elsewhere(Lane::Memory);
         }
+        let mut grant = match self.grant(connection, &pull.group, pull.limits) {
+            Ok(grant) => grant,
+            Err(exceeded) => return Look::Throttled(exceeded),
+        };
+        let limits = grant.as_ref().map_or(pull.limits, Grant::limits);
         let mut look = Look::Answered;
         let mut code = None;
         connection.write(|out| {
             let start = reply::begin_pull(out);
-            let got =
-                self.broker
-                    .store
-                    .get_messages(&pull.queue, from, &pull.limits, &mut &pull.filter, Wait::Never, out);
+            let got = self
+                .broker
+                .store
+                .get_messages(&pull.queue, from, &limits, &mut &pull.filter, Wait::Never, out);
             look = match got {
                 Ok(got) => {
                     let reply = self.reply(pull, &got);
@@ -95,6 +104,9 @@ impl Worker {
                         reply::finish_pull(out, start, pull.to, &reply);
                         code = Some(reply.code);
                         self.count(pull, &got);
+                        if let Some(grant) = &mut grant {
+                            grant.used(got.count, got.bytes);
+                        }
                         Look::Answered
                     }
                 }
@@ -190,8 +202,37 @@ impl Worker {
                 Look::Elsewhere(lane) => {
                     self.send_away(pull.connection.begin_request(AWAY_REPLY_BYTES), pull.pull, lane);
                 }
+                Look::Throttled(exceeded) => self.hold_pull(deadline_ms, pull, &exceeded),
             }
         }
+    }
+
+    /// A pull that was beyond a quota looks again.
+    pub(super) fn pull_again(&self, deadline_ms: u64, mut pull: WaitingPull) {
+        if self.now_ms() >= deadline_ms || pull.connection.is_congested() || self.stopping.get() {
+            return self.put_off(&pull);
+        }
+        match self.look_again(&mut pull) {
+            Look::Answered => {}
+            Look::Nothing(got) => self.wait_until(deadline_ms, pull, got.max_offset),
+            Look::Elsewhere(lane) => {
+                self.send_away(pull.connection.begin_request(AWAY_REPLY_BYTES), pull.pull, lane);
+            }
+            Look::Throttled(exceeded) => self.hold_pull(deadline_ms, pull, &exceeded),
+        }
+    }
+
+    /// Holds a pull for as long as it may wait for messages, or for a quota.
+    fn hold_new_pull(&self, connection: &Rc<Connection>, mut pull: Pull, exceeded: &Exceeded) {
+        pull.to.suspended = true;
+        let hold_ms = self.broker.config().quota_hold_time_ms;
+        let deadline_ms = self.now_ms() + pull.suspend_ms.unwrap_or(0).max(hold_ms);
+        let waiting = WaitingPull {
+            connection: Rc::clone(connection),
+            looked_until: pull.from,
+            pull,
+        };
+        self.hold_pull(deadline_ms, waiting, exceeded);
     }
 
     /// A look by a pull that has waited. Messages that do not match are no reason to answer it.
@@ -227,19 +268,25 @@ impl Worker {
                 self.send_away(waiting.connection.begin_request(AWAY_REPLY_BYTES), waiting.pull, lane);
             }
             Look::Answered | Look::Nothing(_) => {}
+            Look::Throttled(_) => self.put_off(&waiting),
         }
     }
 
     /// Sends a consumer away that does not read what it has been sent: it may ask again when it has. Left waiting, its
     /// pulls would be looked at with every message, and their messages would have to be kept.
-    fn put_off(&self, waiting: &WaitingPull) {
+    pub(super) fn put_off(&self, waiting: &WaitingPull) {
         let pull = &waiting.pull;
         let nothing = no_messages(pull, GetStatus::OffsetOverflowOne, pull.from);
         self.answer(&waiting.connection, pull, &nothing, &[]);
     }
 
     pub(super) fn send_away(&self, request: RequestGuard, pull: Pull, lane: Lane) {
-        let (queue, from, limits, filter) = (Arc::clone(&pull.queue), pull.from, pull.limits, pull.filter.clone());
+        let mut grant = match self.grant(request.connection(), &pull.group, pull.limits) {
+            Ok(grant) => grant,
+            Err(exceeded) => return self.hold_new_pull(request.connection(), pull, &exceeded),
+        };
+        let limits = grant.as_ref().map_or(pull.limits, Grant::limits);
+        let (queue, from, filter) = (Arc::clone(&pull.queue), pull.from, pull.filter.clone());
         let wait = match lane {
             Lane::Disk => Wait::Allowed,
             Lane::Memory | Lane::Commands => Wait::Never,
@@ -249,6 +296,9 @@ impl Worker {
             let got = broker
                 .store
                 .get_messages(&queue, from, &limits, &mut &filter, wait, &mut messages);
+            if let (Some(grant), Ok(got)) = (&mut grant, &got) {
+                grant.used(got.count, got.bytes);
+            }
             Done::Pull(got, messages)
         });
         self.hand_over(lane, Away::Pull(request, pull), work);

@@ -19,6 +19,7 @@ mod offsets;
 mod pops;
 mod power_cuts;
 mod pulls;
+mod quotas;
 mod registration;
 mod reply_messages;
 mod retention;

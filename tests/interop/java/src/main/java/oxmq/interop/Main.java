@@ -100,6 +100,8 @@ public final class Main {
         CASES.put("compression-rust", CompressionCases::withRust);
         CASES.put("docs-compression", newer("oxmq.docs.v5.Compression"));
         CASES.put("duplicates", DuplicateCases::twice);
+        CASES.put("quotas", QuotaCases::paced);
+        CASES.put("docs-quotas", newer("oxmq.docs.v5.Quotas"));
         CASES.put("docs-duplicates", (env, facts) -> oxmq.docs.Duplicates.main(new String[] {env.namesrv}));
         CASES.put("inspect", InspectionCases::inspect);
         CASES.put("retention", RetentionCases::retention);
