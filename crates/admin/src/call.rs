@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use oxmq_client::{Admin, ClientError, Instance, InstanceConfig};
-use oxmq_protocol::{json, response_code};
+use oxmq_protocol::{json, response_code, topic};
 use oxmq_remoting::CallError;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
@@ -71,6 +71,7 @@ impl From<ClientError> for Failure {
 pub(crate) struct Call {
     matches: ArgMatches,
     admin: OnceCell<Admin>,
+    rounds: std::cell::Cell<u64>,
 }
 
 impl Call {
@@ -78,12 +79,28 @@ impl Call {
         Call {
             matches,
             admin: OnceCell::new(),
+            rounds: std::cell::Cell::new(0),
         }
+    }
+
+    /// Of a command that runs again and again.
+    pub(crate) fn is_first_round(&self) -> bool {
+        self.rounds.get() <= 1
+    }
+
+    pub(crate) fn begin_round(&self) {
+        self.rounds.set(self.rounds.get() + 1);
     }
 
     /// The value of an option by its long name: what was given or the default.
     pub(crate) fn text(&self, long: &str) -> Option<&str> {
         self.matches.get_one::<String>(long).map(|text| text.trim())
+    }
+
+    /// The value of an option that not every command has that shares the code.
+    pub(crate) fn text_if_declared(&self, long: &str) -> Option<&str> {
+        let value = self.matches.try_get_one::<String>(long).ok().flatten();
+        value.map(|text| text.trim())
     }
 
     /// The value of an option that has one always.
@@ -140,15 +157,17 @@ impl Call {
             .unwrap_or_else(|| DEFAULT_NAME_SERVER.to_owned())
     }
 
+    /// How servers are reached.
+    pub(crate) fn instance_config(&self) -> Result<InstanceConfig, Failure> {
+        Ok(InstanceConfig {
+            name_server: self.name_server(),
+            api_timeout: TIMEOUT,
+            ..InstanceConfig::default()
+        })
+    }
+
     pub(crate) async fn admin(&self) -> Result<&Admin, Failure> {
-        let connect = || async {
-            let config = InstanceConfig {
-                name_server: self.name_server(),
-                api_timeout: TIMEOUT,
-                ..InstanceConfig::default()
-            };
-            Ok(Admin::with_instance(Instance::start(config).await?))
-        };
+        let connect = || async { Ok(Admin::with_instance(Instance::start(self.instance_config()?).await?)) };
         self.admin.get_or_try_init(connect).await
     }
 
@@ -161,6 +180,13 @@ impl Call {
         }
     }
 
+    /// The topic whose route leads to a topic: the other one, where the option names it and the topic is a light queue or
+    /// that of timers, which have no route.
+    pub(crate) fn routed<'a>(&'a self, topic: &'a str, long: &str) -> &'a str {
+        let has_none = topic::is_lmq(topic) || topic == topic::TIMER_TOPIC;
+        self.text(long).filter(|_| has_none).unwrap_or(topic)
+    }
+
     pub(crate) async fn close(&self) {
         if let Some(admin) = self.admin.get() {
             admin.shutdown().await;
@@ -168,9 +194,14 @@ impl Call {
     }
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn now() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
 fn read_time(text: &str) -> Option<i64> {
     if text == "now" || text == "currentTimeMillis" {
-        return Some(Timestamp::now().as_millisecond());
+        return Some(now());
     }
     let calendar = || {
         let (seconds, millis) = text.rsplit_once(':')?;
@@ -189,6 +220,21 @@ pub(crate) fn seconds(time_ms: i64) -> String {
 /// The same with milliseconds.
 pub(crate) fn milliseconds(time_ms: i64) -> String {
     local(time_ms, "%Y-%m-%d %H:%M:%S,%3f")
+}
+
+/// The same without anything between.
+pub(crate) fn compact_time(time_ms: i64) -> String {
+    local(time_ms, "%Y%m%d%H%M%S%3f")
+}
+
+/// As times are given on the command line.
+pub(crate) fn colon_time(time_ms: i64) -> String {
+    local(time_ms, "%Y-%m-%d#%H:%M:%S:%3f")
+}
+
+/// What local time is ahead of UTC.
+pub(crate) fn utc_offset_ms() -> i64 {
+    i64::from(jiff::Zoned::now().offset().seconds()) * 1000
 }
 
 fn local(time_ms: i64, format: &str) -> String {

@@ -7,13 +7,22 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, ValueEnum};
 use clap_complete::Shell;
 
 use crate::declare::{Command, Opt};
-use crate::{brokers, namesrv, topics};
+use crate::{brokers, clients, export, groups, ha, messages, namesrv, offsets, reading, sending, stats, topics};
 
 /// Every command, under the headings of `docs/commands.md`.
 pub(crate) const GROUPS: &[(&str, &[Command])] = &[
     ("Topics", topics::COMMANDS),
+    ("Consumer groups", groups::COMMANDS),
+    ("Offsets of groups", offsets::COMMANDS),
+    ("Clients", clients::COMMANDS),
+    ("Finding messages", messages::COMMANDS),
+    ("Reading queues and files", reading::COMMANDS),
+    ("Sending", sending::COMMANDS),
     ("Brokers", brokers::COMMANDS),
     ("Name servers", namesrv::COMMANDS),
+    ("Statistics", stats::COMMANDS),
+    ("Export", export::COMMANDS),
+    ("Replication, controllers, containers", ha::COMMANDS),
 ];
 
 const NAME_SERVER: Opt = crate::declare::opt(

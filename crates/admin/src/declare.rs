@@ -29,6 +29,8 @@ pub(crate) struct Command {
     pub(crate) options: &'static [Opt],
     /// Long names of which one has to be there.
     pub(crate) one_of: &'static [&'static str],
+    /// Seconds after which it runs again, of a command that does so always.
+    pub(crate) every: Option<u64>,
     pub(crate) run: Run,
 }
 
@@ -47,12 +49,18 @@ impl Command {
             example,
             options,
             one_of: &[],
+            every: None,
             run,
         }
     }
 
     pub(crate) const fn alias(mut self, alias: &'static str) -> Command {
         self.alias = Some(alias);
+        self
+    }
+
+    pub(crate) const fn every(mut self, seconds: u64) -> Command {
+        self.every = Some(seconds);
         self
     }
 
@@ -120,6 +128,7 @@ impl Opt {
 }
 
 pub(crate) const TOPIC: Opt = opt("t", "topic", "TOPIC", "Topic").required();
+pub(crate) const TOPIC_OF_NAME: Opt = opt("t", "topicName", "TOPIC", "Topic");
 pub(crate) const GROUP: Opt = opt("g", "groupName", "GROUP", "Consumer group").required();
 pub(crate) const BROKER: Opt = opt("b", "brokerAddr", "HOST:PORT", "One broker");
 pub(crate) const CLUSTER: Opt = opt("c", "clusterName", "CLUSTER", "Every master of this cluster");

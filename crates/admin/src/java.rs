@@ -2,8 +2,12 @@
 
 use std::fmt::Display;
 
+use oxmq_client::{MessageExt, SendResult, SendStatus};
 use oxmq_protocol::body::{GroupRetryPolicy, SubscriptionGroupConfig, TopicConfig};
-use oxmq_protocol::perm;
+use oxmq_protocol::properties::Properties;
+use oxmq_protocol::{hash, perm};
+
+use crate::call::Failure;
 
 /// A map: `{0=a:1, 1=b:2}`.
 pub(crate) fn map<K: Display, V: Display>(entries: impl IntoIterator<Item = (K, V)>) -> String {
@@ -104,6 +108,85 @@ pub(crate) fn group_fields(config: &SubscriptionGroupConfig) -> [(&'static str, 
         ("subscriptionDataSet", or_null(subscriptions)),
         ("attributes", map(&config.attributes)),
     ]
+}
+
+/// The order in which Java's hash tables with so many buckets show their members.
+pub(crate) fn hash_order<T>(items: impl IntoIterator<Item = T>, buckets: u32, hash: impl Fn(&T) -> i32) -> Vec<T> {
+    let mut items: Vec<T> = items.into_iter().collect();
+    items.sort_by_key(|item| {
+        let hash = hash(item) as u32;
+        (hash ^ (hash >> 16)) & (buckets - 1)
+    });
+    items
+}
+
+pub(crate) fn properties(properties: &Properties) -> String {
+    map(hash_order(properties.iter(), 128, |(name, _)| {
+        hash::java_string_hash(name)
+    }))
+}
+
+pub(crate) fn message(message: &MessageExt, id: &str) -> String {
+    format!(
+        "MessageExt [brokerName={}, queueId={}, storeSize={}, queueOffset={}, sysFlag={}, bornTimestamp={}, bornHost=/{}, \
+         storeTimestamp={}, storeHost=/{}, msgId={id}, commitLogOffset={}, bodyCRC={}, reconsumeTimes={}, \
+         preparedTransactionOffset={}, toString()=Message{{topic='{}', flag={}, properties={}, body={}, \
+         transactionId='null'}}]",
+        if message.broker_name.is_empty() {
+            "null"
+        } else {
+            &message.broker_name
+        },
+        message.queue_id,
+        message.store_size,
+        message.queue_offset,
+        message.sys_flag,
+        message.born_timestamp,
+        message.born_host,
+        message.store_timestamp,
+        message.store_host,
+        message.physical_offset,
+        message.body_crc,
+        message.reconsume_times,
+        message.prepared_transaction_offset,
+        message.topic,
+        message.flag,
+        properties(&message.properties),
+        // Java's bytes have signs.
+        list(message.body.iter().map(|byte| byte.cast_signed())),
+    )
+}
+
+pub(crate) fn send_status(status: SendStatus) -> &'static str {
+    match status {
+        SendStatus::SendOk => "SEND_OK",
+        SendStatus::FlushDiskTimeout => "FLUSH_DISK_TIMEOUT",
+        SendStatus::FlushSlaveTimeout => "FLUSH_SLAVE_TIMEOUT",
+        SendStatus::SlaveNotAvailable => "SLAVE_NOT_AVAILABLE",
+    }
+}
+
+pub(crate) fn send_result(result: &SendResult) -> String {
+    format!(
+        "SendResult [sendStatus={}, msgId={}, offsetMsgId={}, messageQueue={}, queueOffset={}, recallHandle={}]",
+        send_status(result.status),
+        result.msg_id,
+        result.offset_msg_id,
+        crate::running_info::queue(&result.queue),
+        result.queue_offset,
+        or_null(result.recall_handle.as_deref())
+    )
+}
+
+/// Bytes in a character set that needs no tables.
+pub(crate) fn decode_text(bytes: &[u8], charset: &str) -> Result<String, Failure> {
+    match &*charset.to_ascii_uppercase() {
+        "UTF-8" | "UTF8" | "US-ASCII" | "ASCII" => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        "ISO-8859-1" | "LATIN1" => Ok(bytes.iter().map(|byte| char::from(*byte)).collect()),
+        _ => Err(Failure::new(format!(
+            "the character set {charset} is not known, only UTF-8 and ISO-8859-1"
+        ))),
+    }
 }
 
 /// Compact JSON of any dialect, with a line for each member and tabs before it.

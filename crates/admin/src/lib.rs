@@ -8,21 +8,32 @@
 mod ask;
 mod brokers;
 mod call;
+mod clients;
 mod command;
 mod commands;
 mod declare;
 mod documents;
 pub mod explain;
+mod export;
+mod groups;
+mod ha;
 mod java;
+mod messages;
 mod namesrv;
+mod offsets;
 mod output;
+mod reading;
+mod running_info;
 mod runtime;
+mod sending;
+mod stats;
 mod table;
 mod text;
 mod topics;
+mod tracks;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -61,12 +72,13 @@ fn serve(program: &str, command: &'static Command, call: Call) -> ExitCode {
 /// Once, or again and again where an interval is given.
 async fn repeat(command: &Command, call: &Call) -> Result<(), Failure> {
     loop {
+        call.begin_round();
         let mut answer = Answer::default();
         let done = (command.run)(call, &mut answer).await;
         print(&answer, call.flag("json"), done.is_ok())?;
         let interval = match command.has_option("interval") {
             true => call.number::<u64>("interval")?,
-            false => None,
+            false => command.every,
         };
         if let (Ok(()), Some(seconds)) = (&done, interval) {
             tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
@@ -86,6 +98,9 @@ fn print(answer: &Answer, as_json: bool, is_whole: bool) -> Result<(), Failure> 
         true => String::new(),
         false => answer.text(is_terminal),
     };
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::new(format!("cannot print: {error}")))
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever reads may have seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("cannot print: {error}"))),
+        _ => Ok(()),
+    }
 }

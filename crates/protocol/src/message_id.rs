@@ -106,6 +106,11 @@ impl UniqueIds {
     }
 }
 
+/// Where a unique id was made.
+pub fn unique_id_ip(id: &str) -> Result<IpAddr, MessageIdError> {
+    Ok(decode(id)?.0)
+}
+
 /// About when a unique id was made, seen from `now_ms`. The id holds the time within a month only.
 pub fn unique_id_timestamp_ms(id: &str, now_ms: i64, utc_offset_ms: i64) -> Result<i64, MessageIdError> {
     let (_, rest) = decode(id)?;

@@ -134,6 +134,8 @@ const OWN_CASES: [&str; 4] = ["duplicates", "docs-duplicates", "quotas", "docs-q
 /// Messages a second of a topic and of a group of that broker. The programs know it too.
 const QUOTA: u32 = 100;
 const MQADMIN: &str = "mqadmin";
+/// The same scenario with OxMQ's own commands.
+const OWN_MQADMIN: &str = "mqadmin-oxmq";
 const JAVA_SERVER: &str = "5.5.0";
 const OLD_JAVA_SERVER: &str = "4.9.7";
 const FIRST_PORT: u16 = 20_000;
@@ -170,7 +172,8 @@ struct Setup {
     /// The second broker of cases that need one.
     partner: Server,
     cases: Vec<&'static str>,
-    mqadmin: bool,
+    /// Cases of [`mqadmin`].
+    mqadmin: Vec<&'static str>,
     /// The broker has a `duplicateSendWindow` and quotas.
     own: bool,
 }
@@ -180,7 +183,7 @@ struct Arguments {
     java: bool,
     oxmq: bool,
     clients: Vec<Client>,
-    mqadmin: bool,
+    mqadmin: Vec<&'static str>,
     case: Option<String>,
     port: u16,
     debug: bool,
@@ -194,7 +197,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     for client in &arguments.clients {
         client.build()?;
     }
-    if arguments.mqadmin {
+    if !arguments.mqadmin.is_empty() {
         mqadmin::build()?;
     }
     let setups = setups(&arguments)?;
@@ -275,7 +278,9 @@ fn try_again(
     }
     let mut setup = setup.clone();
     setup.cases.retain(|case| keys.iter().any(|(_, failed)| failed == case));
-    setup.mqadmin &= keys.iter().any(|(_, failed)| failed == MQADMIN);
+    setup
+        .mqadmin
+        .retain(|case| keys.iter().any(|(_, failed)| failed == case));
     let mut arguments = arguments.clone();
     let clients = &mut arguments.clients;
     clients.retain(|client| keys.iter().any(|(failed, _)| failed == client.name()));
@@ -298,7 +303,7 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
         java: true,
         oxmq: true,
         clients: Client::ALL.to_vec(),
-        mqadmin: true,
+        mqadmin: vec![MQADMIN, OWN_MQADMIN],
         case: None,
         port: FIRST_PORT,
         debug: false,
@@ -325,18 +330,20 @@ fn parse(args: &[String]) -> anyhow::Result<Arguments> {
                 arguments
                     .clients
                     .retain(|client| name == "all" || client.name() == name);
-                arguments.mqadmin = name == "all" || name == MQADMIN;
+                arguments.mqadmin.retain(|_| name == "all" || name == MQADMIN);
                 ensure!(
-                    arguments.mqadmin || !arguments.clients.is_empty(),
+                    !arguments.mqadmin.is_empty() || !arguments.clients.is_empty(),
                     "no client is called {name:?}"
                 );
             }
             "--case" => {
                 let name = args.next().unwrap_or_default();
-                arguments.mqadmin = name == MQADMIN;
-                for name in name.split(',').filter(|_| !arguments.mqadmin) {
-                    ensure!(CASES.contains(&name), "no case is called {name:?}");
+                let named: Vec<&str> = name.split(',').collect();
+                for name in &named {
+                    let is_known = CASES.contains(name) || arguments.mqadmin.contains(name);
+                    ensure!(is_known, "no case is called {name:?}");
                 }
+                arguments.mqadmin.retain(|case| named.contains(case));
                 arguments.case = Some(name.to_owned());
             }
             "--port" => arguments.port = args.next().unwrap_or_default().parse()?,
@@ -367,7 +374,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         broker: server.clone(),
         partner: server.clone(),
         cases: cases.clone(),
-        mqadmin: arguments.mqadmin,
+        mqadmin: arguments.mqadmin.clone(),
         own: false,
     };
     let mixed = |name, namesrv: &Server, broker: &Server| Setup {
@@ -376,7 +383,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         broker: broker.clone(),
         partner: broker.clone(),
         cases: mixed_cases.clone(),
-        mqadmin: false,
+        mqadmin: Vec::new(),
         own: false,
     };
     let java = Server::Java(JAVA_SERVER);
@@ -401,12 +408,12 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
                 .copied()
                 .filter(|case| pair::CASES.contains(case))
                 .collect(),
-            mqadmin: false,
+            mqadmin: Vec::new(),
             own: false,
         });
         setups.push(Setup {
             cases: own_cases,
-            mqadmin: false,
+            mqadmin: Vec::new(),
             own: true,
             ..pure("oxmq, duplicate window and quotas", &oxmq)
         });
@@ -415,7 +422,7 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
         setups.push(mixed("java name server, oxmq broker", &java, &oxmq));
         setups.push(mixed("java 4.9.7 name server, oxmq broker", &old_java, &oxmq));
     }
-    setups.retain(|setup| setup.mqadmin || (!setup.cases.is_empty() && !arguments.clients.is_empty()));
+    setups.retain(|setup| !setup.mqadmin.is_empty() || (!setup.cases.is_empty() && !arguments.clients.is_empty()));
     Ok(setups)
 }
 
@@ -495,24 +502,28 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     for case in tls_cases {
         outcomes.extend(tls::run(options.clone(), &arguments.clients, case)?);
     }
-    if cases.is_empty() && !setup.mqadmin {
+    for case in &setup.mqadmin {
+        // In a cluster of its own, because its lists show every topic.
+        let cluster = Cluster::start(options.clone())?;
+        let own = match *case {
+            OWN_MQADMIN => Some(oxmq_binary(arguments.debug)?),
+            _ => None,
+        };
+        let outcome = mqadmin::run(&cluster, own.as_deref(), arguments.bless && setup.name == "java")?;
+        outcomes.insert((MQADMIN.to_owned(), (*case).to_owned()), outcome);
+        cluster.discard()?;
+    }
+    if cases.is_empty() {
         return Ok(outcomes);
     }
     let mut cluster = Cluster::start(options)?;
-    if setup.mqadmin {
-        // First, because its lists show every topic.
-        let outcome = mqadmin::run(&cluster, arguments.bless && setup.name == "java")?;
-        outcomes.insert((MQADMIN.to_owned(), MQADMIN.to_owned()), outcome);
-    }
-    if !cases.is_empty() {
-        // A 4.x name server loses a topic when two are registered at the same moment (with one data version).
-        let side_by_side = !matches!(setup.namesrv, Server::Java(OLD_JAVA_SERVER));
-        for clients in arguments
-            .clients
-            .chunks(if side_by_side { Client::ALL.len() } else { 1 })
-        {
-            outcomes.extend(cluster_run::run(&mut cluster, clients, &cases)?);
-        }
+    // A 4.x name server loses a topic when two are registered at the same moment (with one data version).
+    let side_by_side = !matches!(setup.namesrv, Server::Java(OLD_JAVA_SERVER));
+    for clients in arguments
+        .clients
+        .chunks(if side_by_side { Client::ALL.len() } else { 1 })
+    {
+        outcomes.extend(cluster_run::run(&mut cluster, clients, &cases)?);
     }
     cluster.discard()?;
     Ok(outcomes)
@@ -574,7 +585,7 @@ fn report(results: &[(Setup, Outcomes)]) {
             "",
             clients.iter().map(|name| format!("{name:19}")).collect::<String>()
         );
-        for case in setup.cases.iter().copied().chain(setup.mqadmin.then_some(MQADMIN)) {
+        for case in setup.cases.iter().copied().chain(setup.mqadmin.iter().copied()) {
             if !outcomes.keys().any(|(_, name)| name == case) {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Finding messages again: by key, by either kind of id, by time.
 
 use bytes::Bytes;
-use oxmq_protocol::body::SubscriptionData;
+use oxmq_protocol::body::{MessageQueue, SUB_ALL, SubscriptionData};
 use oxmq_protocol::message::{MessageExt, decode_messages};
 use oxmq_protocol::message_id::{OffsetMessageId, unique_id_timestamp_ms};
 use oxmq_protocol::requests::{QueryMessageHeader, ViewMessageHeader, request};
@@ -10,7 +10,7 @@ use oxmq_protocol::response_code;
 use super::{Admin, Boundary};
 use crate::clock::{now_millis, utc_offset_millis};
 use crate::consumer::broker_calls::BrokerCalls;
-use crate::consumer::pull_request::PullStatus;
+use crate::consumer::pull_request::{PullResult, PullStatus};
 use crate::error::ClientError;
 
 /// The store may be a moment behind the client's clock, so a search begins so much before the time in a message id.
@@ -70,7 +70,7 @@ impl Admin {
             end_timestamp: end_timestamp_ms,
             ..QueryMessageHeader::default()
         };
-        let mut found = self.query(&header).await?;
+        let mut found = self.query(topic, &header).await?;
         found.retain(|message| message.keys().any(|of_message| of_message == key));
         Ok(found)
     }
@@ -93,7 +93,7 @@ impl Admin {
             unique_key_query: true,
             ..QueryMessageHeader::default()
         };
-        let found = self.query(&header).await?;
+        let found = self.query(topic, &header).await?;
         Ok(found.into_iter().find(|message| message.unique_id() == Some(unique_id)))
     }
 
@@ -106,19 +106,12 @@ impl Admin {
         end_timestamp_ms: i64,
         max_num: usize,
     ) -> Result<Vec<MessageExt>, ClientError> {
-        let calls = BrokerCalls {
-            instance: self.instance.clone(),
-            group: TOOLS_GROUP.to_owned(),
-            owns_instance: false,
-        };
-        let subscription = SubscriptionData::parse(topic, "*", now_millis())?;
         let mut found = Vec::new();
         for queue in &self.instance.refresh_route(topic).await?.subscribe {
             let mut queue_offset = self.search_offset(queue, begin_timestamp_ms, Boundary::Lower).await?;
             let last = self.search_offset(queue, end_timestamp_ms, Boundary::Upper).await?;
             while queue_offset <= last && found.len() < max_num {
-                let pull = calls.pull_once(queue, &subscription, queue_offset, PULL_BATCH, None);
-                let result = pull.await?;
+                let result = self.pull(queue, SUB_ALL, queue_offset, PULL_BATCH).await?;
                 if result.status == PullStatus::NoNewMsg || result.next_begin_offset <= queue_offset {
                     break;
                 }
@@ -131,10 +124,28 @@ impl Admin {
         Ok(found)
     }
 
-    /// Asks every broker of the topic. Brokers find by hash, so what they find may be of another topic.
-    async fn query(&self, header: &QueryMessageHeader) -> Result<Vec<MessageExt>, ClientError> {
+    /// Messages of a queue from an offset on that an expression of tags takes, without belonging to a group.
+    pub async fn pull(
+        &self,
+        queue: &MessageQueue,
+        expression: &str,
+        queue_offset: i64,
+        max_num: u32,
+    ) -> Result<PullResult, ClientError> {
+        let calls = BrokerCalls {
+            instance: self.instance.clone(),
+            group: TOOLS_GROUP.to_owned(),
+            owns_instance: false,
+        };
+        let subscription = SubscriptionData::parse(&queue.topic, expression, now_millis())?;
+        calls.pull_once(queue, &subscription, queue_offset, max_num, None).await
+    }
+
+    /// Asks every broker of `routed`, which is the topic in the header or, for a light queue, the topic it came from. Brokers
+    /// find by hash, so what they find may be of another topic.
+    pub async fn query(&self, routed: &str, header: &QueryMessageHeader) -> Result<Vec<MessageExt>, ClientError> {
         let mut found = Vec::new();
-        for addr in self.masters_of_topic(&header.topic).await? {
+        for addr in self.masters_of_topic(routed).await? {
             let called = self.call::<request::QueryMessage>(&addr, header, Bytes::new()).await;
             match called {
                 Ok(reply) => found.extend(decode_messages(&reply.body, true)?),

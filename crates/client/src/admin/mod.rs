@@ -93,7 +93,8 @@ impl Admin {
         }
     }
 
-    async fn masters_of_topic(&self, topic: &str) -> Result<Vec<String>, ClientError> {
+    /// The masters of the brokers that have a topic.
+    pub async fn masters_of_topic(&self, topic: &str) -> Result<Vec<String>, ClientError> {
         let route = self.topic_route(topic).await?;
         let masters = route.broker_datas.iter().filter_map(|broker| broker.master());
         Ok(masters.map(str::to_owned).collect())

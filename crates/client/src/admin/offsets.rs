@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use oxmq_protocol::body::{ConsumeStats, MessageQueue, ResetOffsetBody};
-use oxmq_protocol::requests::{GetConsumeStatsHeader, ResetOffsetHeader, request};
+use oxmq_protocol::requests::{
+    GetConsumeStatsHeader, ResetOffsetHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader, request,
+};
 use oxmq_protocol::{json, topic};
 
 use super::{Admin, Boundary};
@@ -40,6 +42,42 @@ impl Admin {
         boundary: Boundary,
     ) -> Result<i64, ClientError> {
         self.instance.search_offset_at(queue, timestamp_ms, boundary).await
+    }
+
+    /// The offset of the first message that was stored at or after a time, in a queue of one broker.
+    pub async fn search_offset_on(
+        &self,
+        addr: &str,
+        topic: &str,
+        queue_id: i32,
+        timestamp_ms: i64,
+    ) -> Result<i64, ClientError> {
+        let header = SearchOffsetHeader {
+            topic: topic.to_owned(),
+            queue_id,
+            timestamp: timestamp_ms,
+            ..SearchOffsetHeader::default()
+        };
+        let called = self.call::<request::SearchOffsetByTimestamp>(addr, &header, Bytes::new());
+        Ok(called.await?.fields.offset)
+    }
+
+    /// Sets where a group goes on in a queue. Refused with 26 when the broker does not know the group.
+    pub async fn update_consume_offset(
+        &self,
+        group: &str,
+        queue: &MessageQueue,
+        queue_offset: i64,
+    ) -> Result<(), ClientError> {
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: Some(group.to_owned()),
+            topic: Some(queue.topic.clone()),
+            queue_id: Some(queue.queue_id),
+            commit_offset: Some(queue_offset),
+            broker_name: Some(queue.broker_name.clone()),
+        };
+        let master = self.instance.master_of(queue).await?;
+        self.tell::<request::UpdateConsumerOffset>(&master, &header).await
     }
 
     /// How far a group is with what it consumes.
@@ -92,7 +130,7 @@ impl Admin {
         };
         let mut offsets = BTreeMap::new();
         for addr in self.masters_of_topic(topic).await? {
-            offsets.extend(self.reset(&addr, &header).await?);
+            offsets.extend(self.reset_offset_on(&addr, &header).await?);
         }
         Ok(offsets)
     }
@@ -113,11 +151,16 @@ impl Admin {
             is_force: true,
         };
         let master = self.instance.master_of(queue).await?;
-        self.reset(&master, &header).await?;
+        self.reset_offset_on(&master, &header).await?;
         Ok(())
     }
 
-    async fn reset(&self, addr: &str, header: &ResetOffsetHeader) -> Result<BTreeMap<MessageQueue, i64>, ClientError> {
+    /// Resets at one broker as the header says: a queue of a topic, or all of them by time. Returns where the group is now.
+    pub async fn reset_offset_on(
+        &self,
+        addr: &str,
+        header: &ResetOffsetHeader,
+    ) -> Result<BTreeMap<MessageQueue, i64>, ClientError> {
         let reply = self
             .call::<request::InvokeBrokerToResetOffset>(addr, header, Bytes::new())
             .await?;

@@ -3,7 +3,10 @@ package oxmq.interop;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Collectors;
@@ -14,9 +17,9 @@ import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.tools.command.MQAdminStartup;
 
 /**
- * {@code MqAdmin <name server> <broker>}: one scenario of {@code mqadmin} commands, run inside this process because
- * a JVM for each would take a second. Prints each command with its output, in which everything that differs from
- * run to run (addresses, ids, times, rates) is replaced by a word.
+ * {@code MqAdmin <name server> <broker> [<oxmq>]}: one scenario of {@code mqadmin} commands, those of the original inside
+ * this process because a JVM for each would take a second, or those of the executable. Prints each command with its
+ * output, in which everything that differs from run to run (addresses, ids, times, rates) is replaced by a word.
  */
 public final class MqAdmin {
     private static final String TOPIC = "mqadmin-topic";
@@ -26,12 +29,14 @@ public final class MqAdmin {
     private final PrintStream errors = System.err;
     private final String namesrv;
     private final String broker;
+    private final Path oxmq;
     private String uniqueId = "none yet";
     private String offsetId = "none yet";
 
-    private MqAdmin(String namesrv, String broker) {
+    private MqAdmin(String namesrv, String broker, Path oxmq) {
         this.namesrv = namesrv;
         this.broker = broker;
+        this.oxmq = oxmq;
     }
 
     public static void main(String[] args) throws Exception {
@@ -40,7 +45,7 @@ public final class MqAdmin {
             Thread alarm = new Thread(() -> hurryShutdowns(main));
             alarm.setDaemon(true);
             alarm.start();
-            new MqAdmin(args[0], args[1]).scenario(new Env(args[0], "mqadmin"));
+            new MqAdmin(args[0], args[1], args.length > 2 ? Path.of(args[2]) : null).scenario(new Env(args[0], "mqadmin"));
             System.exit(0);
         } catch (Throwable failure) {
             failure.printStackTrace();
@@ -124,26 +129,43 @@ public final class MqAdmin {
             "topicRoute -t TOPIC", "topicStatus -t TOPIC");
     }
 
-    private void commands(String... lines) {
+    private void commands(String... lines) throws Exception {
         for (String line : lines) {
             String[] words = (line.replace("BROKER", broker).replace("UNIQUE_ID", uniqueId)
                 .replace("OFFSET_ID", offsetId).replace("TOPIC", TOPIC).replace("GROUP", GROUP) + " -n " + namesrv)
                 .split(" ");
-            ByteArrayOutputStream output = new ByteArrayOutputStream();
-            System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
-            System.setErr(System.out);
-            MQAdminStartup.main0(words, null);
-            System.setOut(console);
-            System.setErr(errors);
             console.println("$ mqadmin " + line);
-            console.println(normal(words[0], output.toString(StandardCharsets.UTF_8)));
+            console.println(normal(words[0], oxmq == null ? original(words) : own(words)));
         }
+    }
+
+    private String original(String[] words) {
+        ByteArrayOutputStream output = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(output, true, StandardCharsets.UTF_8));
+        System.setErr(System.out);
+        MQAdminStartup.main0(words, null);
+        System.setOut(console);
+        System.setErr(errors);
+        return output.toString(StandardCharsets.UTF_8);
+    }
+
+    private String own(String[] words) throws Exception {
+        List<String> command = new ArrayList<>(List.of(oxmq.toString(), "admin"));
+        command.addAll(List.of(words));
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        boolean failed = process.waitFor() != 0;
+        if (failed != output.contains("oxmq admin " + words[0] + ": ")) {
+            throw new IllegalStateException("the exit code does not fit the output: " + output);
+        }
+        return output;
     }
 
     private String normal(String command, String output) {
         Stream<String> lines = Arrays.stream(output.split("\n"))
-            // Where the tool's own code failed is not the server's business.
-            .filter(line -> !line.matches("\\s+at .*|\\s+\\.\\.\\. .*") && !line.contains("|-"))
+            // Where the tool's own code failed is not the server's business, nor which group it reads with.
+            .filter(line -> !line.matches("\\s+at .*|\\s+\\.\\.\\. .*") && !line.contains("|-")
+                && !line.contains("TOOLS_CONSUMER"))
             .map(line -> line.replace(namesrv, "NAMESRV").replace(broker, "BROKER").replace(offsetId, "OFFSET_ID")
                 .replace(uniqueId, "UNIQUE_ID")
                 .replaceAll("[0-9.:a-f]+@[0-9]+#[0-9]+", "CLIENT")
