@@ -12,6 +12,7 @@ mod clients;
 mod command;
 mod commands;
 mod declare;
+pub mod doctor;
 mod documents;
 pub mod explain;
 mod export;

@@ -29,6 +29,10 @@ impl Style {
         self.with("31", text)
     }
 
+    pub(crate) fn yellow(&self, text: &str) -> String {
+        self.with("33", text)
+    }
+
     pub(crate) fn green(&self, text: &str) -> String {
         self.with("32", text)
     }
@@ -66,6 +70,15 @@ pub(crate) fn span(ms: i64) -> String {
     }
 }
 
+/// A count of bytes with a unit.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| count >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", count as f64 / *unit as f64),
+        None => format!("{count} B"),
+    }
+}
+
 /// The upper end of what a size in a broker's runtime information may stand for: `2.1 KiB`.
 pub(crate) fn bytes_max(text: &str) -> Option<u64> {
     let (number, unit) = text.trim().split_once(' ')?;
@@ -94,6 +107,7 @@ mod tests {
             ["0 ms", "1999 ms", "2 s", "2 min", "2 d"]
         );
         assert_eq!((ago(5000, 1000), ago(1000, 5000)), ("4 s ago".into(), "in 4 s".into()));
+        assert_eq!([5, 2048, 3 << 30].map(bytes), ["5 B", "2.0 KiB", "3.0 GiB"]);
         assert_eq!(
             ["0 B", "1.0 KiB", "x", "1 y"].map(bytes_max),
             [Some(0), Some(1126), None, None]

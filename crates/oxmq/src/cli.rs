@@ -23,13 +23,14 @@ pub(crate) enum Role {
     Admin,
     Completion,
     Explain,
+    Doctor,
 }
 
 const MQADMIN: &str = "mqadmin";
 const ADMIN_ARGS: &str = "args";
 
 /// Every subcommand, with the name of the executable that stands for it where there is one.
-const ROLES: [(Role, &str, Option<&str>); 9] = [
+const ROLES: [(Role, &str, Option<&str>); 10] = [
     (Role::Quickstart, "quickstart", None),
     (Role::Namesrv, "namesrv", Some("mqnamesrv")),
     (Role::Broker, "broker", Some("mqbroker")),
@@ -39,6 +40,7 @@ const ROLES: [(Role, &str, Option<&str>); 9] = [
     (Role::Admin, "admin", Some(MQADMIN)),
     (Role::Completion, "completion", None),
     (Role::Explain, "explain", None),
+    (Role::Doctor, "doctor", None),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
@@ -180,6 +182,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
             .about("Print what lets a shell complete this command line")
             .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
         Role::Explain => oxmq_admin::explain::command(name),
+        Role::Doctor => oxmq_admin::doctor::command(name),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),

@@ -1,11 +1,12 @@
 //! `oxmq config check FILE`: what each line of a properties file does here.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
+use oxmq_admin::doctor::facts::{ConfigProblem, ConfigProblemKind};
 use oxmq_broker::BrokerConfig;
 use oxmq_namesrv::NamesrvConfig;
 use oxmq_protocol::properties_file::{self, Property};
@@ -54,6 +55,27 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// What is wrong with a broker's file, for `oxmq doctor`.
+pub(crate) fn broker_problems(path: &Path) -> Result<Vec<ConfigProblem>, String> {
+    let file = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let lines = explain::<BrokerConfig>(&file).0.into_iter();
+    let problem = |line: Line| {
+        let kind = match &line.effect {
+            Effect::Wrong(_) => ConfigProblemKind::Wrong,
+            Effect::Unknown(_) | Effect::Overridden(_) => ConfigProblemKind::Unknown,
+            Effect::Idle(_) => ConfigProblemKind::WithoutEffect,
+            Effect::Sets { .. } => return None,
+        };
+        Some(ConfigProblem {
+            line: line.number,
+            key: line.key,
+            kind,
+            text: line.effect.to_string(),
+        })
+    };
+    Ok(lines.filter_map(problem).collect())
 }
 
 /// A file line by line.
@@ -250,5 +272,27 @@ mod tests {
         for part in expected {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
+    }
+
+    #[test]
+    fn lines_that_set_something_are_no_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.conf");
+        std::fs::write(
+            &path,
+            "listenPort=1\ndeleteWhen=03\ndeleteWhen=04\nmyOwnKey=1\nflushDiskType=x\n",
+        )
+        .unwrap();
+        let problems = broker_problems(&path).unwrap();
+        let seen: Vec<_> = problems.iter().map(|problem| (problem.line, problem.kind)).collect();
+        assert_eq!(
+            seen,
+            [
+                (2, ConfigProblemKind::Unknown),
+                (4, ConfigProblemKind::Unknown),
+                (5, ConfigProblemKind::Wrong)
+            ]
+        );
+        assert!(broker_problems(&dir.path().join("none")).is_err());
     }
 }

@@ -29,5 +29,5 @@ pub use error::CallError;
 pub use server::{ServeError, ServerConfig, ServerHandle, serve, serve_commands};
 pub use service::{CloseReason, Service, ServiceFactory};
 pub use signing::Credentials;
-pub use tls::{ClientAuth, ClientTls, TlsConfig, TlsError, TlsMode};
+pub use tls::{ClientAuth, ClientTls, TlsConfig, TlsError, TlsMode, certificate_of_server, certificates_in_file};
 pub use worker::{TurnRequest, WorkerContext, WorkerWaker};

@@ -9,6 +9,7 @@
 //! the addresses that name servers give.
 
 mod client;
+mod inspect;
 mod material;
 mod server;
 mod settings;
@@ -21,6 +22,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use thiserror::Error;
 
 pub use client::ClientTls;
+pub use inspect::{certificate_of_server, certificates_in_file};
 pub(crate) use server::ServerTls;
 pub use settings::{ClientAuth, TlsConfig, TlsMode};
 
