@@ -6,6 +6,7 @@
 //! [`oxmq_client::Admin`]; the functions here only arrange answers.
 
 mod ask;
+pub mod bench;
 mod brokers;
 mod call;
 mod clients;

@@ -24,13 +24,14 @@ pub(crate) enum Role {
     Completion,
     Explain,
     Doctor,
+    Bench,
 }
 
 const MQADMIN: &str = "mqadmin";
 const ADMIN_ARGS: &str = "args";
 
 /// Every subcommand, with the name of the executable that stands for it where there is one.
-const ROLES: [(Role, &str, Option<&str>); 10] = [
+const ROLES: [(Role, &str, Option<&str>); 11] = [
     (Role::Quickstart, "quickstart", None),
     (Role::Namesrv, "namesrv", Some("mqnamesrv")),
     (Role::Broker, "broker", Some("mqbroker")),
@@ -41,6 +42,7 @@ const ROLES: [(Role, &str, Option<&str>); 10] = [
     (Role::Completion, "completion", None),
     (Role::Explain, "explain", None),
     (Role::Doctor, "doctor", None),
+    (Role::Bench, "bench", None),
 ];
 
 /// The role, if one is chosen, and its options; or what to end with: after help 0, after a mistake 1.
@@ -183,6 +185,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
             .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
         Role::Explain => oxmq_admin::explain::command(name),
         Role::Doctor => oxmq_admin::doctor::command(name),
+        Role::Bench => oxmq_admin::bench::command(name),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),

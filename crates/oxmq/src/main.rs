@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Some(cli::Role::Config) => config_command::run(&matches),
         Some(cli::Role::Admin) => Ok(cli::run_admin(&matches)),
         Some(cli::Role::Completion) => Ok(cli::print_completion(&matches)),
+        Some(cli::Role::Bench) => oxmq_admin::bench::run(&matches).map_err(anyhow::Error::msg),
         Some(cli::Role::Explain) => oxmq_admin::explain::run(&matches).map_err(anyhow::Error::msg),
         Some(cli::Role::Doctor) => {
             oxmq_admin::doctor::run(&matches, config_command::broker_problems).map_err(anyhow::Error::msg)
