@@ -56,8 +56,9 @@ mod waiting;
 mod worker;
 
 pub use access::AccessError;
+#[doc(hidden)]
+pub use access::fuzzing;
 pub use access::plain::PlainAclError;
-pub use access::plain::file::{AclFile, AclFileError};
 pub use broker::{Broker, BrokerHandle, StartError, store_config};
 pub use config::{BrokerConfig, BrokerRole, FlushDiskType, MetricsExporterType};
 pub use config_file::ConfigFile;

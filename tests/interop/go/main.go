@@ -42,6 +42,8 @@ var cases = map[string]func(*env, facts){
 	"delay-timer":        delayTimer,
 	"transaction":        transaction,
 	"quotas":             quotas,
+	"acl":                acl,
+	"acl-files":          acl,
 	last:                 brokerRestart,
 }
 

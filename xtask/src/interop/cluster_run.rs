@@ -65,6 +65,7 @@ fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event
         .arg(label)
         .args(cases.iter().filter(|case| client.takes(case)))
         .env("OXMQ_PEER", std::env::current_exe()?)
+        .env("OXMQ_ACL", cluster.home("conf"))
         .current_dir(&home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

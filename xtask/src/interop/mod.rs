@@ -3,6 +3,7 @@
 //! The programs live in `tests/interop/`. The Java broker proves that a case itself is right, and what a case
 //! observed there ("facts") is what it has to observe on OxMQ.
 
+mod acl;
 mod cluster_run;
 mod mqadmin;
 mod pair;
@@ -108,6 +109,8 @@ const CASES: &[&str] = &[
     "tls",
     "tls-certificates",
     "docs-tls",
+    "acl",
+    "acl-files",
     "broker-restart",
 ];
 /// Cases that have a broker with small files for themselves, and wait for the first time that the original cleans.
@@ -501,6 +504,10 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     let (tls_cases, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| tls::CASES.contains(case));
     for case in tls_cases {
         outcomes.extend(tls::run(options.clone(), &arguments.clients, case)?);
+    }
+    let (acl_cases, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| acl::CASES.contains(case));
+    for case in acl_cases {
+        outcomes.extend(acl::run(options.clone(), &arguments.clients, case)?);
     }
     for case in &setup.mqadmin {
         // In a cluster of its own, because its lists show every topic.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use super::tls;
+use super::{acl, tls};
 use crate::servers::{java, run, run_download, target_dir};
 
 #[derive(Clone, Copy)]
@@ -60,6 +60,9 @@ impl Client {
     pub(super) fn takes(&self, case: &str) -> bool {
         if tls::CASES.contains(&case) {
             return !matches!(self, Self::Go | Self::Python);
+        }
+        if acl::CASES.contains(&case) {
+            return !matches!(self, Self::Python | Self::Rust);
         }
         let has_own_brokers = super::pair::CASES.contains(&case) || super::SMALL_FILES_CASES.contains(&case);
         let once = case.starts_with("docs-") || has_own_brokers;

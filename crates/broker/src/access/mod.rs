@@ -9,6 +9,7 @@
 
 mod address;
 mod ask;
+pub mod fuzzing;
 mod gate;
 mod migration;
 pub(crate) mod plain;

@@ -5,11 +5,13 @@
 mod admin;
 mod cold_reads;
 mod consumers;
+mod corpus;
 mod crash_points;
 mod damage;
 mod delays;
 mod duplicates;
 mod filters;
+mod fuzz_checks;
 mod golden;
 mod harness;
 mod kinds;

@@ -96,7 +96,7 @@ impl AclFile {
     }
 
     /// The file with this account in it; what `config` leaves open stays as it is.
-    pub(super) fn with_account(&self, config: &PlainAccountConfig, now: i64) -> AclFile {
+    pub(crate) fn with_account(&self, config: &PlainAccountConfig, now: i64) -> AclFile {
         let mut accounts = self
             .0
             .get("accounts")
@@ -132,7 +132,7 @@ impl AclFile {
     }
 
     /// The file without this account, if it was there.
-    pub(super) fn without_account(&self, key: &str, now: i64) -> Option<AclFile> {
+    pub(crate) fn without_account(&self, key: &str, now: i64) -> Option<AclFile> {
         let mut accounts = self.0.get("accounts")?.as_array()?.clone();
         let at = accounts.iter().position(|account| access_key(account) == key)?;
         accounts.remove(at);
