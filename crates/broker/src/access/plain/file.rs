@@ -13,7 +13,7 @@ pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A file as it was written.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct AclFile(Map<String, Value>);
+pub(crate) struct AclFile(Map<String, Value>);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AclFileError {
@@ -41,7 +41,7 @@ impl From<WhiteAddressError> for AclFileError {
 
 impl AclFile {
     /// Reads and checks a file. An empty one has no accounts.
-    pub fn parse(text: &str) -> Result<AclFile, AclFileError> {
+    pub(crate) fn parse(text: &str) -> Result<AclFile, AclFileError> {
         let value: Option<Value> = match text.trim() {
             "" => None,
             _ => serde_saphyr::from_str(text).map_err(|error| AclFileError::Yaml(first_line(&error.to_string())))?,
@@ -56,7 +56,7 @@ impl AclFile {
         Ok(file)
     }
 
-    pub fn to_yaml(&self) -> String {
+    pub(crate) fn to_yaml(&self) -> String {
         serde_saphyr::to_string(&self.0).expect("values of json can be written as yaml")
     }
 
