@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use oxmq_admin::explain::group::Verdict;
 use oxmq_admin::explain::{Answer, Durable, Question, State, gather, judge};
-use oxmq_broker::BrokerConfig;
+use oxmq_broker::{BrokerConfig, FlushDiskType};
 use oxmq_client::{
     Admin, ClientError, ConsumeFromWhere, ConsumeStatus, InstanceConfig, LocalTransactionState, Message, MessageExt,
     MessageQueue, Producer, PushConsumer, SendResult, SimpleConsumer, SubscriptionGroupConfig, TopicConfig,
@@ -31,6 +31,8 @@ impl Shop {
         let system = System::start_with(|config| {
             *config = BrokerConfig {
                 trace_topic_enable: true,
+                // Small writes wait for seconds to become durable otherwise.
+                flush_disk_type: FlushDiskType::SyncFlush,
                 recall_message_enable: true,
                 max_hash_slot_num: 10_000,
                 max_index_num: 40_000,
@@ -216,7 +218,7 @@ async fn groups_that_nobody_belongs_to() {
     let sent = [shop.send(order()).await, shop.send(order()).await];
     shop.commit(&sent[1].queue, 0).await;
     let why = shop.verdict(&sent[1].msg_id, Verdict::NoMember).await;
-    assert_eq!(why, "no member of the group is online; 1 others are before it");
+    assert_eq!(why, "no member of the group is online; 1 other is before it");
     shop.commit(&sent[1].queue, 2).await;
     shop.verdict(&sent[1].msg_id, Verdict::Past).await;
 }

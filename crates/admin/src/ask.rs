@@ -4,17 +4,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oxmq_client::{Admin, ClientError};
-use oxmq_protocol::body::MessageQueue;
+use oxmq_protocol::body::{ConsumerRunningInfo, MessageQueue};
 use oxmq_protocol::message::{MessageExt, decode_messages};
-use oxmq_protocol::requests::{PullMessageHeader, QueryMessageHeader, QueueHeader, request};
+use oxmq_protocol::requests::{
+    GetConsumerRunningInfoHeader, PullMessageHeader, QueryMessageHeader, QueueHeader, request,
+};
 use oxmq_protocol::{Request, json, response_code, sys_flag};
 use oxmq_remoting::Reply;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 /// A broker that does not answer holds the command up for so long.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Clients need not answer: pull consumers and those of other languages do not.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The group that tools pull for; every broker knows it.
 const TOOLS_GROUP: &str = "TOOLS_CONSUMER";
+
+/// A consumer, and the broker through which it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AskedMember {
+    pub(crate) group: String,
+    pub(crate) client_id: String,
+    pub(crate) addr: String,
+}
 
 #[derive(Clone)]
 pub(crate) struct Ask {
@@ -38,6 +51,36 @@ impl Ask {
         header: &R::Header,
     ) -> Result<T, ClientError> {
         Ok(json::from_slice(&self.call::<R>(addr, header).await?.body)?)
+    }
+
+    /// What members of groups tell about themselves (307), all asked at once. Those that do not answer are left out.
+    pub(crate) async fn members(&self, members: Vec<AskedMember>) -> Vec<(AskedMember, ConsumerRunningInfo)> {
+        let mut asking = JoinSet::new();
+        for member in members {
+            let admin = self.admin.clone();
+            let header = GetConsumerRunningInfoHeader {
+                consumer_group: member.group.clone(),
+                client_id: member.client_id.clone(),
+                jstack_enable: false,
+            };
+            asking.spawn(async move {
+                let remoting = admin.instance().remoting();
+                let called = remoting.call::<request::GetConsumerRunningInfo>(
+                    &member.addr,
+                    &header,
+                    Bytes::new(),
+                    MEMBER_TIMEOUT,
+                );
+                let told = json::from_slice(&called.await.ok()?.body).ok()?;
+                Some((member, told))
+            });
+        }
+        let mut told = Vec::new();
+        while let Some(answered) = asking.join_next().await {
+            told.extend(answered.ok().flatten());
+        }
+        told.sort_by(|(one, _): &(AskedMember, _), (other, _)| one.cmp(other));
+        told
     }
 
     /// First offset of a queue and the one after its last.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use oxmq_client::{Admin, ClusterInfo};
 use oxmq_protocol::body::{ConsumeStatsList, ConsumerRunningInfo, MessageQueue, OffsetWrapper, TopicRouteData};
-use oxmq_protocol::requests::{GetConsumerRunningInfoHeader, GetRouteInfoHeader, QueryConsumerOffsetHeader, request};
+use oxmq_protocol::requests::{GetRouteInfoHeader, QueryConsumerOffsetHeader, request};
 use oxmq_protocol::topic;
 use oxmq_remoting::certificate_of_server;
 
 use super::certificate::not_after_ms;
 use super::facts::{Broker, Certificate, Facts, Group, Member, NameServer, StoreDir};
 use super::machine;
-use crate::ask::Ask;
+use crate::ask::{Ask, AskedMember};
 use crate::text::now_ms;
 
 /// Topics whose routes are compared.
@@ -233,7 +233,7 @@ async fn offsets(ask: &Ask, facts: &Facts) -> (Offsets, Vec<String>) {
 }
 
 async fn groups(ask: &Ask, facts: &mut Facts, watch: Duration) {
-    let (before, failures) = offsets(ask, facts).await;
+    let (mut before, failures) = offsets(ask, facts).await;
     facts.not_seen.extend(failures);
     tokio::time::sleep(watch).await;
     let (mut after, _) = offsets(ask, facts).await;
@@ -250,59 +250,47 @@ async fn groups(ask: &Ask, facts: &mut Facts, watch: Duration) {
         ));
     }
     let masters: Vec<String> = facts.masters().map(|broker| broker.addr.clone()).collect();
-    let mut members_left = MEMBERS_MAX;
+    let mut asked = Vec::new();
     for name in names.into_iter().take(GROUPS_MAX) {
-        let mut group = Group {
-            queues: after.remove(&name).unwrap_or_default(),
-            ..Group::default()
-        };
+        let queues_of = |offsets: &mut Offsets| offsets.remove(&name).unwrap_or_default();
         let earlier = Group {
-            queues: before.get(&name).cloned().unwrap_or_default(),
+            queues: queues_of(&mut before),
             ..Group::default()
         };
-        group.lag_before = Some(earlier.lag());
+        let mut group = Group {
+            queues: queues_of(&mut after),
+            lag_before: Some(earlier.lag()),
+            ..Group::default()
+        };
         group.name = name;
+        let mut seen_by = None;
         for addr in &masters {
             // A group that is not online is refused.
-            let Ok(connection) = ask.admin.consumer_connections_on(addr, &group.name).await else {
-                continue;
-            };
-            if connection.connection_set.len() > group.members_online() {
-                group.members = members(ask, addr, &group.name, &connection.connection_set, &mut members_left).await;
-                group.connection = Some(connection);
+            if let Ok(connection) = ask.admin.consumer_connections_on(addr, &group.name).await
+                && connection.connection_set.len() > group.members_online()
+            {
+                (group.connection, seen_by) = (Some(connection), Some(addr));
             }
+        }
+        // One member agrees with itself.
+        if let (Some(connection), Some(addr)) = (&group.connection, seen_by)
+            && connection.connection_set.len() > 1
+        {
+            asked.extend(connection.connection_set.iter().map(|member| AskedMember {
+                group: group.name.clone(),
+                client_id: member.client_id.clone(),
+                addr: addr.clone(),
+            }));
         }
         facts.groups.push(group);
     }
-}
-
-/// Members tell themselves what they subscribe to: brokers know one subscription a group.
-async fn members(
-    ask: &Ask,
-    addr: &str,
-    group: &str,
-    connections: &BTreeSet<oxmq_protocol::body::Connection>,
-    left: &mut usize,
-) -> Vec<Member> {
-    let mut members = Vec::new();
-    // One member agrees with itself.
-    for connection in connections.iter().filter(|_| connections.len() > 1) {
-        if *left == 0 {
-            break;
+    asked.truncate(MEMBERS_MAX);
+    // Brokers know one subscription a group: members tell themselves what they subscribe to.
+    for (one, told) in ask.members(asked).await {
+        if let Some(group) = facts.groups.iter_mut().find(|group| group.name == one.group) {
+            group.members.push(member(&one.client_id, told));
         }
-        *left -= 1;
-        let header = GetConsumerRunningInfoHeader {
-            consumer_group: group.to_owned(),
-            client_id: connection.client_id.clone(),
-            jstack_enable: false,
-        };
-        // Pull consumers and clients of other languages need not answer.
-        let told = ask
-            .json::<request::GetConsumerRunningInfo, ConsumerRunningInfo>(addr, &header)
-            .await;
-        members.extend(told.ok().map(|told| member(&connection.client_id, told)));
     }
-    members
 }
 
 fn member(client_id: &str, told: ConsumerRunningInfo) -> Member {

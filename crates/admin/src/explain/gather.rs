@@ -14,8 +14,8 @@ use oxmq_protocol::message_id::{OffsetMessageId, unique_id_timestamp_ms};
 use oxmq_protocol::pop::{self, ACK_TAG, BATCH_ACK_TAG, CHECKPOINT_TAG, PopAck, PopCheckpoint};
 use oxmq_protocol::properties_file::Property;
 use oxmq_protocol::requests::{
-    ConsumerGroupHeader, GetConsumerRunningInfoHeader, QueryConsumerOffsetHeader, QueryMessageHeader,
-    SearchOffsetHeader, TopicHeader, ViewMessageHeader, request,
+    ConsumerGroupHeader, QueryConsumerOffsetHeader, QueryMessageHeader, SearchOffsetHeader, TopicHeader,
+    ViewMessageHeader, request,
 };
 use oxmq_protocol::{delay_level, json, perm, property, topic};
 
@@ -23,12 +23,13 @@ use super::facts::{
     BrokerFacts, Facts, FromId, GroupFacts, MemberFacts, Place, Record, Slave, TopicFacts, TraceEvent, trace_events,
 };
 use super::judge::primary;
-use crate::ask::Ask;
+use crate::ask::{Ask, AskedMember};
 use crate::text::bytes_max;
 
 /// Topics that are asked when none is named.
 const TOPICS_MAX: usize = 1000;
 const GROUPS_MAX: usize = 64;
+/// Members of a group that are asked about themselves.
 const MEMBERS_MAX: usize = 16;
 /// Messages with one key.
 const FOUND_MAX: i32 = 32;
@@ -179,6 +180,10 @@ impl Gathering {
                 if unique && !found.is_empty() {
                     break;
                 }
+            }
+            if let Some(topic) = &question.topic {
+                // What waits has other topics, too.
+                found.retain(|message| is_for(message, topic));
             }
             if !found.is_empty() {
                 break;
@@ -448,6 +453,7 @@ impl Gathering {
         for group in &mut groups {
             self.group(group, &record, &addr).await;
         }
+        self.members(&mut groups, &record, &addr).await;
         self.facts.groups = groups;
         self.checkpoints(&addr, &broker_name).await;
         if record.place == Place::Half {
@@ -495,26 +501,26 @@ impl Gathering {
                 group.retry_offsets.insert(copy.queue(), offset);
             }
         }
-        let members = group
-            .connection
-            .iter()
-            .flat_map(|connection| &connection.connection_set)
-            .take(MEMBERS_MAX);
-        for member in members {
-            let header = GetConsumerRunningInfoHeader {
-                consumer_group: group.name.clone(),
+    }
+
+    async fn members(&self, groups: &mut [GroupFacts], record: &Record, addr: &str) {
+        let asked = groups.iter().flat_map(|group| {
+            let connections = group
+                .connection
+                .iter()
+                .flat_map(|connection| &connection.connection_set);
+            connections.take(MEMBERS_MAX).map(|member| AskedMember {
+                group: group.name.clone(),
                 client_id: member.client_id.clone(),
-                jstack_enable: false,
-            };
-            // Clients need not answer: pull consumers and other languages do not.
-            let told = self
-                .ask
-                .json::<request::GetConsumerRunningInfo, ConsumerRunningInfo>(addr, &header)
-                .await;
-            group.members.extend(
-                told.ok()
-                    .map(|told| member_facts(&member.client_id, told, &record.queue())),
-            );
+                addr: addr.to_owned(),
+            })
+        });
+        for (member, told) in self.ask.members(asked.collect()).await {
+            if let Some(group) = groups.iter_mut().find(|group| group.name == member.group) {
+                group
+                    .members
+                    .push(member_facts(&member.client_id, told, &record.queue()));
+            }
         }
     }
 
@@ -543,7 +549,9 @@ impl Gathering {
         };
         let mut at = min.max(max - READ_MAX);
         let (mut checkpoints, mut acks) = (Vec::<PopCheckpoint>::new(), Vec::<PopAck>::new());
-        while let Ok(Some((messages, next))) = self.ask.read(addr, &queue, at).await {
+        while at < max
+            && let Ok(Some((messages, next))) = self.ask.read(addr, &queue, at).await
+        {
             at = next;
             let of_pop = |message: &&MessageExt| {
                 message
@@ -631,6 +639,15 @@ impl Gathering {
             }
         }
     }
+}
+
+fn is_for(message: &MessageExt, topic: &str) -> bool {
+    let record = Record {
+        message: message.clone(),
+        place: Place::of(&message.topic, &[]),
+        indexed: true,
+    };
+    message.topic == topic || record.first_topic() == topic
 }
 
 fn broker_facts(name: &str, addr: &str, runtime: &BTreeMap<String, String>, config: &[Property]) -> BrokerFacts {

@@ -371,8 +371,10 @@ impl Case<'_> {
     }
 
     fn waiting(&self) -> String {
-        match self.group.offset {
-            Some(offset) => format!("{} others are before it", self.message.queue_offset - offset),
+        match self.group.offset.map(|offset| self.message.queue_offset - offset) {
+            Some(0) => "it is the next in its queue".into(),
+            Some(1) => "1 other is before it".into(),
+            Some(others) => format!("{others} others are before it"),
             None => "the group has no offset in this queue".into(),
         }
     }

@@ -414,18 +414,22 @@ fn copies(facts: &Facts, primary: Option<&Record>) -> Vec<String> {
         .filter(|record| primary.is_none_or(|primary| !same(record, primary)));
     let line = |record: &Record| {
         let at = format!("{}, stored {}", place(record), time(record.message.store_timestamp));
-        let due = || record.due_ms(&facts.brokers).map_or_else(|| "?".into(), time);
         let times = record.message.reconsume_times;
         match &record.place {
             _ if record.is_recall() => format!("recalled: {at}"),
             Place::Topic => format!("duplicate: {at}, born {}", time(record.message.born_timestamp)),
             Place::Retry { group } => format!("retry {times} of {group}: {at}"),
             Place::DeadLetter { group } => format!("dead letter of {group} after {times} retries: {at}"),
-            Place::Level | Place::Timer => format!(
-                "waited for {} until {}: {at}",
-                record.next_topic().unwrap_or("?"),
-                due()
-            ),
+            Place::Level | Place::Timer => {
+                let due = record.due_ms(&facts.brokers);
+                let verb = if due.is_some_and(|due| due > facts.now_ms) {
+                    "waits"
+                } else {
+                    "waited"
+                };
+                let due = due.map_or_else(|| "?".into(), time);
+                format!("{verb} for {} until {due}: {at}", record.next_topic().unwrap_or("?"))
+            }
             Place::Half => {
                 let checks = record
                     .message
@@ -452,7 +456,7 @@ fn transaction_lines(facts: &Facts, state: State) -> Vec<String> {
     if halves == 0 && state != State::TransactionGivenUp {
         return Vec::new();
     }
-    let by = group.map_or_else(String::new, |group| format!(" by the producer group {group}"));
+    let by = group.map_or_else(String::new, |group| format!("; producer group {group}"));
     vec![match (state, facts.transaction_ended) {
         (State::Stored | State::Deleted, _) => format!("committed{by}"),
         (State::TransactionRolledBack, _) => format!("ended without a message for consumers{by}"),

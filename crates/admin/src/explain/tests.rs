@@ -707,7 +707,7 @@ fn its_transaction_was_committed() {
             &[(property::PRODUCER_GROUP, "p"), (property::REAL_TOPIC, "orders")],
         );
     };
-    check_state(change, State::Stored, "committed by the producer group p");
+    check_state(change, State::Stored, "committed; producer group p");
 }
 
 #[test]
