@@ -19,7 +19,8 @@ fn configuration() -> String {
          \n\
          `oxmq` alone reads `namesrv.conf` and `broker.conf` in its data folder when they are there. The environment \
          gives `NAMESRV_ADDR` (name servers of a broker) and `OXMQ_LOG` (what goes to standard error: `info`, \
-         `oxmq_broker=debug,warn`; without it warnings and errors).\n\
+         `oxmq_broker=debug,warn`; without it warnings and errors; \
+         for log files see [logs.md](logs.md)).\n\
          \n\
          ## Name server\n\
          \n\

@@ -5,6 +5,7 @@ mod cli;
 mod config_command;
 #[cfg(test)]
 mod documents;
+mod log_files;
 mod logging;
 mod namesrv;
 mod quickstart;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    logging::init();
+    let _logs = logging::init();
     let (role, matches) = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(exit_code) => return exit_code,

@@ -6,6 +6,7 @@ mod bench;
 mod duplicates;
 #[cfg(test)]
 mod failures;
+mod logs;
 #[cfg(test)]
 mod store;
 
@@ -66,7 +67,11 @@ impl Drop for Server {
 
 fn command(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(args).env_remove("NAMESRV_ADDR").env_remove("OXMQ_LOG");
+    command
+        .args(args)
+        .env_remove("NAMESRV_ADDR")
+        .env_remove("OXMQ_LOG")
+        .env_remove("OXMQ_LOG_DIR");
     command
 }
 
