@@ -100,6 +100,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         &[BROKER, CLUSTER],
         run!(get_cold_data_flow),
     )
+    .answered_by("brokers of the original")
     .at_target(),
     Command::new(
         "updateColdDataFlowCtrGroupConfig",
@@ -113,6 +114,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         run!(update_cold_data_flow),
     )
+    .answered_by("brokers of the original")
     .at_target(),
     Command::new(
         "removeColdDataFlowCtrGroupConfig",
@@ -125,6 +127,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         run!(remove_cold_data_flow),
     )
+    .answered_by("brokers of the original")
     .at_target(),
     Command::new(
         "setCommitLogReadAheadMode",
@@ -137,6 +140,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         run!(set_read_ahead_mode),
     )
+    .answered_by("brokers of the original")
     .at_target(),
     Command::new(
         "checkRocksdbCqWriteProgress",
@@ -153,7 +157,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             ),
         ],
         run!(check_rocksdb_queues),
-    ),
+    )
+    .answered_by("brokers of the original"),
 ];
 
 /// The brokers of each cluster, of one cluster if one is named.

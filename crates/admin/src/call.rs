@@ -1,6 +1,8 @@
 //! What a command is called with, and how it fails.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::ArgMatches;
@@ -8,7 +10,7 @@ use clap::parser::ValueSource;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use oxmq_client::{Admin, ClientError, Instance, InstanceConfig};
+use oxmq_client::{Admin, ClientError, Credentials, Instance, InstanceConfig};
 use oxmq_protocol::{json, response_code, topic};
 use oxmq_remoting::CallError;
 use serde::de::DeserializeOwned;
@@ -159,11 +161,13 @@ impl Call {
 
     /// How servers are reached.
     pub(crate) fn instance_config(&self) -> Result<InstanceConfig, Failure> {
-        Ok(InstanceConfig {
+        let mut config = InstanceConfig {
             name_server: self.name_server(),
             api_timeout: TIMEOUT,
             ..InstanceConfig::default()
-        })
+        };
+        config.remoting.credentials = tools_credentials()?;
+        Ok(config)
     }
 
     pub(crate) async fn admin(&self) -> Result<&Admin, Failure> {
@@ -192,6 +196,30 @@ impl Call {
             admin.shutdown().await;
         }
     }
+}
+
+/// Who the tool is to servers that ask: accessKey and secretKey of `$ROCKETMQ_HOME/conf/tools.yml`, if there is such a file.
+fn tools_credentials() -> Result<Option<Credentials>, Failure> {
+    let Some(home) = std::env::var_os("ROCKETMQ_HOME") else {
+        return Ok(None);
+    };
+    let path = Path::new(&home).join("conf/tools.yml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(read_credentials(&text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+/// The file has `key: value` lines only.
+fn read_credentials(text: &str) -> Option<Credentials> {
+    let value = |key: &str| {
+        let mut entries = text.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = entries.find(|(name, _)| name.trim() == key)?;
+        let value = value.split(" #").next().unwrap_or_default().trim();
+        Some(value.trim_matches(['"', '\'']).to_owned())
+    };
+    Some(Credentials::new(value("accessKey")?, value("secretKey")?))
 }
 
 /// Milliseconds since 1970.
@@ -247,6 +275,13 @@ fn local(time_ms: i64, format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_lines() {
+        let read = read_credentials("# mine\naccessKey: rocketmq2\nsecretKey: '12345678' # old\n");
+        assert_eq!(read, Some(Credentials::new("rocketmq2", "12345678")));
+        assert_eq!(read_credentials("accessKey: alone\n"), None);
+    }
 
     #[test]
     fn times_are_numbers_words_or_dates() {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use oxmq_protocol::body::{ConsumeType, ConsumerRunningInfo};
+use oxmq_protocol::body::{ConsumeType, ConsumerConnection, ConsumerRunningInfo};
 use oxmq_protocol::version;
 
 use crate::call::{Call, Done, Failure, now};
 use crate::declare::{Command, Opt, flag, opt, run};
 use crate::output::Answer;
 use crate::running_info;
-use crate::table::{Table, row};
+use crate::table::{Cell, Table, row};
 
 const CONSUMER_GROUP: Opt = opt("g", "consumerGroup", "GROUP", "Consumer group").required();
 const BROKER: Opt = opt(
@@ -43,6 +43,13 @@ pub(crate) const COMMANDS: &[Command] = &[
             flag("s", "jstack", "With the stacks of its threads"),
         ],
         run!(consumer_status),
+    ),
+    Command::new(
+        "consumer",
+        "The same in short",
+        "consumer -g order-service",
+        &[CONSUMER_GROUP, flag("s", "jstack", "With the stacks of their threads")],
+        run!(consumers),
     ),
     Command::new(
         "producerConnection",
@@ -120,23 +127,61 @@ async fn consumer_status(call: &Call, answer: &mut Answer) -> Done {
         Some(addr) => admin.consumer_connections_on(addr, group).await?,
         None => admin.consumer_connections(group).await?,
     };
-    let folder = now().to_string();
-    let mut infos = BTreeMap::new();
-    let names = &["#Index", "#ClientId", "#Version", "#ConsumerRunningInfoFile"];
-    let mut table = Table::new(names, "%-10s %-40s %-20s %s");
-    for connection in &connected.connection_set {
-        let id = &connection.client_id;
-        let info = admin.consumer_running_info(group, id, stacks).await?;
-        let path = format!("{folder}/{id}");
-        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, running_info::text(&info)));
-        written.map_err(|error| Failure::new(format!("cannot write {path}: {error}")))?;
-        table.push(row![infos.len() + 1, id, version::name(connection.version), path]);
-        answer.fact(id, running_info::facts(&info));
-        infos.insert(id.clone(), info);
-    }
+    let (table, infos) = ask_all(call, group, &connected, "%-10s %-40s %-20s %s", answer).await?;
     answer.table("clients", &table);
     judge(&infos, answer);
     Ok(())
+}
+
+async fn consumers(call: &Call, answer: &mut Answer) -> Done {
+    let group = call.required("consumerGroup");
+    let connected = call.admin().await?.consumer_connections(group).await?;
+    let (table, infos) = ask_all(call, group, &connected, "%s  %-40s %-20s %s", answer).await?;
+    answer.rows("clients", &table);
+    judge(&infos, answer);
+    Ok(())
+}
+
+/// What each consumer says of itself, which goes to a file of its own.
+async fn ask_all(
+    call: &Call,
+    group: &str,
+    connected: &ConsumerConnection,
+    layout: &'static str,
+    answer: &mut Answer,
+) -> Result<(Table, BTreeMap<String, ConsumerRunningInfo>), Failure> {
+    let folder = now().to_string();
+    let mut infos = BTreeMap::new();
+    let names = &["#Index", "#ClientId", "#Version", "#ConsumerRunningInfoFile"];
+    let mut table = Table::new(names, layout);
+    for connection in &connected.connection_set {
+        let id = &connection.client_id;
+        let info = call
+            .admin()
+            .await?
+            .consumer_running_info(group, id, call.flag("jstack"))
+            .await?;
+        // Clients choose their ids, which are not to lead out of the folder.
+        let file = id.replace(|c: char| !c.is_ascii_alphanumeric() && !"@#._-:".contains(c), "_");
+        let path = format!("{folder}/{file}");
+        let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, running_info::text(&info)));
+        written.map_err(|error| Failure::new(format!("cannot write {path}: {error}")))?;
+        let index = infos.len() + 1;
+        let shown = if layout.starts_with("%s") {
+            format!("{index:03}")
+        } else {
+            index.to_string()
+        };
+        table.push(row![
+            Cell::shown(shown, index),
+            id,
+            version::name(connection.version),
+            path
+        ]);
+        answer.fact(id, running_info::facts(&info));
+        infos.insert(id.clone(), info);
+    }
+    Ok((table, infos))
 }
 
 /// Whether the consumers of a group subscribe to the same; those that have just started need not yet.
@@ -217,7 +262,7 @@ async fn producer_connection(call: &Call, answer: &mut Answer) -> Done {
     let mut table = Table::new(names, "%s  %-32s %-22s %-8s %s");
     for (index, connection) in connected.await?.connection_set.iter().enumerate() {
         table.push(row![
-            crate::table::Cell::shown(format!("{:04}", index + 1), index + 1),
+            Cell::shown(format!("{:04}", index + 1), index + 1),
             &connection.client_id,
             &connection.client_addr,
             &connection.language,

@@ -7,11 +7,15 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, ValueEnum};
 use clap_complete::Shell;
 
 use crate::declare::{Command, Opt};
-use crate::{brokers, clients, export, groups, ha, messages, namesrv, offsets, reading, sending, stats, topics};
+use crate::{
+    access, brokers, clients, export, groups, ha, messages, namesrv, offsets, reading, sending, static_topics, stats,
+    topics,
+};
 
 /// Every command, under the headings of `docs/commands.md`.
 pub(crate) const GROUPS: &[(&str, &[Command])] = &[
     ("Topics", topics::COMMANDS),
+    ("Static topics", static_topics::COMMANDS),
     ("Consumer groups", groups::COMMANDS),
     ("Offsets of groups", offsets::COMMANDS),
     ("Clients", clients::COMMANDS),
@@ -20,6 +24,7 @@ pub(crate) const GROUPS: &[(&str, &[Command])] = &[
     ("Sending", sending::COMMANDS),
     ("Brokers", brokers::COMMANDS),
     ("Name servers", namesrv::COMMANDS),
+    ("Users and access", access::COMMANDS),
     ("Statistics", stats::COMMANDS),
     ("Export", export::COMMANDS),
     ("Replication, controllers, containers", ha::COMMANDS),
@@ -209,6 +214,53 @@ mod tests {
                 command.one_of.iter().all(|name| command.has_option(name)),
                 "{}",
                 command.name
+            );
+        }
+    }
+
+    /// `testdata/options.txt` is what mqadmin 5.5.0 declares, with `-` for blanks in names.
+    #[test]
+    fn options_are_those_of_mqadmin() {
+        // Light topics that brokers share out, and another engine of timers: no broker here has them.
+        const WITHOUT: [&str; 7] = [
+            "switchTimerEngine",
+            "getBrokerLiteInfo",
+            "getParentTopicInfo",
+            "getLiteTopicInfo",
+            "getLiteClientInfo",
+            "getLiteGroupInfo",
+            "triggerLiteDispatch",
+        ];
+        // Local RocksDB files are not read.
+        const NOT_HERE: [&str; 1] = ["exportMetadataInRocksDB"];
+        let mut own: Option<&Command> = None;
+        for line in include_str!("../testdata/options.txt").lines() {
+            let Some(option) = line.strip_prefix("  ") else {
+                own = all().find(|command| command.name == line);
+                let is_left_out = WITHOUT.contains(&line) || NOT_HERE.contains(&line);
+                assert_eq!(own.is_none(), is_left_out, "{line}");
+                continue;
+            };
+            let Some(own) = own else { continue };
+            let words: Vec<&str> = option.split_whitespace().collect();
+            let long = words.iter().find_map(|word| word.strip_prefix("--")).unwrap();
+            if ["namesrvAddr", "nameserverAddr"].contains(&long) {
+                continue;
+            }
+            let declared = own.options.iter().find(|option| option.long == long);
+            let declared = declared.unwrap_or_else(|| panic!("{} has no --{long}", own.name));
+            let short = words[0].strip_prefix('-').filter(|short| !short.starts_with('-'));
+            assert_eq!(declared.short, short.unwrap_or(""), "{} --{long}", own.name);
+            assert_eq!(
+                declared.value.is_some(),
+                words.contains(&"VALUE"),
+                "{} --{long}",
+                own.name
+            );
+            assert!(
+                declared.is_required || !words.contains(&"required"),
+                "{} --{long}",
+                own.name
             );
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Command {
     pub(crate) one_of: &'static [&'static str],
     /// Seconds after which it runs again, of a command that does so always.
     pub(crate) every: Option<u64>,
+    /// What has to be asked for an answer other than a refusal, where OxMQ has none.
+    pub(crate) answered_by: Option<&'static str>,
     pub(crate) run: Run,
 }
 
@@ -50,12 +52,18 @@ impl Command {
             options,
             one_of: &[],
             every: None,
+            answered_by: None,
             run,
         }
     }
 
     pub(crate) const fn alias(mut self, alias: &'static str) -> Command {
         self.alias = Some(alias);
+        self
+    }
+
+    pub(crate) const fn answered_by(mut self, servers: &'static str) -> Command {
+        self.answered_by = Some(servers);
         self
     }
 

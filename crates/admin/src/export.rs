@@ -75,6 +75,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         &[BROKER, CLUSTER, opt("d", "dryRun", "BOOL", "Change nothing")],
         run!(export_pop_records),
     )
+    .answered_by("brokers of the original")
     .at_target(),
     Command::new(
         "rocksDBConfigToJson",
@@ -100,6 +101,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         run!(rocksdb_to_json),
     )
+    .answered_by("brokers of the original")
     .one_of(&["cluster", "brokerAddr", "configPath"]),
 ];
 

@@ -31,6 +31,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         &[BROKER_NAME, CLUSTER, INTERVAL],
         run!(broker_epoch),
     )
+    .answered_by("brokers under a controller")
     .one_of(&["brokerName", "clusterName"]),
     Command::new(
         "resetMasterFlushOffset",
@@ -49,6 +50,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         &[CONTROLLER, CLUSTER, BROKER_NAME, INTERVAL],
         run!(sync_state_set),
     )
+    .answered_by("controllers")
     .one_of(&["brokerName", "clusterName"]),
     Command::new(
         "getControllerMetaData",
@@ -56,14 +58,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         "getControllerMetaData -a 127.0.0.1:9878",
         &[CONTROLLER],
         run!(controller_metadata),
-    ),
+    )
+    .answered_by("controllers"),
     Command::new(
         "getControllerConfig",
         "Show the settings of controllers",
         "getControllerConfig -a 127.0.0.1:9878",
         &[CONTROLLER],
         run!(controller_config),
-    ),
+    )
+    .answered_by("controllers"),
     Command::new(
         "updateControllerConfig",
         "Change a setting of controllers",
@@ -74,7 +78,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             opt("v", "value", "VALUE", "Its value").required(),
         ],
         run!(update_controller_config),
-    ),
+    )
+    .answered_by("controllers"),
     Command::new(
         "electMaster",
         "Make a replica the master",
@@ -86,7 +91,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             opt("c", "clusterName", "CLUSTER", "Cluster of the broker").required(),
         ],
         run!(elect_master),
-    ),
+    )
+    .answered_by("controllers"),
     Command::new(
         "cleanBrokerMetadata",
         "Let controllers forget replicas of a broker",
@@ -99,7 +105,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             flag("l", "cleanLivingBroker", "Also replicas that are alive"),
         ],
         run!(clean_metadata),
-    ),
+    )
+    .answered_by("controllers"),
     Command::new(
         "addBroker",
         "Start a broker in a container",
@@ -115,7 +122,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             .required(),
         ],
         run!(add_broker),
-    ),
+    )
+    .answered_by("broker containers"),
     Command::new(
         "removeBroker",
         "Stop a broker of a container",
@@ -125,7 +133,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             opt("b", "brokerIdentity", "CLUSTER:BROKER:ID", "Which broker").required(),
         ],
         run!(remove_broker),
-    ),
+    )
+    .answered_by("broker containers"),
 ];
 
 async fn ha_status(call: &Call, answer: &mut Answer) -> Done {

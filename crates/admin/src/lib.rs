@@ -5,6 +5,7 @@
 //! command line, the help, completion for shells and `docs/commands.md` derive from that. What is asked of servers is in
 //! [`oxmq_client::Admin`]; the functions here only arrange answers.
 
+mod access;
 mod ask;
 pub mod bench;
 mod brokers;
@@ -28,6 +29,7 @@ mod reading;
 mod running_info;
 mod runtime;
 mod sending;
+mod static_topics;
 mod stats;
 mod table;
 mod text;

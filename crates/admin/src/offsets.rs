@@ -46,6 +46,13 @@ pub(crate) const COMMANDS: &[Command] = &[
         run!(reset_by_time),
     ),
     Command::new(
+        "resetOffsetByTimeOld",
+        "Let a group that is offline go on at a time, queue by queue",
+        "resetOffsetByTimeOld -g order-service -t orders -s 1756720800000",
+        &[GROUP, TOPIC, TIME, FORCE, PARENT],
+        run!(reset_by_time_offline),
+    ),
+    Command::new(
         "skipAccumulatedMessage",
         "Let a group go on at the end",
         "skipAccumulatedMessage -g order-service -t orders",
@@ -91,11 +98,7 @@ async fn reset_by_time(call: &Call, answer: &mut Answer) -> Done {
     let force = call.truth("force") == Some(true);
     match reset_topic(call, time).await {
         Err(failure) if failure.code == Some(response_code::CONSUMER_NOT_ONLINE) => {
-            answer.say(format!(
-                "start reset consumer offset by specified, group[{group}], topic[{topic}], force[{force}], \
-                 timestamp(string)[{given}], timestamp(long)[{time}]"
-            ));
-            reset_offline(call, time, "#resetOffset", answer).await
+            reset_by_time_offline(call, answer).await
         }
         reset => {
             let offsets = reset?;
@@ -107,6 +110,19 @@ async fn reset_by_time(call: &Call, answer: &mut Answer) -> Done {
             Ok(())
         }
     }
+}
+
+async fn reset_by_time_offline(call: &Call, answer: &mut Answer) -> Done {
+    let time = call.time("timestamp")?.unwrap_or_default();
+    answer.say(format!(
+        "reset consumer offset by specified consumerGroup[{}], topic[{}], force[{}], timestamp(string)[{}], \
+         timestamp(long)[{time}]",
+        call.required("group"),
+        call.required("topic"),
+        call.truth("force") == Some(true),
+        call.required("timestamp")
+    ));
+    reset_offline(call, time, "#resetOffset", answer).await
 }
 
 async fn reset_queue(call: &Call, addr: &str, queue_id: i32, time: i64, answer: &mut Answer) -> Done {

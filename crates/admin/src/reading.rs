@@ -105,7 +105,7 @@ async fn range(call: &Call, queue: &MessageQueue) -> Result<(i64, i64), Failure>
 }
 
 /// The queues that may be read, in the order of Java's hash sets.
-async fn queues(call: &Call, topic: &str, routed: &str) -> Result<Vec<MessageQueue>, Failure> {
+pub(crate) async fn queues_of(call: &Call, topic: &str, routed: &str) -> Result<Vec<MessageQueue>, Failure> {
     let route = call.admin().await?.topic_route(routed).await?;
     let readable = route.queue_datas.iter().filter(|data| perm::is_readable(data.perm));
     let queues = readable.flat_map(|data| (0..data.read_queue_nums).map(|id| (&*data.broker_name, id)));
@@ -125,7 +125,8 @@ fn say_message(message: &MessageExt, charset: Option<&str>, answer: &mut Answer)
         None => "NOT PRINT BODY".to_owned(),
     };
     let id = message.msg_id();
-    answer.say(format!("MSGID: {id} {} BODY: {body}", java::message(message, &id)));
+    let shown = java::message(message, &message.offset_msg_id());
+    answer.say(format!("MSGID: {id} {shown} BODY: {body}"));
     answer.add("messages", facts(message));
     Ok(())
 }
@@ -143,7 +144,7 @@ async fn print_topic(call: &Call, answer: &mut Answer) -> Done {
     let topic = call.required("topic");
     let charset = (call.truth("printBody") == Some(true)).then(|| call.required("charsetName"));
     let routed = call.text("lmqParentTopic").unwrap_or(topic);
-    for queue in queues(call, topic, routed).await? {
+    for queue in queues_of(call, topic, routed).await? {
         let (begin, end) = range(call, &queue).await?;
         answer.say(format!("minOffset={begin}, maxOffset={end}, {}", shown(&queue)));
         let mut offset = begin;
@@ -255,7 +256,7 @@ async fn consume(call: &Call, answer: &mut Answer) -> Done {
 
 async fn consume_topic(call: &Call, topic: &str, count: i64, answer: &mut Answer) -> Done {
     let mut left = count;
-    for queue in queues(call, topic, topic).await? {
+    for queue in queues_of(call, topic, topic).await? {
         if left <= 0 {
             break;
         }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use oxmq_protocol::allocate::{AllocateAveragely, AllocateStrategy};
-use oxmq_protocol::body::{MessageQueue, QueueData, TopicConfig, TopicRouteData};
-use oxmq_protocol::{json, perm, response_code, topic};
-use serde_json::json;
+use oxmq_protocol::body::{QueueData, TopicConfig, TopicRouteData};
+use oxmq_protocol::{hash, json, response_code, topic};
+use serde_json::{Map, Value, json};
 
 use crate::call::{Call, Done, Failure, milliseconds};
 use crate::declare::{BROKER, CLUSTER, Command, TOPIC, flag, opt, run};
 use crate::java::{self, map};
 use crate::output::Answer;
+use crate::reading::queues_of;
 use crate::table::{Table, front, row};
 
 /// Where name servers keep which brokers have how many queues of an ordered topic.
@@ -441,22 +442,27 @@ async fn topic_list(call: &Call, answer: &mut Answer) -> Done {
 
 async fn allocate_mq(call: &Call, answer: &mut Answer) -> Done {
     let topic = call.required("topic");
-    let route = call.admin().await?.topic_route(topic).await?;
-    let readable = route.queue_datas.iter().filter(|queues| perm::is_readable(queues.perm));
-    let mut queues: Vec<MessageQueue> = readable
-        .flat_map(|data| (0..data.read_queue_nums).map(|id| MessageQueue::new(topic, &data.broker_name, id)))
-        .collect();
-    queues.sort();
+    let queues = queues_of(call, topic, topic).await?;
     let consumers: Vec<String> = call.required("ipList").split(',').map(str::to_owned).collect();
     let allocated = consumers.iter().enumerate().map(|(index, ip)| {
         let own = AllocateAveragely.allocate(&queues, &consumers, index);
-        let own = own
-            .iter()
-            .map(|queue| json!({"brokerName": queue.broker_name, "queueId": queue.queue_id, "topic": queue.topic}));
-        (ip.clone(), own.collect())
+        let own = own.iter().map(|queue| {
+            let (name, id) = (&queue.broker_name, queue.queue_id);
+            json!({"brokerName": name, "queueId": id, "topic": topic})
+        });
+        (ip, Value::from_iter(own))
     });
-    let result = json!({"result": allocated.collect::<serde_json::Map<_, _>>()});
-    answer.say(result.to_string());
-    answer.facts(&result);
+    let allocated: Vec<(&String, Value)> = allocated.collect();
+    answer.fact(
+        "result",
+        allocated
+            .iter()
+            .cloned()
+            .map(|(ip, own)| (ip.clone(), own))
+            .collect::<Map<_, _>>(),
+    );
+    let shown = java::hash_order(allocated, 16, |(ip, _)| hash::java_string_hash(ip));
+    let shown: Vec<String> = shown.iter().map(|(ip, own)| format!("\"{ip}\":{own}")).collect();
+    answer.say(format!("{{\"result\":{{{}}}}}", shown.join(",")));
     Ok(())
 }

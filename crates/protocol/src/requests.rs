@@ -148,7 +148,7 @@ requests! {
     DeleteExpiredCommitLog = 329: () => ();
     QueryTopicsByConsumer = 343: GroupHeader => ();
     QuerySubscriptionByConsumer = 345: TopicGroupHeader => ();
-    GetTopicConfig = 351: TopicHeader => ();
+    GetTopicConfig = 351: TopicConfigHeader => ();
     GetSubscriptionGroupConfig = 352: GroupHeader => ();
     UpdateAndGetGroupForbidden = 353: GroupForbiddenHeader => ();
     CheckRocksdbCqWriteProgress = 354: CheckRocksdbCqWriteHeader => ();
@@ -625,6 +625,13 @@ field_set! {
 
     pub struct TopicHeader {
         topic: String = "topic",
+        broker_name: Option<String> = "bname",
+    }
+
+    /// `lo` asks for the part of a static topic, too.
+    pub struct TopicConfigHeader {
+        topic: String = "topic",
+        lo: Option<bool> = "lo",
         broker_name: Option<String> = "bname",
     }
 

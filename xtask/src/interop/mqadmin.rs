@@ -77,6 +77,7 @@ fn failures_in_a_line(text: &str) -> String {
                 let said = line[at..].split(" BROKER: ").next().unwrap_or_default();
                 format!("failed: {}", said.split_whitespace().collect::<Vec<_>>().join(" "))
             }
+            None if is_failure => line.split_once(": ").map_or(line, |(_, said)| said).to_owned(),
             None => line.to_owned(),
         }
     });

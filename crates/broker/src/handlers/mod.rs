@@ -19,6 +19,7 @@ mod query_message;
 mod queue_lock;
 mod queue_offset;
 mod recall;
+mod replication;
 mod reset_offset;
 mod resume_check;
 mod runtime_info;
@@ -125,6 +126,9 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::UpdateBrokerConfig => audited(context, code, command, broker_config::update),
         Code::GetBrokerConfig => reply(&command, broker_config::get(broker, &command)),
         Code::GetBrokerRuntimeInfo => offload(command, runtime_info::get),
+        Code::GetBrokerHaStatus => reply(&command, replication::status(broker, &command)),
+        Code::ResetMasterFlushOffset => reply(&command, replication::reset_flush_offset(broker, &command)),
+        Code::GetBrokerEpochCache => reply(&command, replication::epochs(broker, &command)),
         Code::ViewBrokerStatsData => reply(&command, view_stats::view(broker, &command)),
         Code::GetTopicStatsInfo => offload(command, topic_stats::get),
         Code::GetConsumeStats => offload(command, consume_stats::of_group),

@@ -13,6 +13,13 @@ fn topic(name: &str) -> TopicHeader {
     }
 }
 
+fn topic_config(name: &str) -> TopicConfigHeader {
+    TopicConfigHeader {
+        topic: name.into(),
+        ..TopicConfigHeader::default()
+    }
+}
+
 #[test]
 fn topics_are_created_changed_listed_and_deleted() {
     let node = Node::start();
@@ -22,7 +29,7 @@ fn topics_are_created_changed_listed_and_deleted() {
         ..topic_header("orders", 3)
     };
     client.ok::<request::UpdateAndCreateTopic>(&header, "");
-    let stored: TopicConfig = body(&client.ok::<request::GetTopicConfig>(&topic("orders"), ""));
+    let stored: TopicConfig = body(&client.ok::<request::GetTopicConfig>(&topic_config("orders"), ""));
     assert_eq!(
         (stored.read_queue_nums, stored.attributes["message.type"].as_str()),
         (3, "FIFO")
@@ -40,10 +47,10 @@ fn topics_are_created_changed_listed_and_deleted() {
 
     let node = node.restart();
     let mut client = node.connect();
-    client.ok::<request::GetTopicConfig>(&topic("orders"), "");
+    client.ok::<request::GetTopicConfig>(&topic_config("orders"), "");
     client.ok::<request::DeleteTopicInBroker>(&topic("orders"), "");
     assert_eq!(
-        client.refused::<request::GetTopicConfig>(&topic("orders"), ""),
+        client.refused::<request::GetTopicConfig>(&topic_config("orders"), ""),
         (17, "No topic in this broker. topic: orders".into())
     );
     assert!(!node.config_file("topics.json").contains("\"orders\""));

@@ -69,9 +69,9 @@ fn a_heartbeat_creates_the_group_and_its_retry_topic() {
     let node = Node::start();
     let mut client = node.connect();
     client.heart_beat(&consumer("c1", "g", &["orders"]));
-    let topic = TopicHeader {
+    let topic = TopicConfigHeader {
         topic: "%RETRY%g".into(),
-        broker_name: None,
+        ..TopicConfigHeader::default()
     };
     client.ok::<request::GetTopicConfig>(&topic, "");
     client.ok::<request::GetSubscriptionGroupConfig>(&GroupHeader { group: "g".into() }, "");

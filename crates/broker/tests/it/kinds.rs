@@ -92,7 +92,11 @@ fn a_static_topic_is_served_by_its_logical_queues() {
         topic: "static".into(),
         broker_name: None,
     };
-    let plain: TopicConfigAndQueueMapping = body(&client.ok::<request::GetTopicConfig>(&header, ""));
+    let of_topic = TopicConfigHeader {
+        topic: "static".into(),
+        ..TopicConfigHeader::default()
+    };
+    let plain: TopicConfigAndQueueMapping = body(&client.ok::<request::GetTopicConfig>(&of_topic, ""));
     assert_eq!((plain.config.read_queue_nums, plain.mapping_detail), (2, None));
     client.ok::<request::DeleteTopicInBroker>(&header, "");
     let node = node.restart();

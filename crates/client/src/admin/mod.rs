@@ -4,6 +4,7 @@
 //! Methods that end in `_on` ask the one broker at an address; the others find the brokers themselves. Every method fails
 //! when a server cannot be reached or refuses; [`ClientError::response_code`] tells why.
 
+mod access;
 mod brokers;
 mod clients;
 mod controllers;

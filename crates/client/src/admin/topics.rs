@@ -5,7 +5,9 @@ use oxmq_protocol::body::{
     ClusterInfo, GroupList, TopicConfig, TopicConfigAndQueueMapping, TopicConfigList, TopicConfigSerializeWrapper,
     TopicList, TopicQueueMappingDetail, TopicStatsTable,
 };
-use oxmq_protocol::requests::{CreateTopicHeader, DeleteTopicInNamesrvHeader, PagedConfigHeader, TopicHeader, request};
+use oxmq_protocol::requests::{
+    CreateTopicHeader, DeleteTopicInNamesrvHeader, PagedConfigHeader, TopicConfigHeader, TopicHeader, request,
+};
 use oxmq_protocol::{json, topic};
 
 use super::*;
@@ -97,7 +99,12 @@ impl Admin {
 
     /// A topic as one broker has it, with its part of a static topic. Refused with 17 where it is not.
     pub async fn topic_config_on(&self, addr: &str, topic: &str) -> Result<TopicConfigAndQueueMapping, ClientError> {
-        self.ask::<request::GetTopicConfig, _>(addr, &topic_header(topic)).await
+        let header = TopicConfigHeader {
+            topic: topic.to_owned(),
+            lo: Some(true),
+            broker_name: None,
+        };
+        self.ask::<request::GetTopicConfig, _>(addr, &header).await
     }
 
     /// Every topic that one broker has.

@@ -3,6 +3,7 @@ package oxmq.interop;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -32,6 +33,8 @@ public final class MqAdmin {
     private final Path oxmq;
     private String uniqueId = "none yet";
     private String offsetId = "none yet";
+    private String clientId = "none yet";
+    private Path folder;
 
     private MqAdmin(String namesrv, String broker, Path oxmq) {
         this.namesrv = namesrv;
@@ -69,6 +72,10 @@ public final class MqAdmin {
     }
 
     private void scenario(Env env) throws Exception {
+        folder = Files.createTempDirectory("mqadmin");
+        Files.writeString(folder.resolve("topics.json"),
+            "[{\"topicName\":\"listed\",\"readQueueNums\":2,\"writeQueueNums\":2,\"perm\":6}]");
+        Files.writeString(folder.resolve("groups.json"), "[{\"groupName\":\"listed-group\"}]");
         commands("clusterList", "topicList", "topicList -c", "brokerStatus -b BROKER", "topicClusterList -t TBW102");
 
         commands("updateTopic -c DefaultCluster -t TOPIC -r 4 -w 4", "updateTopic -b BROKER -t ordered -r 2 -w 3 -o true",
@@ -80,13 +87,25 @@ public final class MqAdmin {
             "updateTopicPerm -t TOPIC -p 4 -b BROKER", "updateTopicPerm -t TOPIC -p 6 -c DefaultCluster",
             "updateOrderConf -t TOPIC -m put -v broker-a:4", "updateOrderConf -t TOPIC -m get",
             "updateOrderConf -t TOPIC -m delete", "updateKvConfig -s space -k key -v value",
-            "deleteKvConfig -s space -k key", "wipeWritePerm -b broker-a", "addWritePerm -b broker-a");
+            "deleteKvConfig -s space -k key", "wipeWritePerm -b broker-a", "addWritePerm -b broker-a",
+            "allocateMQ -t TOPIC -i 10.0.0.1,10.0.0.2,10.0.0.3", "updateTopicList -b BROKER -f TOPICS",
+            "updateTopic -b BROKER -t listed -r 2 -w 2 -p 4 -a +message.type=FIFO",
+            "updateTopicPerm -t TOPIC -p 6 -b BROKER", "updateTopicPerm -t TOPIC -p 4 -b 127.0.0.1:1");
+
+        commands("updateBrokerConfig -b BROKER -k fileReservedTime -v 48", "getBrokerConfig -b BROKER",
+            "updateBrokerConfig -c DefaultCluster -k fileReservedTime -v 72", "getBrokerConfig -c DefaultCluster",
+            "updateNamesrvConfig -k enableTopicList -v true",
+            "getNamesrvConfig", "updateNamesrvConfig -k kvConfigPath -v /tmp", "cleanExpiredCQ -b BROKER",
+            "cleanUnusedTopic -c DefaultCluster", "deleteExpiredCommitLog -b BROKER", "haStatus -b BROKER",
+            "getBrokerEpoch -b broker-a", "resetMasterFlushOffset -b BROKER -o 5");
 
         commands("updateSubGroup -c DefaultCluster -g GROUP -s true -m true -d false -q 2 -r 5 -i 0 -w 1 -a true",
             "updateSubGroup -b BROKER -g GROUP -s true",
             "updateSubGroup -b BROKER -g GROUP --attributes +priority.factor=30",
-            "updateSubGroup -b BROKER -g GROUP --attributes=-priority.factor", "getConsumerConfig -g GROUP", "consumerProgress -g GROUP",
-            "consumerConnection -g GROUP", "producerConnection -g nobody -t TOPIC");
+            "updateSubGroup -b BROKER -g GROUP --attributes=-priority.factor", "getConsumerConfig -g GROUP", "updateSubGroupList -b BROKER -f GROUPS",
+            "updateSubGroup -b BROKER -g other-group -p {\"type\":\"EXPONENTIAL\",\"exponentialRetryPolicy\":{\"initial\":1,\"max\":9,\"multiplier\":3}}",
+            "setConsumeMode -b BROKER -t TOPIC -g listed-group -m POP -q 2", "consumerProgress -g GROUP",
+            "consumerConnection -g GROUP", "producerConnection -g nobody -t TOPIC", "consumerStatus -g GROUP");
 
         int queue = 0;
         for (String body : Env.bodies("message", 10)) {
@@ -111,20 +130,37 @@ public final class MqAdmin {
                 .filter(entry -> entry.getKey().getTopic().equals(TOPIC)
                     && entry.getValue().getConsumerOffset() == entry.getValue().getBrokerOffset()).count() == 4;
         });
+        clientId = consumer.buildMQClientId();
         commands("topicStatus -t TOPIC", "topicStatus -t ordered", "consumerProgress -g GROUP",
             "consumerProgress -g GROUP -s true", "consumerConnection -g GROUP",
             "producerConnection -g mqadmin_shared -t TOPIC", "queryMsgByKey -t TOPIC -k key-message-003",
             "queryMsgByKey -t TOPIC -k nothing", "queryMsgByOffset -t TOPIC -b broker-a -i 1 -o 1",
             "queryMsgById -t TOPIC -i OFFSET_ID", "queryMsgByUniqueKey -t TOPIC -i UNIQUE_ID",
-            "printMsg -t TOPIC -d false", "brokerConsumeStats -b BROKER", "statsAll -t TOPIC");
+            "queryMsgByUniqueKey -t TOPIC -i 7F0000010001000000000000000A0001", "printMsg -t TOPIC -d false",
+            "printMsg -t TOPIC -s other", "printMsgByQueue -t TOPIC -a broker-a -i 1 -p true -d true -f true",
+            "consumeMessage -t TOPIC -b broker-a -i 0 -o 1 -c 2", "queryCq -t TOPIC -q 1 -i 0 -c 2",
+            "brokerConsumeStats -b BROKER",
+            "statsAll -t TOPIC", "consumerProgress -g GROUP -t TOPIC", "consumerStatus -g GROUP",
+            "consumerStatus -g GROUP -i CLIENT_ID", "producer -b BROKER",
+            "queryMsgById -t TOPIC -i UNIQUE_ID -g GROUP -d CLIENT_ID");
 
         consumer.shutdown();
         commands("consumerConnection -g GROUP", "consumerProgress -g GROUP", "consumerProgress",
             "resetOffsetByTime -g GROUP -t TOPIC -s 0", "resetOffsetByTime -g GROUP -t TOPIC -s now",
-            "cloneGroupOffset -s GROUP -d other-group -t TOPIC -o false", "consumerProgress -g GROUP",
+            "resetOffsetByTime -g GROUP -t TOPIC -s 0 -b BROKER -q 1 -o 2", "consumerProgress -g GROUP",
+            "skipAccumulatedMessage -g GROUP -t TOPIC", "resetOffsetByTime -g GROUP -t missing -s now",
+            "cloneGroupOffset -s GROUP -d missing-group -t TOPIC -o false",
+            "cloneGroupOffset -s GROUP -d other-group -t TOPIC", "consumerProgress -g GROUP",
             "clusterList", "clusterList -m", "brokerStatus -b BROKER", "brokerStatus -c DefaultCluster");
 
-        commands("deleteSubGroup -b BROKER -g GROUP -r true", "consumerProgress -g GROUP",
+        commands("sendMessage -t ordered -p hello -k key -c tag -b broker-a -i 1", "sendMessage -t ordered -p hello -i 1",
+            "checkMsgSendRT -t ordered -a 3 -s 16", "sendMsgStatus -b broker-a -c 2 -s 16", "topicStatus -t ordered",
+            "exportMetadata -c DefaultCluster -f FOLDER", "exportMetadata -c DefaultCluster -f FOLDER -t",
+            "exportMetadata -c DefaultCluster -f FOLDER -g -s", "exportConfigs -c DefaultCluster -f FOLDER",
+            "exportMetrics -c DefaultCluster -f FOLDER");
+
+        commands("deleteSubGroup -b BROKER -g GROUP -r true", "deleteSubGroup -c DefaultCluster -g other-group",
+            "consumerProgress -g GROUP",
             "deleteTopic -c DefaultCluster -t TOPIC", "deleteTopic -c DefaultCluster -t ordered", "topicList",
             "topicRoute -t TOPIC", "topicStatus -t TOPIC");
     }
@@ -132,7 +168,8 @@ public final class MqAdmin {
     private void commands(String... lines) throws Exception {
         for (String line : lines) {
             String[] words = (line.replace("BROKER", broker).replace("UNIQUE_ID", uniqueId)
-                .replace("OFFSET_ID", offsetId).replace("TOPIC", TOPIC).replace("GROUP", GROUP) + " -n " + namesrv)
+                .replace("OFFSET_ID", offsetId).replace("CLIENT_ID", clientId).replace("FOLDER", folder.toString())
+                .replace("TOPICS", folder + "/topics.json").replace("GROUPS", folder + "/groups.json").replace("TOPIC", TOPIC).replace("GROUP", GROUP) + " -n " + namesrv)
                 .split(" ");
             console.println("$ mqadmin " + line);
             console.println(normal(words[0], oxmq == null ? original(words) : own(words)));
@@ -166,7 +203,7 @@ public final class MqAdmin {
             // Where the tool's own code failed is not the server's business, nor which group it reads with.
             .filter(line -> !line.matches("\\s+at .*|\\s+\\.\\.\\. .*") && !line.contains("|-")
                 && !line.contains("TOOLS_CONSUMER"))
-            .map(line -> line.replace(namesrv, "NAMESRV").replace(broker, "BROKER").replace(offsetId, "OFFSET_ID")
+            .map(line -> line.replace(folder.toString(), "FOLDER").replace(namesrv, "NAMESRV").replace(broker, "BROKER").replace(offsetId, "OFFSET_ID")
                 .replace(uniqueId, "UNIQUE_ID")
                 .replaceAll("[0-9.:a-f]+@[0-9]+#[0-9]+", "CLIENT")
                 .replaceAll("\\b[0-9A-F]{32,56}\\b", "ID")
@@ -186,12 +223,35 @@ public final class MqAdmin {
                     : line.replaceAll("[0-9]+", "N"))
                     .map(line -> line.replaceAll("(\\w+Tps|putMessageDistributeTime|remainHowMany\\w+) ?:.*", "$1 : SAMPLES"));
                 break;
+            // Every server has settings of its own.
+            case "getBrokerConfig":
+            case "getNamesrvConfig":
+                lines = lines.filter(line -> line.matches("=.*|(brokerName|fileReservedTime|flushDiskType|enableTopicList) .*"))
+                    .sorted();
+                break;
+            // What the tools' own clients are called, and how long things take.
+            case "producer":
+                lines = lines.filter(line -> line.contains("mqadmin_shared")).map(line -> line.replaceAll("IP=[^,]*", "IP=ADDRESS"));
+                break;
+            case "checkMsgSendRT":
+                lines = lines.map(line -> line.replaceAll("true [0-9]+$", "true N"));
+                break;
+            case "consumerStatus":
+                lines = lines.filter(line -> !line.matches("(?!PROP_)\\w+ *:.*"))
+                    .map(line -> line.replaceAll("[0-9]{17}", "TIME").replaceAll("MILLIS/.*", "FILE")
+                    .replaceAll("(PROP_\\w*(TIMESTAMP|SIZE)) *:.*", "$1 : N")).sorted();
+                break;
+            case "queryMsgById":
+            case "queryMsgByUniqueKey":
+                lines = lines.map(line -> line.replaceAll("spentTimeMills=[0-9]+", "spentTimeMills=N"));
+                break;
             // Counts samples that are taken every ten seconds.
             case "statsAll":
                 lines = lines.map(line -> line.replaceAll(" [0-9]+", " N"));
                 break;
             // In the order of some hash table.
             case "topicList":
+            case "skipAccumulatedMessage":
             case "resetOffsetByTime":
             case "brokerConsumeStats":
             case "consumerProgress":
