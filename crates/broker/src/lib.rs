@@ -57,7 +57,7 @@ mod worker;
 
 pub use access::AccessError;
 #[doc(hidden)]
-pub use access::fuzzing;
+pub use access::harness as access_harness;
 pub use access::plain::PlainAclError;
 pub use broker::{Broker, BrokerHandle, StartError, store_config};
 pub use config::{BrokerConfig, BrokerRole, FlushDiskType, MetricsExporterType};

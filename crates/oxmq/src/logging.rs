@@ -1,5 +1,6 @@
-//! Logs go to standard error: warnings and worse, or what `OXMQ_LOG` asks for (`info`, `oxmq_broker=debug,warn`). Where
-//! `OXMQ_LOG_DIR` names a folder they go to files as well, from `info` on unless `OXMQ_LOG` says otherwise.
+//! Logs go to standard error: warnings and worse and the audit log, or what `OXMQ_LOG` asks for (`info`,
+//! `oxmq_broker=debug,warn`). Where `OXMQ_LOG_DIR` names a folder they go to files as well, from `info` on unless `OXMQ_LOG`
+//! says otherwise.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -23,7 +24,12 @@ pub(crate) fn init() -> Option<LogGuard> {
             None
         }
     };
-    let filter = |default| parsed.clone().unwrap_or_else(|| Targets::new().with_default(default));
+    let usual = |default| {
+        Targets::new()
+            .with_default(default)
+            .with_target("audit", LevelFilter::INFO)
+    };
+    let filter = |default| parsed.clone().unwrap_or_else(|| usual(default));
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())

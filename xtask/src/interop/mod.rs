@@ -109,6 +109,7 @@ const CASES: &[&str] = &[
     "tls",
     "tls-certificates",
     "docs-tls",
+    "docs-access-control",
     "acl",
     "acl-files",
     "broker-restart",

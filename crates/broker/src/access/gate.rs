@@ -61,7 +61,7 @@ impl Gate {
         let checked = access.check(request, body, from, &mut self.content.borrow_mut(), vouched);
         checked.map_err(|denial| {
             let user = request.get(oxmq_remoting::signing::ACCESS_KEY);
-            tracing::info!(target: "audit", request = request.code, %from, ?user, %denial, "refused");
+            tracing::debug!(target: "audit", request = request.code, %from, ?user, %denial, "refused");
             let code = match denial {
                 Denial::Plain(_) => code::SYSTEM_ERROR,
                 _ => code::NO_PERMISSION,

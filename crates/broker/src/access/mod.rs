@@ -9,8 +9,8 @@
 
 mod address;
 mod ask;
-pub mod fuzzing;
 mod gate;
+pub mod harness;
 mod migration;
 pub(crate) mod plain;
 pub(crate) mod policy;

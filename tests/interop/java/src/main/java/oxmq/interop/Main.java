@@ -107,6 +107,7 @@ public final class Main {
         CASES.put("retention", RetentionCases::retention);
         CASES.put("tls", TlsCases::testMode);
         CASES.put("tls-certificates", TlsCases::certificates);
+        CASES.put("docs-access-control", (env, facts) -> oxmq.docs.AccessControl.main(env.docs("docs-access-control")));
         CASES.put("acl", AclCases::users);
         CASES.put("acl-files", AclCases::files);
         CASES.put("docs-tls", (env, facts) -> oxmq.docs.Tls.main(env.docs("docs-tls")));
