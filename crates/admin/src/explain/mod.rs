@@ -7,6 +7,7 @@ pub mod facts;
 mod gather;
 pub mod group;
 mod judge;
+mod search;
 #[cfg(test)]
 mod tests;
 
