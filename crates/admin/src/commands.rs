@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::declare::{Command, Opt};
 use crate::{
     access, brokers, clients, export, groups, ha, messages, namesrv, offsets, reading, sending, static_topics, stats,
-    topics,
+    topics, traces,
 };
 
 /// Every command, under the headings of `docs/commands.md`.
@@ -20,6 +20,7 @@ pub(crate) const GROUPS: &[(&str, &[Command])] = &[
     ("Offsets of groups", offsets::COMMANDS),
     ("Clients", clients::COMMANDS),
     ("Finding messages", messages::COMMANDS),
+    ("Traces", traces::COMMANDS),
     ("Reading queues and files", reading::COMMANDS),
     ("Sending", sending::COMMANDS),
     ("Brokers", brokers::COMMANDS),

@@ -34,6 +34,7 @@ mod stats;
 mod table;
 mod text;
 mod topics;
+mod traces;
 mod tracks;
 
 use std::ffi::OsString;

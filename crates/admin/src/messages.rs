@@ -7,17 +7,17 @@ use oxmq_client::{Message, MessageExt, MessageQueue, Producer, PullStatus};
 use oxmq_protocol::body::{ConsumeType, MASTER_ID, SUB_ALL};
 use oxmq_protocol::message_id::{OffsetMessageId, unique_id_ip, unique_id_timestamp_ms};
 use oxmq_protocol::requests::{ConsumeMessageDirectlyHeader, QueryConsumeQueueHeader, QueryMessageHeader};
-use oxmq_protocol::{json, response_code, topic};
+use oxmq_protocol::{json, response_code};
 use serde_json::{Value, json};
 
-use crate::call::{Call, Done, Failure, colon_time, milliseconds, now, seconds, utc_offset_ms};
+use crate::call::{Call, Done, Failure, colon_time, milliseconds, now, utc_offset_ms};
 use crate::declare::{Command, Opt, TOPIC, flag, opt, run};
 use crate::java::{self, decode_text};
 use crate::output::Answer;
-use crate::table::{Cell, Table, columns, row};
+use crate::table::{Table, columns, row};
 use crate::tracks::track;
 
-const MESSAGE_ID: Opt = opt("i", "msgId", "ID", "Message id").required();
+pub(crate) const MESSAGE_ID: Opt = opt("i", "msgId", "ID", "Message id").required();
 const PARENT: Opt = opt("c", "cluster", "TOPIC", "The topic that a light queue came from");
 const FORMAT: Opt = opt(
     "f",
@@ -25,13 +25,13 @@ const FORMAT: Opt = opt(
     "CHARSET",
     "Show the body as text of this character set",
 );
-const SINCE: Opt = opt(
+pub(crate) const SINCE: Opt = opt(
     "b",
     "beginTimestamp",
     "TIME",
     "Stored since, in milliseconds since 1970",
 );
-const UNTIL: Opt = opt("e", "endTimestamp", "TIME", "Stored until, in milliseconds since 1970");
+pub(crate) const UNTIL: Opt = opt("e", "endTimestamp", "TIME", "Stored until, in milliseconds since 1970");
 const CONSUMER: Opt = opt(
     "g",
     "consumerGroup",
@@ -105,20 +105,6 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         run!(query_by_offset),
     ),
-    Command::new(
-        "queryMsgTraceById",
-        "Show who sent and consumed a message, by its trace",
-        "queryMsgTraceById -i 7F0000010000000000000000000000007F00000100002A9F",
-        &[
-            MESSAGE_ID,
-            opt("t", "traceTopic", "TOPIC", "Topic of traces").or(topic::TRACE_TOPIC),
-            SINCE,
-            UNTIL,
-            opt("c", "maxNum", "NUMBER", "Records of each broker at most").or("64"),
-        ],
-        run!(query_trace),
-    )
-    .alias("QueryMsgTraceById"),
     Command::new(
         "DecodeMessageId",
         "Show where and when a message id was made",
@@ -439,110 +425,6 @@ async fn query_by_offset(call: &Call, answer: &mut Answer) -> Done {
             pulled.min_offset, pulled.max_offset
         ))),
     }
-}
-
-/// What a record of a trace says.
-struct Trace {
-    is_send: bool,
-    group: String,
-    client_host: String,
-    time: i64,
-    cost_ms: i64,
-    is_success: bool,
-}
-
-async fn query_trace(call: &Call, answer: &mut Answer) -> Done {
-    let id = call.required("msgId");
-    let topic = call.required("traceTopic");
-    let admin = call.admin().await?;
-    let (since, until) = (call.number("beginTimestamp")?, call.number("endTimestamp")?);
-    let (since, until) = (since.unwrap_or(0), until.unwrap_or(i64::MAX));
-    let found = admin
-        .query_message(topic, id, call.required_number("maxNum")?, since, until)
-        .await?;
-    if found.is_empty() {
-        return Err(Failure::with_code(
-            response_code::NO_MESSAGE,
-            "query message by key finished, but no message.",
-        ));
-    }
-    let traces: Vec<Trace> = found.iter().flat_map(|message| read_traces(message, id)).collect();
-    const LAYOUT: &str = "%-10s %-20s %-20s %-20s %-10s %-10s";
-    const OF_SENDS: &[&str] = &[
-        "#Type",
-        "#ProducerGroup",
-        "#ClientHost",
-        "#SendTime",
-        "#CostTimes",
-        "#Status",
-    ];
-    const OF_CONSUMERS: &[&str] = &[
-        "#Type",
-        "#ConsumerGroup",
-        "#ClientHost",
-        "#ConsumerTime",
-        "#CostTimes",
-        "#Status",
-    ];
-    let row = |kind: &str, trace: &Trace| {
-        row![
-            kind,
-            &trace.group,
-            &trace.client_host,
-            seconds(trace.time),
-            Cell::shown(format!("{}ms", trace.cost_ms), trace.cost_ms),
-            if trace.is_success { "success" } else { "failed" },
-        ]
-    };
-    for trace in traces.iter().filter(|trace| trace.is_send) {
-        let mut table = Table::new(OF_SENDS, LAYOUT);
-        table.push(row("Pub", trace));
-        answer.table("sends", &table);
-        answer.say("");
-    }
-    let mut by_group = std::collections::BTreeMap::<&str, Table>::new();
-    for trace in traces.iter().filter(|trace| !trace.is_send) {
-        let table = by_group
-            .entry(&trace.group)
-            .or_insert_with(|| Table::new(OF_CONSUMERS, LAYOUT));
-        table.push(row("Sub", trace));
-    }
-    for table in by_group.values() {
-        answer.table("consumptions", table);
-        answer.say("");
-    }
-    Ok(())
-}
-
-/// The records of one message in a message of a trace topic. What is not understood is passed over.
-fn read_traces(message: &MessageExt, id: &str) -> Vec<Trace> {
-    let text = String::from_utf8_lossy(&message.body);
-    let client_host = message.born_host.ip().to_string();
-    let read = |record: &str| {
-        let fields: Vec<&str> = record.split('\u{1}').collect();
-        let number = |at: usize| fields.get(at)?.parse::<i64>().ok();
-        let is_true = |at: usize| fields.get(at).is_some_and(|text| *text == "true");
-        match fields[0] {
-            "Pub" if fields.get(5) == Some(&id) => Some(Trace {
-                is_send: true,
-                group: fields[3].to_owned(),
-                client_host: client_host.clone(),
-                time: number(1)?,
-                cost_ms: number(10)?,
-                is_success: if fields.len() == 13 { is_true(12) } else { is_true(13) },
-            }),
-            "SubAfter" if fields.get(2) == Some(&id) => Some(Trace {
-                is_send: false,
-                group: (*fields.get(8)?).to_owned(),
-                client_host: client_host.clone(),
-                time: number(7)?,
-                cost_ms: number(3)?,
-                is_success: is_true(4),
-            }),
-            _ => None,
-        }
-    };
-    text.split('\u{2}').filter_map(read).collect()
 }
 
 async fn decode_id(call: &Call, answer: &mut Answer) -> Done {

@@ -7,10 +7,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
+import java.util.regex.MatchResult;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -25,6 +30,13 @@ import org.apache.rocketmq.tools.command.MQAdminStartup;
 public final class MqAdmin {
     private static final String TOPIC = "mqadmin-topic";
     private static final String GROUP = "mqadmin-group";
+    private static final Pattern WORD = Pattern.compile("\\S+");
+    /** Lists come in the order of some hash table. */
+    private static final Comparator<String> BY_SHAPE = Comparator.comparing(line -> line.replaceAll("[0-9.]+", "0"));
+    /** Commands that change nothing, so that both tools can show the same. */
+    private static final Set<String> TABLES = Set.of("clusterList", "topicList", "brokerStatus", "topicRoute", "topicStatus",
+        "getConsumerConfig", "consumerProgress", "consumerConnection", "producerConnection", "consumerStatus", "queryMsgByKey",
+        "queryMsgById", "brokerConsumeStats", "statsAll", "queryCq", "haStatus");
 
     private final PrintStream console = System.out;
     private final PrintStream errors = System.err;
@@ -195,7 +207,30 @@ public final class MqAdmin {
         if (failed != output.contains("oxmq admin " + words[0] + ": ")) {
             throw new IllegalStateException("the exit code does not fit the output: " + output);
         }
+        if (!failed && TABLES.contains(words[0])) {
+            compareColumns(original(words), output);
+        }
         return output;
+    }
+
+    /** In every line each word has to begin or end where that of the original does: columns are aligned either way. */
+    private static void compareColumns(String original, String own) {
+        String[] expected = original.lines().filter(line -> !line.contains("|-")).sorted(BY_SHAPE).toArray(String[]::new);
+        String[] actual = own.lines().sorted(BY_SHAPE).toArray(String[]::new);
+        for (int i = 0; i < Math.max(expected.length, actual.length); i++) {
+            String one = i < expected.length ? expected[i] : "nothing";
+            String other = i < actual.length ? actual[i] : "nothing";
+            if (!sameColumns(one, other)) {
+                throw new IllegalStateException("other columns:\n" + one + "\n" + other);
+            }
+        }
+    }
+
+    private static boolean sameColumns(String one, String other) {
+        List<MatchResult> expected = WORD.matcher(one).results().collect(Collectors.toList());
+        List<MatchResult> actual = WORD.matcher(other).results().collect(Collectors.toList());
+        return expected.size() == actual.size() && IntStream.range(0, expected.size()).allMatch(i ->
+            expected.get(i).start() == actual.get(i).start() || expected.get(i).end() == actual.get(i).end());
     }
 
     private String normal(String command, String output) {
