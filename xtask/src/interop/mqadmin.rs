@@ -30,6 +30,8 @@ pub(super) fn run(cluster: &Cluster, own: Option<&Path>, bless: bool) -> anyhow:
         .arg("oxmq.interop.MqAdmin")
         .args([cluster.namesrv_addr(), cluster.broker_addr()])
         .args(own)
+        // consumerStatus writes files where it is called.
+        .current_dir(&home)
         .stdin(Stdio::null())
         .stdout(File::create(&output)?)
         .stderr(File::create(home.join("stderr.log"))?);
