@@ -12,7 +12,7 @@ use oxmq_protocol::body::{EXPRESSION_TYPE_TAG, SUB_ALL, SubscriptionData};
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::topic::RETRY_PREFIX;
 use oxmq_protocol::{properties, property};
-use oxmq_store::MessageFilter;
+use oxmq_store::{Codes, MessageFilter};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -175,8 +175,11 @@ impl MessageFilter for &Filter {
         Filter::accepts_code(self, tags_code)
     }
 
-    fn is_pure(&self) -> bool {
-        true
+    fn codes(&self) -> Codes<'_> {
+        match self {
+            Filter::Codes(codes) => Codes::Only(codes),
+            Filter::All | Filter::Sql(_) | Filter::ByOrigin(_) => Codes::All,
+        }
     }
 
     fn looks_into_records(&self) -> bool {

@@ -1,25 +1,30 @@
 //! Older parts of the commit log in memory, in blocks that all queues share: records of several queues lie interleaved,
 //! and a consumer group that drains them side by side needs each block once per queue.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 
-use crate::checksums::{self, Damaged, GROUP_SPAN_BYTES, SUM_SPAN_BYTES, SUMS, Sums};
+use crate::checksums::{self, Damaged, GROUP_SPAN_BYTES, SUM_SPAN_BYTES};
 use crate::cold_windows::ColdWindows;
 use crate::cursor::LogParts;
 use crate::disk::Advice;
 use crate::read::Wait;
 use crate::segments::Segment;
 
-pub(crate) const BLOCK_BYTES: usize = 128 * 1024;
+/// Readers of queues whose messages lie in runs, and who are not close together, have little use for what is around a run.
+pub(crate) const BLOCK_BYTES: usize = 32 * 1024;
 const _: () = assert!(
-    BLOCK_BYTES as i64 == GROUP_SPAN_BYTES,
-    "a block is compared with one group of checksums"
+    GROUP_SPAN_BYTES % BLOCK_BYTES as i64 == 0,
+    "the sums of a block are of one group"
 );
+const BLOCK_SUMS: usize = BLOCK_BYTES / SUM_SPAN_BYTES;
 
 #[derive(Debug)]
 pub(crate) struct BlockCache {
@@ -30,10 +35,17 @@ pub(crate) struct BlockCache {
 
 #[derive(Debug, Default)]
 struct State {
-    blocks: HashMap<i64, (Arc<Block>, u64)>,
-    clock: u64,
+    blocks: HashMap<i64, Cached>,
+    /// All blocks: the first makes room for another, unless it was used since it was put here.
+    order: VecDeque<i64>,
     /// Of blocks that made room, and of reads that found nothing.
     buffers: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    block: Arc<Block>,
+    is_used: bool,
 }
 
 /// Buffers kept for the next reads.
@@ -51,14 +63,14 @@ pub(crate) struct Block {
     /// The log file ends with the block.
     ends_file: bool,
     /// `None` where the log is not sealed yet.
-    sums: Option<Sums>,
+    sums: Option<[u32; BLOCK_SUMS]>,
     /// A bit for each span that was compared.
-    compared: AtomicU32,
+    compared: AtomicU8,
     /// Parts that changed since they were written, of the spans that were compared.
     damaged: OnceLock<Mutex<Damaged>>,
 }
 
-const _: () = assert!(SUMS == u32::BITS as usize);
+const _: () = assert!(BLOCK_SUMS == u8::BITS as usize);
 
 impl Block {
     /// What the block holds from this position on, at most `len` bytes.
@@ -67,6 +79,11 @@ impl Block {
         let at = usize::try_from(physical_offset - self.start).ok()?;
         let end = at.checked_add(len)?.min(self.len);
         self.bytes.get(at..end).filter(|found| !found.is_empty())
+    }
+
+    /// What the block holds of a part of the log.
+    pub(crate) fn clamp(&self, part: Range<i64>) -> Range<i64> {
+        part.start.max(self.start)..part.end.min(self.start + self.len as i64)
     }
 
     /// Whether these bytes, all of them in the block, are as they were written.
@@ -81,7 +98,7 @@ impl Block {
     }
 
     /// Compares the spans that hold these bytes, unless that was done.
-    fn compare(&self, sums: &Sums, from: i64, to: i64) {
+    fn compare(&self, sums: &[u32; BLOCK_SUMS], from: i64, to: i64) {
         let spans =
             (from - self.start) as usize / SUM_SPAN_BYTES..((to - self.start) as usize).div_ceil(SUM_SPAN_BYTES);
         let wanted = spans.clone().fold(0, |bits, span| bits | 1 << span);
@@ -161,7 +178,11 @@ impl BlockCache {
         if len < needed {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let sums = log.checksums.group(segment, start, wait)?;
+        let group = checksums::group_of(segment, start);
+        let sums = log.checksums.group(segment, group, wait)?.map(|sums| {
+            let first = (start - group) as usize / SUM_SPAN_BYTES;
+            std::array::from_fn(|span| sums[first + span])
+        });
         let damaged = OnceLock::new();
         if sums.is_none() {
             let flips = log.checksums.flips_in(start, start + len as i64);
@@ -175,7 +196,7 @@ impl BlockCache {
             len,
             ends_file: start + len as i64 == segment.end,
             sums,
-            compared: AtomicU32::new(0),
+            compared: AtomicU8::new(0),
             damaged,
             bytes,
         });
@@ -199,28 +220,39 @@ impl BlockCache {
 
     fn cached(&self, start: i64) -> Option<Arc<Block>> {
         let mut state = self.state.lock();
-        state.clock += 1;
-        let clock = state.clock;
-        let (block, used) = state.blocks.get_mut(&start)?;
-        *used = clock;
-        Some(Arc::clone(block))
+        let cached = state.blocks.get_mut(&start)?;
+        cached.is_used = true;
+        Some(Arc::clone(&cached.block))
     }
 }
 
 impl State {
-    /// Once the cache is full, the block that was unused for longest makes room.
+    /// Once the cache is full, a block that was not used for long makes room.
     fn insert(&mut self, block: &Arc<Block>, blocks_max: usize) {
-        if self.blocks.len() >= blocks_max && !self.blocks.contains_key(&block.start) {
-            let by_use = self.blocks.iter().min_by_key(|(_, (_, used))| *used);
-            let oldest = by_use.map(|(start, _)| *start);
-            if let Some((oldest, _)) = oldest.and_then(|start| self.blocks.remove(&start))
-                && let Ok(oldest) = Arc::try_unwrap(oldest)
-            {
-                self.keep_buffer(oldest.bytes);
+        let cached = Cached {
+            block: Arc::clone(block),
+            is_used: false,
+        };
+        if self.blocks.insert(block.start, cached).is_some() {
+            return;
+        }
+        self.order.push_back(block.start);
+        while self.blocks.len() > blocks_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            match self.blocks.entry(oldest) {
+                Entry::Occupied(mut known) if known.get().is_used => {
+                    known.get_mut().is_used = false;
+                    self.order.push_back(oldest);
+                }
+                Entry::Occupied(known) => {
+                    if let Ok(block) = Arc::try_unwrap(known.remove().block) {
+                        self.keep_buffer(block.bytes);
+                    }
+                }
+                Entry::Vacant(_) => {}
             }
         }
-        self.clock += 1;
-        self.blocks.insert(block.start, (Arc::clone(block), self.clock));
     }
 
     fn keep_buffer(&mut self, buffer: Vec<u8>) {

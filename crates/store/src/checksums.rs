@@ -38,6 +38,10 @@ pub(crate) const GROUP_SPAN_BYTES: i64 = 128 * 1024;
 pub(crate) const SUM_SPAN_BYTES: usize = 4096;
 pub(crate) const SUMS: usize = GROUP_SPAN_BYTES as usize / SUM_SPAN_BYTES;
 const GROUP_BYTES: usize = (SUMS + 1) * 4;
+/// Of 32 MiB of the log, 34 KiB.
+const KNOWN_GROUPS: usize = 256;
+/// Read at once: whoever needs one is going to need its neighbours.
+const GROUPS_READ: usize = 8;
 const NEWEST: &str = "newest";
 const NEWEST_BYTES: usize = 16 + GROUP_BYTES;
 
@@ -50,6 +54,8 @@ pub(crate) struct Checksums {
     dir: PathBuf,
     /// By the start of the log file; `None` where there is no file.
     files: Mutex<HashMap<i64, Option<Arc<dyn DiskFile>>>>,
+    /// Sealed groups that were read lately, by where they start; several share a place.
+    known: Box<[Mutex<Option<(i64, Sums)>>]>,
     /// Behind the last sealed group when this was opened.
     sealed_at_open: i64,
     /// Bits of the group that is not sealed that were flipped when this was opened, as position and number.
@@ -71,6 +77,7 @@ impl Checksums {
             disk,
             dir: root.join(DIRECTORY),
             files: Mutex::default(),
+            known: (0..KNOWN_GROUPS).map(|_| Mutex::default()).collect(),
             sealed_at_open: 0,
             flips: Vec::new(),
             noted: AtomicI64::new(0),
@@ -276,7 +283,7 @@ impl Checksums {
 
     /// Seals again what was sealed and has been changed on purpose.
     pub(crate) fn reseal(&self, segment: &Segment, from: i64, to: i64) -> io::Result<()> {
-        let mut start = from - (from - segment.base) % GROUP_SPAN_BYTES;
+        let mut start = group_of(segment, from);
         while start < to.min(segment.end) {
             if self.is_sealed(segment, start)? {
                 let mut log = vec![0; (GROUP_SPAN_BYTES.min(segment.end - start)) as usize];
@@ -311,7 +318,7 @@ impl Checksums {
         let mut known: Option<(i64, Option<Sums>)> = None;
         for (index, span) in log.chunks(SUM_SPAN_BYTES).enumerate() {
             let position = start + (index * SUM_SPAN_BYTES) as i64;
-            let group = position - (position - segment.base) % GROUP_SPAN_BYTES;
+            let group = group_of(segment, position);
             let sums = match known {
                 Some((of, sums)) if of == group => sums,
                 _ => self.group(segment, group, wait)?,
@@ -330,24 +337,45 @@ impl Checksums {
 
     /// The sums of the group that begins at this position, if it is sealed.
     pub(crate) fn group(&self, segment: &Segment, start: i64, wait: Wait) -> io::Result<Option<Sums>> {
+        if let Some((known, sums)) = &*self.place_of(start).lock()
+            && *known == start
+        {
+            return Ok(Some(*sums));
+        }
         let Some(file) = self.file(segment.base)? else {
             return Ok(None);
         };
-        let mut bytes = [0; GROUP_BYTES];
-        let at = group_at(segment, start);
-        let read = match wait {
-            Wait::Allowed => file.read_at(&mut bytes, at)?,
-            Wait::Never => file.try_read_at(&mut bytes, at)?,
+        let read_at = |buffer: &mut [u8], at| match wait {
+            Wait::Allowed => file.read_at(buffer, at),
+            Wait::Never => file.try_read_at(buffer, at),
         };
-        if wait == Wait::Never && read > 0 && read < GROUP_BYTES {
-            return Err(io::ErrorKind::WouldBlock.into());
+        let number = ((start - segment.base) / GROUP_SPAN_BYTES) as usize;
+        let first = number - number % GROUPS_READ;
+        let mut bytes = [0; GROUPS_READ * GROUP_BYTES];
+        let read = read_at(&mut bytes, (first * GROUP_BYTES) as u64)?;
+        for (index, group) in bytes[..read].as_chunks::<GROUP_BYTES>().0.iter().enumerate() {
+            let start = segment.base + (first + index) as i64 * GROUP_SPAN_BYTES;
+            if let Some(sums) = sums_of(start, group) {
+                *self.place_of(start).lock() = Some((start, sums));
+            }
         }
-        let own = u32::from_be_bytes(*bytes.last_chunk().expect("a group ends with its own sum"));
-        if read < GROUP_BYTES || own != own_crc(start, &bytes) {
-            return Ok(None);
+        let at = (number - first) * GROUP_BYTES;
+        let group = &mut bytes[at..at + GROUP_BYTES];
+        // Less than all of them is at hand, or they are the last ones.
+        if read < at + GROUP_BYTES {
+            let read = read_at(group, (number * GROUP_BYTES) as u64)?;
+            if read < GROUP_BYTES {
+                return match wait {
+                    Wait::Never if read > 0 => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(None),
+                };
+            }
         }
-        let (sums, _) = bytes.as_chunks::<4>();
-        Ok(Some(std::array::from_fn(|index| u32::from_be_bytes(sums[index]))))
+        Ok(group.first_chunk().and_then(|group| sums_of(start, group)))
+    }
+
+    fn place_of(&self, start: i64) -> &Mutex<Option<(i64, Sums)>> {
+        &self.known[(start / GROUP_SPAN_BYTES) as usize % KNOWN_GROUPS]
     }
 
     fn file(&self, base: i64) -> io::Result<Option<Arc<dyn DiskFile>>> {
@@ -374,7 +402,9 @@ impl Checksums {
                 file
             }
         };
-        file.write_all_at(&[IoSlice::new(group)], group_at(segment, start))
+        file.write_all_at(&[IoSlice::new(group)], group_at(segment, start))?;
+        *self.place_of(start).lock() = None;
+        Ok(())
     }
 }
 
@@ -397,6 +427,18 @@ pub(crate) fn spans_of(segment: &Segment, part: Range<i64>) -> Range<i64> {
 
 fn group_at(segment: &Segment, start: i64) -> u64 {
     ((start - segment.base) / GROUP_SPAN_BYTES) as u64 * GROUP_BYTES as u64
+}
+
+/// Where the group begins that this position belongs to.
+pub(crate) fn group_of(segment: &Segment, position: i64) -> i64 {
+    position - (position - segment.base) % GROUP_SPAN_BYTES
+}
+
+/// `None` of a group that does not agree with itself.
+fn sums_of(start: i64, group: &[u8; GROUP_BYTES]) -> Option<Sums> {
+    let (sums, _) = group.as_chunks::<4>();
+    let sums: [u32; SUMS + 1] = std::array::from_fn(|index| u32::from_be_bytes(sums[index]));
+    (sums[SUMS] == own_crc(start, group)).then(|| std::array::from_fn(|index| sums[index]))
 }
 
 fn own_crc(start: i64, group: &[u8; GROUP_BYTES]) -> u32 {

@@ -21,6 +21,8 @@ use crate::block_cache::BLOCK_BYTES;
 
 pub(crate) const WINDOW_BYTES: i64 = 4 * 1024 * 1024;
 const FIRST_BYTES: i64 = BLOCK_BYTES as i64;
+/// A streak goes on behind what nobody reads, as between the last record of a file and its end.
+const UNREAD_MAX: i64 = 128 * 1024;
 /// Streaks that are told apart. Together with the windows this bounds what cold readers hold; what a streak leaves at its end
 /// is left to the kernel, as it is known from one side only.
 const STREAKS_MAX: usize = 64;
@@ -88,9 +90,9 @@ impl ColdWindows {
 }
 
 impl Streak {
-    /// The block at this position is the next one.
+    /// The block at this position is the next one that is read.
     fn ends_at(&self, at: i64) -> bool {
-        (self.held.end..self.held.end + FIRST_BYTES).contains(&at)
+        (self.held.end..self.held.end + UNREAD_MAX).contains(&at)
     }
 }
 
@@ -134,7 +136,7 @@ mod tests {
             cache.read(&mut windows, block);
             assert!(cache.held.len() <= 2 * WINDOW + 1);
         }
-        assert!((100..106).contains(&cache.missed), "{} misses", cache.missed);
+        assert!((100..108).contains(&cache.missed), "{} misses", cache.missed);
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
         /// Gaps of less than a window, however often it is read.
         #[test]
         fn a_cached_backlog_with_gaps_stays(
-            gaps in prop::collection::vec((2 * WINDOW as i64..300, 1..WINDOW as i64), 1..20),
+            gaps in prop::collection::vec((2 * WINDOW as i64..9 * WINDOW as i64, 1..WINDOW as i64), 1..20),
         ) {
             let (mut windows, mut cache) = (ColdWindows::default(), Cache::default());
             let mut end = 0;
@@ -176,8 +178,8 @@ mod tests {
         /// Whatever readers do, what is cached in one piece of two windows is not dropped.
         #[test]
         fn cold_readers_leave_a_hot_stretch(
-            hot in 100..900_i64,
-            jumps in prop::collection::vec((0..80_usize, 0..1000_i64, 1..300_i64), 1..40),
+            hot in 3 * WINDOW as i64..28 * WINDOW as i64,
+            jumps in prop::collection::vec((0..80_usize, 0..31 * WINDOW as i64, 1..9 * WINDOW as i64), 1..40),
         ) {
             let (mut windows, mut cache) = (ColdWindows::default(), Cache::default());
             let hot: BTreeSet<i64> = (hot..hot + 2 * WINDOW as i64).map(|block| block * BLOCK).collect();

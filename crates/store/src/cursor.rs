@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::block_cache::{BLOCK_BYTES, Block, BlockCache};
 use crate::checksums::{self, Checksums};
 use crate::read::Wait;
@@ -52,6 +54,8 @@ pub(crate) struct LogParts<'a> {
     pub(crate) written: i64,
 }
 
+type Blocks = SmallVec<[Arc<Block>; 2]>;
+
 #[derive(Default)]
 pub(crate) enum Cursor {
     #[default]
@@ -62,6 +66,7 @@ pub(crate) enum Cursor {
     Copied {
         physical_offset: i64,
         bytes: Vec<u8>,
+        blocks: Blocks,
     },
     /// Read alone, as far as checksums need it.
     Spans {
@@ -80,6 +85,7 @@ impl Cursor {
             Cursor::Copied {
                 physical_offset: start,
                 bytes,
+                ..
             }
             | Cursor::Spans { start, bytes } => {
                 let at = usize::try_from(physical_offset - start).ok()?;
@@ -143,10 +149,10 @@ impl Cursor {
         match self {
             Cursor::Nowhere | Cursor::Tail(_) => Ok(true),
             Cursor::Block(block) => Ok(block.is_sound(physical_offset, end)),
-            Cursor::Copied { .. } => match log.segments.at(physical_offset) {
-                Some(segment) => log.checksums.is_sound(&segment, physical_offset, end, wait),
-                None => Ok(true),
-            },
+            Cursor::Copied { blocks, .. } => Ok(blocks.iter().all(|block| {
+                let part = block.clamp(physical_offset..end);
+                part.is_empty() || block.is_sound(part.start, part.end)
+            })),
             Cursor::Spans { start, bytes } => match log.segments.at(physical_offset) {
                 Some(segment) => log
                     .checksums
@@ -203,15 +209,20 @@ impl Cursor {
     ) -> io::Result<()> {
         let mut bytes = self.take_buffer();
         bytes.clear();
-        let mut block = first;
+        let (mut block, mut blocks) = (first, Blocks::new());
         loop {
             let position = range.start + bytes.len() as i64;
             let found = block.get(position, (range.end - position) as usize);
             bytes.extend_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+            blocks.push(block);
             let position = range.start + bytes.len() as i64;
             if position >= range.end {
                 let physical_offset = range.start;
-                *self = Cursor::Copied { physical_offset, bytes };
+                *self = Cursor::Copied {
+                    physical_offset,
+                    bytes,
+                    blocks,
+                };
                 return Ok(());
             }
             block = log.blocks.get(log, segment, position, range.end, wait)?;

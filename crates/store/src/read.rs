@@ -33,10 +33,9 @@ impl GetLimits {
 pub trait MessageFilter {
     fn accepts_code(&mut self, tags_code: i64) -> bool;
 
-    /// Whether it answers the same whenever it is asked: then codes are asked for ahead of their turn, and again. A function
-    /// may count what it accepts.
-    fn is_pure(&self) -> bool {
-        false
+    /// Which codes it accepts, if that is known beforehand: entries with others are passed over without asking.
+    fn codes(&self) -> Codes<'_> {
+        Codes::Asked
     }
 
     /// Whether records that it is asked for are read and then mostly rejected.
@@ -48,6 +47,15 @@ pub trait MessageFilter {
     fn accepts_record(&mut self, _record: &RecordRef<'_>) -> bool {
         true
     }
+}
+
+/// The tags codes of the entries that a filter accepts.
+#[derive(Debug, Clone, Copy)]
+pub enum Codes<'a> {
+    All,
+    Only(&'a [i32]),
+    /// It is asked about one after the other, each in its turn, and once.
+    Asked,
 }
 
 impl<F: FnMut(i64) -> bool> MessageFilter for F {

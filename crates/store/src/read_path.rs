@@ -13,18 +13,6 @@ use crate::read::{Boundary, GetLimits, GetMessages, GetStatus, MessageFilter, Qu
 use crate::store::MessageStore;
 use crate::unit::QueueKind;
 
-/// Entries copied from the queue at first, which is enough for a pull that takes everything.
-const ENTRIES_READ: usize = 64;
-/// Entries copied at once after that, for filters that reject most: with the usual settings all that one look may take.
-const ENTRIES_READ_LATER: usize = 800;
-/// A filter that rejects this many entries for each that it accepts leaves records that lie far apart.
-const REJECTED_FOR_ONE_MIN: usize = 8;
-/// Records that lie this far apart are fetched from the disk one by one: what is between them costs more than a request.
-const APART_BYTES_MIN: i64 = 32 * 1024;
-
-/// Records that are brought into the processor's cache together.
-const AHEAD: usize = 16;
-
 /// Bytes of the log that a scan takes at once.
 const SCAN_BYTES: usize = 4 << 20;
 
@@ -93,124 +81,6 @@ impl MessageStore {
         };
         outcome.fetch_add(1, Ordering::Relaxed);
         Ok(got)
-    }
-
-    fn collect(
-        &self,
-        queue: &ConsumeQueue,
-        limits: &GetLimits,
-        filter: &mut dyn MessageFilter,
-        wait: Wait,
-        out: &mut BytesMut,
-        got: &mut GetMessages,
-    ) -> Result<(), GetError> {
-        let from = got.next_begin_offset;
-        // A filter that rejects everything gives up here (spec: storage.md §13.2).
-        let scanned_max = self.config().filter_scan_bytes.div_ceil(ENTRY_BYTES);
-        let scan_end = from
-            .saturating_add(scanned_max.max(limits.count) as i64)
-            .min(got.max_offset);
-        let written = self.written();
-        let mut cursor = Cursor::default();
-        let mut first_entries = [0; ENTRIES_READ * ENTRY_BYTES];
-        let mut later_entries = Vec::new();
-        let mut last_physical_offset = written;
-        let mut rejected = 0;
-        let looks_ahead = filter.looks_into_records();
-        'scan: while got.next_begin_offset < scan_end {
-            let wanted = (scan_end - got.next_begin_offset) as usize;
-            let entries = if got.next_begin_offset == from {
-                &mut first_entries[..wanted.min(limits.count).clamp(1, ENTRIES_READ) * ENTRY_BYTES]
-            } else {
-                later_entries.resize(wanted.min(ENTRIES_READ_LATER) * ENTRY_BYTES, 0);
-                &mut later_entries[..]
-            };
-            let read = self.read_entries(queue, got.next_begin_offset, entries, wait)?;
-            if read == 0 {
-                if got.next_begin_offset == from {
-                    got.status = GetStatus::OffsetFoundNull;
-                    got.next_begin_offset = self.engine.queues.files(QueueKind::Simple).next_file_unit(from);
-                }
-                break;
-            }
-            let entries = entries[..read].as_chunks::<ENTRY_BYTES>().0;
-            let is_fetched =
-                wait == Wait::Allowed && filter.is_pure() && self.fetch_apart(entries, limits.count, filter);
-            for (index, entry) in entries.iter().enumerate() {
-                if looks_ahead && index % AHEAD == 0 {
-                    fetch_ahead(&cursor, &entries[index..entries.len().min(index + AHEAD)]);
-                }
-                let entry = Entry::decode(entry);
-                let is_in_memory = written.saturating_sub(entry.physical_offset) <= self.memory_bytes;
-                if self.is_full(got, &entry, 1, limits, is_in_memory) {
-                    break 'scan;
-                }
-                got.next_begin_offset += 1;
-                if entry.is_filler() || !entry.is_present() {
-                    got.missing();
-                    continue;
-                }
-                if !filter.accepts_code(entry.tags_code) {
-                    rejected += 1;
-                    got.rejected();
-                    continue;
-                }
-                let is_sparse = wait == Wait::Never && rejected >= REJECTED_FOR_ONE_MIN * (got.count + 1);
-                let spread = match is_fetched || is_sparse {
-                    true => Spread::Scattered,
-                    false => Spread::Along,
-                };
-                match self.copy_record(&mut cursor, &entry, filter, Look { wait, spread }, out) {
-                    Ok(Copied::Record { store_timestamp }) => {
-                        got.status = GetStatus::Found;
-                        got.count += 1;
-                        got.bytes += entry.size as usize;
-                        got.last_store_timestamp = store_timestamp;
-                        last_physical_offset = entry.physical_offset;
-                    }
-                    Ok(Copied::Rejected) => got.rejected(),
-                    Ok(Copied::Missing) => got.missing(),
-                    // What was collected so far is an answer.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && got.count > 0 => {
-                        got.next_begin_offset -= 1;
-                        break 'scan;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        got.suggest_pulling_from_slave = written - last_physical_offset > self.memory_bytes;
-        Ok(())
-    }
-
-    /// Asks for the records that a filter is going to take of these entries, all at once, if it rejects most and they lie far
-    /// apart. For callers that may wait for the disk.
-    fn fetch_apart(&self, entries: &[[u8; ENTRY_BYTES]], count: usize, filter: &mut dyn MessageFilter) -> bool {
-        let present = entries.iter().map(Entry::decode);
-        let present = present.filter(|entry| entry.is_present() && !entry.is_filler());
-        let (mut wanted, mut rejected, mut bytes_between) = (Vec::new(), 0, 0_i64);
-        let mut end = None;
-        for entry in present {
-            let before = entry.physical_offset - end.unwrap_or(entry.physical_offset);
-            bytes_between = bytes_between.saturating_add(before);
-            end = Some(entry.end());
-            if !filter.accepts_code(entry.tags_code) {
-                rejected += 1;
-                bytes_between = bytes_between.saturating_add(i64::from(entry.size));
-                continue;
-            }
-            wanted.push(entry.physical_offset..entry.end());
-            if wanted.len() == count {
-                break;
-            }
-        }
-        let is_apart = !wanted.is_empty()
-            && rejected >= REJECTED_FOR_ONE_MIN * wanted.len()
-            && bytes_between >= APART_BYTES_MIN * wanted.len() as i64;
-        if is_apart {
-            self.engine.log.fetch(&wanted);
-        }
-        is_apart
     }
 
     /// Whether a record with this many messages goes beyond a limit. The first record never does.
@@ -416,31 +286,6 @@ impl MessageStore {
         }
         result
     }
-}
-
-/// Touches the parts of records that a filter is going to read, as far as they lie where the last one did: one after the
-/// other it would wait for the memory of each.
-fn fetch_ahead(cursor: &Cursor, entries: &[[u8; ENTRY_BYTES]]) {
-    const LINE: usize = 64;
-    let mut touched = 0;
-    for entry in entries {
-        let entry = Entry::decode(entry);
-        if entry.is_present()
-            && let Some(record) = cursor.get(entry.physical_offset, entry.size as usize)
-        {
-            let len = record.len();
-            for at in [
-                0,
-                LINE,
-                len.saturating_sub(2 * LINE),
-                len.saturating_sub(LINE),
-                len.saturating_sub(1),
-            ] {
-                touched ^= record.get(at).copied().unwrap_or(0);
-            }
-        }
-    }
-    std::hint::black_box(touched);
 }
 
 /// Where somebody is who reads single records with [`MessageStore::record_in`].

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
 use oxmq_store::disk::{Disk, SimulatedDisk};
 use oxmq_store::{
-    AppendBatch, ConsumeQueue, FlushDiskType, GetLimits, GetStatus, MessageFilter, MessageStore, StoreConfig, TagsCode,
+    AppendBatch, Codes, ConsumeQueue, FlushDiskType, GetLimits, GetStatus, MessageFilter, MessageStore, StoreConfig, TagsCode,
     Wait,
 };
 use proptest::prelude::*;
@@ -18,14 +18,15 @@ use crate::support::{add, contents, number_of, open_on, small_config};
 const TOPIC: &str = "orders";
 
 /// Wants every `step`-th message, which the entry or only the record tells.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct EveryNth {
     step: u64,
     by_code: bool,
+    codes: Vec<i32>,
 }
 
 impl EveryNth {
-    fn wants(self, number: u64) -> bool {
+    fn wants(&self, number: u64) -> bool {
         number.is_multiple_of(self.step)
     }
 }
@@ -35,8 +36,11 @@ impl MessageFilter for EveryNth {
         !self.by_code || self.wants(tags_code as u64)
     }
 
-    fn is_pure(&self) -> bool {
-        true
+    fn codes(&self) -> Codes<'_> {
+        match self.by_code {
+            true => Codes::Only(&self.codes),
+            false => Codes::All,
+        }
     }
 
     fn accepts_record(&mut self, record: &RecordRef<'_>) -> bool {
@@ -121,10 +125,11 @@ proptest! {
             disk.forget();
         }
         let wait = if cold { Wait::Allowed } else { Wait::Never };
-        let filter = EveryNth { step, by_code };
+        let codes = (0..sizes.len() as i32).step_by(step as usize).collect();
+        let filter = EveryNth { step, by_code, codes };
         let mut all = BTreeSet::new();
         for queue in store.queues_of(TOPIC) {
-            let found = filtered(&store, &queue, filter, count, wait);
+            let found = filtered(&store, &queue, filter.clone(), count, wait);
             let everything = contents(&store, &queue);
             let wanted: Vec<u64> = everything.into_values().filter(|number| filter.wants(*number)).collect();
             prop_assert_eq!(&found, &wanted);
@@ -155,6 +160,15 @@ fn a_damaged_record_is_not_handed_out_by_a_filter() {
     }
 }
 
+const fn every_twentieth() -> [i32; 30] {
+    let (mut codes, mut index) = ([0; 30], 0);
+    while index < codes.len() {
+        codes[index] = 20 * index as i32;
+        index += 1;
+    }
+    codes
+}
+
 /// As `EveryNth`, without looking at bodies, which may be damaged.
 #[derive(Clone, Copy)]
 struct EveryTwentieth {
@@ -166,8 +180,11 @@ impl MessageFilter for EveryTwentieth {
         !self.by_code || tags_code % 20 == 0
     }
 
-    fn is_pure(&self) -> bool {
-        true
+    fn codes(&self) -> Codes<'_> {
+        match self.by_code {
+            true => Codes::Only(const { &every_twentieth() }),
+            false => Codes::All,
+        }
     }
 
     fn accepts_record(&mut self, record: &RecordRef<'_>) -> bool {
