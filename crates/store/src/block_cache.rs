@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
@@ -65,12 +65,12 @@ pub(crate) struct Block {
     /// `None` where the log is not sealed yet.
     sums: Option<[u32; BLOCK_SUMS]>,
     /// A bit for each span that was compared.
-    compared: AtomicU8,
+    compared: AtomicU32,
     /// Parts that changed since they were written, of the spans that were compared.
     damaged: OnceLock<Mutex<Damaged>>,
 }
 
-const _: () = assert!(BLOCK_SUMS == u8::BITS as usize);
+const _: () = assert!(BLOCK_SUMS == u32::BITS as usize);
 
 impl Block {
     /// What the block holds from this position on, at most `len` bytes.
@@ -196,7 +196,7 @@ impl BlockCache {
             len,
             ends_file: start + len as i64 == segment.end,
             sums,
-            compared: AtomicU8::new(0),
+            compared: AtomicU32::new(0),
             damaged,
             bytes,
         });

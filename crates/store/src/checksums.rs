@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! checksums/<start of the log file, 20 digits>: a group for each 128 KiB of the log
-//! group: 32 × crc u32 of 4096 bytes of the log        128 crc u32 of the group's position and its 128 bytes
+//! group: 128 × crc u32 of 1024 bytes of the log        512 crc u32 of the group's position and its 512 bytes
 //! ```
 //!
 //! A group is sealed when its part of the log is on disk and will not change any more. The group that is not full yet is
 //! noted in `checksums/newest`, about every second, as far as it is on disk: what a start finds there is compared with it.
 //!
 //! ```text
-//! 0  start i64     8  end i64     16  32 × crc u32, the last of them of what there is     144 crc u32 of all before
+//! 0  start i64     8  end i64     16  128 × crc u32, the last of them of what there is     528 crc u32 of all before
 //! ```
 //!
 //! Brokers that do not know the
@@ -35,11 +35,12 @@ use crate::segments::{Segment, Segments, offset_name, parse_offset_name};
 pub(crate) const DIRECTORY: &str = "checksums";
 /// Bytes of the log that one group stands for.
 pub(crate) const GROUP_SPAN_BYTES: i64 = 128 * 1024;
-pub(crate) const SUM_SPAN_BYTES: usize = 4096;
+/// Whoever wants one record reads the spans that hold it.
+pub(crate) const SUM_SPAN_BYTES: usize = 1024;
 pub(crate) const SUMS: usize = GROUP_SPAN_BYTES as usize / SUM_SPAN_BYTES;
 const GROUP_BYTES: usize = (SUMS + 1) * 4;
-/// Of 32 MiB of the log, 34 KiB.
-const KNOWN_GROUPS: usize = 256;
+/// Of 16 MiB of the log, 66 KiB.
+const KNOWN_GROUPS: usize = 128;
 /// Read at once: whoever needs one is going to need its neighbours.
 const GROUPS_READ: usize = 8;
 const NEWEST: &str = "newest";
