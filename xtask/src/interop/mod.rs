@@ -28,6 +28,7 @@ const CASES: &[&str] = &[
     "send-oneway",
     "send-batch",
     "message-roundtrip",
+    "send-limits",
     "topic-auto",
     "topic-admin",
     "consume-concurrent",

@@ -31,6 +31,7 @@ public final class Main {
         CASES.put("send-oneway", SendCases::oneway);
         CASES.put("send-batch", SendCases::batch);
         CASES.put("message-roundtrip", SendCases::roundTrip);
+        CASES.put("send-limits", SendLimitCases::run);
         CASES.put("topic-auto", SendCases::autoCreatedTopic);
         CASES.put("topic-admin", SendCases::adminCreatedTopic);
         CASES.put("consume-concurrent", ConsumeCases::concurrent);
