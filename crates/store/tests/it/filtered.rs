@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
 use oxmq_store::disk::{Disk, SimulatedDisk};
 use oxmq_store::{
-    AppendBatch, Codes, ConsumeQueue, FlushDiskType, GetLimits, GetStatus, MessageFilter, MessageStore, StoreConfig, TagsCode,
-    Wait,
+    AppendBatch, Codes, ConsumeQueue, FlushDiskType, GetLimits, GetStatus, MessageFilter, MessageStore, StoreConfig,
+    TagsCode, Wait,
 };
 use proptest::prelude::*;
 
