@@ -56,7 +56,7 @@ pub(crate) struct Checksums {
     /// By the start of the log file; `None` where there is no file.
     files: Mutex<HashMap<i64, Option<Arc<dyn DiskFile>>>>,
     /// Sealed groups that were read lately, by where they start; several share a place.
-    known: Box<[Mutex<Option<(i64, Sums)>>]>,
+    known: Box<[KnownGroup]>,
     /// Behind the last sealed group when this was opened.
     sealed_at_open: i64,
     /// Bits of the group that is not sealed that were flipped when this was opened, as position and number.
@@ -66,6 +66,9 @@ pub(crate) struct Checksums {
 }
 
 pub(crate) type Sums = [u32; SUMS];
+
+/// Its start, and what is sealed there.
+type KnownGroup = Mutex<Option<(i64, Sums)>>;
 
 impl Checksums {
     /// For those who only look: nothing is forgotten.
@@ -375,7 +378,7 @@ impl Checksums {
         Ok(group.first_chunk().and_then(|group| sums_of(start, group)))
     }
 
-    fn place_of(&self, start: i64) -> &Mutex<Option<(i64, Sums)>> {
+    fn place_of(&self, start: i64) -> &KnownGroup {
         &self.known[(start / GROUP_SPAN_BYTES) as usize % KNOWN_GROUPS]
     }
 
