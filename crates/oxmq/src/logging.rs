@@ -12,8 +12,8 @@ use tracing_subscriber::prelude::*;
 
 use crate::log_files::{LogFiles, LogGuard, Rotation};
 
-/// What is left is written when the guard is dropped.
-pub(crate) fn init() -> Option<LogGuard> {
+/// What is left is written when the guard is dropped. Without `audit` the audit log is shown to who asks for it only.
+pub(crate) fn init(audit: bool) -> Option<LogGuard> {
     let mut mistakes = Vec::new();
     let wanted = std::env::var("OXMQ_LOG").unwrap_or_default();
     let parsed = match wanted.parse::<Targets>() {
@@ -25,9 +25,8 @@ pub(crate) fn init() -> Option<LogGuard> {
         }
     };
     let usual = |default| {
-        Targets::new()
-            .with_default(default)
-            .with_target("audit", LevelFilter::INFO)
+        let level = if audit { LevelFilter::INFO } else { default };
+        Targets::new().with_default(default).with_target("audit", level)
     };
     let filter = |default| parsed.clone().unwrap_or_else(|| usual(default));
     let lines = fmt::layer()

@@ -21,11 +21,12 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let _logs = logging::init();
     let (role, matches) = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(exit_code) => return exit_code,
     };
+    let administered_by_others = role != Some(cli::Role::Quickstart);
+    let _logs = logging::init(administered_by_others);
     let result = match role {
         None => standalone::run(&matches),
         Some(cli::Role::Quickstart) => quickstart::run(&matches),
