@@ -2,7 +2,7 @@
 //! of the read threads. A worker is woken only when it waits for what happened.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 
@@ -86,6 +86,9 @@ impl Mailboxes {
         let mailbox = &self.boxes[worker];
         let opened = mailbox.waker.set(waker).is_ok();
         assert!(opened, "a worker opens its mailbox once");
+        // A ping that came before could not wake it.
+        fence(Ordering::SeqCst);
+        self.answer_ping(worker);
         mailbox
     }
 
@@ -136,6 +139,7 @@ impl Mailboxes {
     /// Wakes all workers; [`Mailboxes::silent`] knows who has not turned its loop since.
     pub(crate) fn ping(&self) -> u64 {
         let ping = self.ping.fetch_add(1, Ordering::Relaxed) + 1;
+        fence(Ordering::SeqCst);
         for mailbox in &self.boxes {
             mailbox.wake();
         }
@@ -245,5 +249,22 @@ impl StoreListener for Mailboxes {
         for mailbox in &self.boxes {
             mailbox.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_starts_after_a_ping_is_not_silent() {
+        let mailboxes = Mailboxes::new(2);
+        let ping = mailboxes.ping();
+        assert_eq!(mailboxes.silent(ping), None);
+        mailboxes.open(1, WorkerWaker::default());
+        assert_eq!(mailboxes.silent(ping), None);
+        assert_eq!(mailboxes.silent(mailboxes.ping()), Some(1));
+        mailboxes.answer_ping(1);
+        assert_eq!(mailboxes.silent(ping + 1), None);
     }
 }
