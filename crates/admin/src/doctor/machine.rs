@@ -108,7 +108,7 @@ pub(super) fn store_dir(path: &Path) -> Option<StoreDir> {
     let path = fs::canonicalize(path).ok()?;
     let space = rustix::fs::statvfs(&path).ok()?;
     Some(StoreDir {
-        total_bytes: space.f_blocks * space.f_frsize,
+        total_bytes: usable(space.f_blocks, space.f_bfree, space.f_bavail) * space.f_frsize,
         free_bytes: space.f_bavail * space.f_frsize,
         files_total: space.f_files,
         files_free: space.f_ffree,
@@ -117,6 +117,11 @@ pub(super) fn store_dir(path: &Path) -> Option<StoreDir> {
         of: None,
         path,
     })
+}
+
+/// What is used and what may still be: what the file system keeps back is neither, as brokers count.
+fn usable(blocks: u64, free: u64, available: u64) -> u64 {
+    blocks.saturating_sub(free) + available
 }
 
 /// The last mount whose point leads to the path.
@@ -245,6 +250,12 @@ mod tests {
         let mount = mount_of(mounts, Path::new("/data 1/store")).unwrap();
         assert_eq!((mount.file_system.as_str(), mount.options.len()), ("xfs", 2));
         assert_eq!(mount_of(mounts, Path::new("/data/store")).unwrap().point, "/");
+    }
+
+    #[test]
+    fn what_the_file_system_keeps_back_is_not_used() {
+        assert_eq!(usable(252, 230, 70), 22 + 70);
+        assert_eq!(usable(100, 100, 100), 100);
     }
 
     #[test]
