@@ -55,7 +55,10 @@ final class AclCases {
     }
 
     private static void administer(Requests requests, String alice) throws Exception {
-        requests.ask("create without name", "root", 3001, Map.of("username", ""), "{}");
+        // The original takes an empty field of a binary header for none, and then finds the signature wrong.
+        if (!"ROCKETMQ".equals(System.getProperty("rocketmq.serialize.type"))) {
+            requests.ask("create without name", "root", 3001, Map.of("username", ""), "{}");
+        }
         requests.ask("create without password", "root", 3001, Map.of("username", alice), "{}");
         String user = "{\"password\":\"" + SECRET + "\",\"userType\":\"Normal\"}";
         requests.ask("create", "root", 3001, Map.of("username", alice), user);
@@ -66,7 +69,7 @@ final class AclCases {
         requests.ask("list unknown", "root", 3005, Map.of("filter", "nobody"), null);
         requests.ask("update unknown", "root", 3002, Map.of("username", "nobody"), user);
         requests.ask("delete unknown", "root", 3003, Map.of("username", "nobody"), null);
-        requests.ask("may nothing", alice, 3005, Map.of("filter", ""), null);
+        requests.ask("may nothing", alice, 3005, Map.of("filter", alice), null);
 
         String subject = "User:" + alice;
         requests.ask("no acl yet", "root", 3009, Map.of("subject", subject), null);
