@@ -30,7 +30,6 @@ accounts:
 ";
 
 pub(super) fn run(mut options: Options, clients: &[Client], case: &str) -> anyhow::Result<Outcomes> {
-    options.dir.set_extension(case);
     if case == FILES && matches!(options.broker, Server::Java(JAVA_SERVER)) {
         options.namesrv = Server::Java(OLD_JAVA_SERVER);
         options.broker = Server::Java(OLD_JAVA_SERVER);
@@ -49,8 +48,7 @@ pub(super) fn run(mut options: Options, clients: &[Client], case: &str) -> anyho
         cluster.set_property(key, value);
     }
     cluster.start_broker()?;
-    let clients: Vec<Client> = clients.iter().filter(|client| client.takes(case)).copied().collect();
-    let outcomes = cluster_run::run(&mut cluster, &clients, &[case])?;
+    let outcomes = cluster_run::run(&mut cluster, clients, &[case])?;
     cluster.discard()?;
     Ok(outcomes)
 }

@@ -14,6 +14,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{bail, ensure};
@@ -146,6 +147,8 @@ const OLD_JAVA_SERVER: &str = "4.9.7";
 const FIRST_PORT: u16 = 20_000;
 /// From the name server's port to that of the metrics. MetricsCase.java knows it too.
 const METRICS_PORT_STEP: u16 = 12;
+/// From the port of the cluster that cases share to that of the one that a case has for itself.
+const ALONE_PORT_STEP: u16 = 30;
 const TRIES: u16 = 3;
 /// Cases that fail on the original in every try show nothing of OxMQ, but are not to become many.
 const NOT_ON_ORIGINAL_MAX: usize = 5;
@@ -481,7 +484,6 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         .broker_property("recallMessageEnable", true)
         .broker_property("metricsExporterType", 2)
         .broker_property("metricsPromExporterPort", port + METRICS_PORT_STEP);
-    let (pair_cases, cases): (Vec<_>, Vec<_>) = setup.cases.iter().partition(|case| pair::CASES.contains(case));
     let options = match setup.own {
         true => options
             .broker_property("duplicateSendWindow", 60_000)
@@ -489,43 +491,24 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
             .broker_property("quotaGroupMessagesPerSecond", QUOTA),
         false => options,
     };
+    // The cases that have a cluster for themselves mostly wait for it.
+    thread::scope(|scope| {
+        let alone = scope.spawn(|| run_alone(setup, &options, arguments));
+        let together = run_together(setup, &options, arguments);
+        let mut outcomes = alone.join().expect("a case that has a cluster for itself panicked")?;
+        outcomes.extend(together?);
+        Ok(outcomes)
+    })
+}
+
+/// The cases that share a cluster.
+fn run_together(setup: &Setup, options: &Options, arguments: &Arguments) -> anyhow::Result<Outcomes> {
     let mut outcomes = Outcomes::new();
-    if !pair_cases.is_empty() {
-        let partner = setup.partner.clone();
-        outcomes.extend(pair::run(options.clone(), partner, &arguments.clients, &pair_cases)?);
-    }
-    let (small_files_cases, cases): (Vec<_>, Vec<_>) =
-        cases.into_iter().partition(|case| SMALL_FILES_CASES.contains(case));
-    if !small_files_cases.is_empty() {
-        let mut cluster = Cluster::start(with_small_files(options.clone()))?;
-        let takes_one = |client: &Client| small_files_cases.iter().any(|case| client.takes(case));
-        let clients: Vec<Client> = arguments.clients.iter().copied().filter(takes_one).collect();
-        outcomes.extend(cluster_run::run(&mut cluster, &clients, &small_files_cases)?);
-        cluster.discard()?;
-    }
-    let (tls_cases, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| tls::CASES.contains(case));
-    for case in tls_cases {
-        outcomes.extend(tls::run(options.clone(), &arguments.clients, case)?);
-    }
-    let (acl_cases, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| acl::CASES.contains(case));
-    for case in acl_cases {
-        outcomes.extend(acl::run(options.clone(), &arguments.clients, case)?);
-    }
-    for case in &setup.mqadmin {
-        // In a cluster of its own, because its lists show every topic.
-        let cluster = Cluster::start(options.clone())?;
-        let own = match *case {
-            OWN_MQADMIN => Some(oxmq_binary(arguments.debug)?),
-            _ => None,
-        };
-        let outcome = mqadmin::run(&cluster, own.as_deref(), arguments.bless && setup.name == "java")?;
-        outcomes.insert((MQADMIN.to_owned(), (*case).to_owned()), outcome);
-        cluster.discard()?;
-    }
+    let cases: Vec<&str> = setup.cases.iter().copied().filter(|case| !is_alone(case)).collect();
     if cases.is_empty() {
         return Ok(outcomes);
     }
-    let mut cluster = Cluster::start(options)?;
+    let mut cluster = Cluster::start(options.clone())?;
     // A 4.x name server loses a topic when two are registered at the same moment (with one data version).
     let side_by_side = !matches!(setup.namesrv, Server::Java(OLD_JAVA_SERVER));
     for clients in arguments
@@ -538,9 +521,67 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
     Ok(outcomes)
 }
 
+fn is_alone(case: &str) -> bool {
+    [&pair::CASES[..], &tls::CASES, &acl::CASES, SMALL_FILES_CASES]
+        .concat()
+        .contains(&case)
+}
+
+/// The cases that need a cluster of another kind, or one without the topics of others, one after the other.
+fn run_alone(setup: &Setup, options: &Options, arguments: &Arguments) -> anyhow::Result<Outcomes> {
+    let mut outcomes = Outcomes::new();
+    for case in setup.cases.iter().copied().filter(|case| is_alone(case)) {
+        let clients: Vec<Client> = arguments
+            .clients
+            .iter()
+            .copied()
+            .filter(|client| client.takes(case))
+            .collect();
+        if clients.is_empty() {
+            continue;
+        }
+        let began = Instant::now();
+        let options = beside(options, case);
+        outcomes.extend(if pair::CASES.contains(&case) {
+            pair::run(options, setup.partner.clone(), &clients, case)?
+        } else if tls::CASES.contains(&case) {
+            tls::run(options, &clients, case)?
+        } else if acl::CASES.contains(&case) {
+            acl::run(options, &clients, case)?
+        } else {
+            let mut cluster = Cluster::start(with_small_files(options))?;
+            let outcomes = cluster_run::run(&mut cluster, &clients, &[case])?;
+            cluster.discard()?;
+            outcomes
+        });
+        println!("  {}: {case}, {} s", setup.name, began.elapsed().as_secs());
+    }
+    for case in &setup.mqadmin {
+        let began = Instant::now();
+        let cluster = Cluster::start(beside(options, case))?;
+        let own = match *case {
+            OWN_MQADMIN => Some(oxmq_binary(arguments.debug)?),
+            _ => None,
+        };
+        let outcome = mqadmin::run(&cluster, own.as_deref(), arguments.bless && setup.name == "java")?;
+        outcomes.insert((MQADMIN.to_owned(), (*case).to_owned()), outcome);
+        cluster.discard()?;
+        println!("  {}: {case}, {} s", setup.name, began.elapsed().as_secs());
+    }
+    Ok(outcomes)
+}
+
+/// The cluster that a case has for itself while the shared one runs.
+fn beside(options: &Options, case: &str) -> Options {
+    let mut options = options.clone();
+    options.port += ALONE_PORT_STEP;
+    options.dir.set_extension(case);
+    let metrics_port = options.port + METRICS_PORT_STEP;
+    options.broker_property("metricsPromExporterPort", metrics_port)
+}
+
 /// Every file is old, but none goes unless it is asked for.
-fn with_small_files(mut options: Options) -> Options {
-    options.dir.set_extension("small-files");
+fn with_small_files(options: Options) -> Options {
     options
         .broker_property("mappedFileSizeCommitLog", 65_536)
         .broker_property("mappedFileSizeConsumeQueue", 400)

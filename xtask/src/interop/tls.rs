@@ -13,7 +13,6 @@ use crate::servers::{Cluster, Options, Tls};
 pub(super) const CASES: [&str; 2] = ["tls", "tls-certificates"];
 
 pub(super) fn run(mut options: Options, clients: &[Client], case: &str) -> anyhow::Result<Outcomes> {
-    options.dir.set_extension(case);
     // The folder of the cluster is emptied at its start.
     let folder = options.dir.with_extension("certificates");
     options.tls = Some(match case {
@@ -24,8 +23,7 @@ pub(super) fn run(mut options: Options, clients: &[Client], case: &str) -> anyho
         _ => with_certificates(&folder)?,
     });
     let mut cluster = Cluster::start(options)?;
-    let clients: Vec<Client> = clients.iter().filter(|client| client.takes(case)).copied().collect();
-    cluster_run::run(&mut cluster, &clients, &[case])
+    cluster_run::run(&mut cluster, clients, &[case])
 }
 
 /// `stranger` and `other_roots` are of another root than the rest.

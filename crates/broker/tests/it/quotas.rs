@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use oxmq_broker::MetricsExporterType;
-use oxmq_protocol::{RemotingCommand, SerializeType};
 use oxmq_protocol::body::SubscriptionGroupConfig;
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::requests::*;
+use oxmq_protocol::{RemotingCommand, SerializeType};
 use oxmq_tests::{encode, eventually};
 
 use crate::node::*;
