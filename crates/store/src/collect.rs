@@ -15,8 +15,8 @@ use crate::unit::QueueKind;
 
 /// Entries copied from the queue at first, which is enough for a pull that takes everything.
 const ENTRIES_READ: usize = 64;
-/// Entries copied at once after that, for filters that reject most: with the usual settings all that one look may take.
-const ENTRIES_READ_LATER: usize = 800;
+/// Entries copied at once after that, and by filters of tags at once: with the usual settings all that one look may take.
+const ENTRIES_READ_MAX: usize = 800;
 /// A filter that rejects this many entries for each that it accepts leaves records that lie far apart.
 const REJECTED_FOR_ONE_MIN: usize = 8;
 /// Records that lie this far apart are fetched from the disk one by one: what is between them costs more than a request.
@@ -48,12 +48,16 @@ impl MessageStore {
         let mut later_entries = Vec::new();
         let mut last_physical_offset = written;
         let looks_ahead = filter.looks_into_records();
+        let first_read = match filter.codes() {
+            Codes::Only(_) => 0,
+            Codes::All | Codes::Asked => limits.count.clamp(1, ENTRIES_READ),
+        };
         'scan: while got.next_begin_offset < scan_end && got.count < limits.count.max(1) {
             let wanted = (scan_end - got.next_begin_offset) as usize;
-            let entries = if got.next_begin_offset == from {
-                &mut first_entries[..wanted.min(limits.count).clamp(1, ENTRIES_READ) * ENTRY_BYTES]
+            let entries = if got.next_begin_offset == from && first_read > 0 {
+                &mut first_entries[..wanted.min(first_read) * ENTRY_BYTES]
             } else {
-                later_entries.resize(wanted.min(ENTRIES_READ_LATER) * ENTRY_BYTES, 0);
+                later_entries.resize(wanted.min(ENTRIES_READ_MAX) * ENTRY_BYTES, 0);
                 &mut later_entries[..]
             };
             let read = self.read_entries(queue, got.next_begin_offset, entries, wait)?;

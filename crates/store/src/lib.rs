@@ -44,6 +44,7 @@ mod store;
 mod tail;
 pub mod timer;
 mod unit;
+mod unit_cache;
 
 pub use append::{AppendBatch, AppendEntry, Extra, TagsCode};
 pub use compaction::CompactionReport;

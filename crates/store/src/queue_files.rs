@@ -19,9 +19,13 @@ use crate::read::Wait;
 use crate::retention::first_kept;
 use crate::segments::{offset_name, parse_offset_name};
 use crate::unit::{BATCH_UNIT_BYTES, Extent, QueueKind, Unit};
+use crate::unit_cache::UnitCache;
 
 /// Above this many unsynced files one sync of the file system is cheaper than one of each.
 const UNSYNCED_FILES_MAX: usize = 64;
+
+/// Smaller reads are those of a pull that takes all it sees, or of a search.
+const SMALL_READ_BYTES: usize = 2048;
 
 /// So many damaged units in a row are not taken for the end of a queue.
 const DAMAGED_UNITS_MAX: i64 = 8;
@@ -33,6 +37,7 @@ pub(crate) struct QueueFiles {
     kind: QueueKind,
     file_bytes: u64,
     open: Mutex<OpenFiles>,
+    ahead: UnitCache,
     unsynced: Mutex<Unsynced>,
     sync_failed: AtomicBool,
 }
@@ -82,6 +87,7 @@ impl QueueFiles {
                 by_age: VecDeque::new(),
                 files_max: open_files_max.max(1),
             }),
+            ahead: UnitCache::new(kind.unit_bytes()),
             unsynced: Mutex::default(),
             sync_failed: AtomicBool::new(false),
         }
@@ -249,8 +255,48 @@ impl QueueFiles {
         Ok(())
     }
 
-    /// Units from this one on, as many as fit the buffer and lie in one file. 0 if the file does not exist.
-    pub(crate) fn read(&self, queue: &ConsumeQueue, unit: i64, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
+    /// Units from this one on, as many as fit the buffer and lie in one file, of which `in_files` are in files. 0 if the file
+    /// does not exist. Small reads may come out of memory.
+    pub(crate) fn read(
+        &self,
+        queue: &ConsumeQueue,
+        unit: i64,
+        in_files: usize,
+        buffer: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<usize> {
+        let unit_bytes = self.kind.unit_bytes();
+        let position = unit as u64 * self.unit_bytes();
+        let in_file = (self.file_bytes - position % self.file_bytes) as usize;
+        let available = in_files.saturating_mul(unit_bytes).min(in_file);
+        let len = buffer.len().min(available);
+        let buffer = &mut buffer[..len];
+        if len > SMALL_READ_BYTES {
+            return self.read_file(queue, unit, buffer, wait);
+        }
+        let mut done = 0;
+        while done < len {
+            let read_file = |out: &mut [u8]| self.read_file(queue, unit + (done / unit_bytes) as i64, out, wait);
+            let (at, rest) = (position + done as u64, &mut buffer[done..]);
+            match self.ahead.read(queue.serial, at, available - done, rest, read_file) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                // What was found so far is an answer.
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// The same from one file, whatever is in memory.
+    pub(crate) fn read_file(
+        &self,
+        queue: &ConsumeQueue,
+        unit: i64,
+        buffer: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<usize> {
         let position = unit as u64 * self.unit_bytes();
         let base = position - position % self.file_bytes;
         let file = match self.file(queue, base) {
@@ -418,6 +464,7 @@ impl QueueFiles {
         for entry in self.disk.list(&dir)? {
             self.disk.remove_file(&dir.join(entry.name))?;
         }
+        self.ahead.forget(queue.serial);
         self.disk.sync_dir(&dir)?;
         self.disk.remove_dir(&dir)
     }

@@ -171,10 +171,7 @@ impl Queues {
     pub(crate) fn read(&self, queue: &ConsumeQueue, unit: i64, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
         match queue.read_pending(unit, buffer) {
             Ok(read) => Ok(read),
-            Err(in_files) => {
-                let len = buffer.len().min(in_files.saturating_mul(queue.kind().unit_bytes()));
-                self.files(queue.kind()).read(queue, unit, &mut buffer[..len], wait)
-            }
+            Err(in_files) => self.files(queue.kind()).read(queue, unit, in_files, buffer, wait),
         }
     }
 

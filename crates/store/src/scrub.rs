@@ -339,7 +339,7 @@ impl Engine {
             return Ok(None);
         }
         let files = self.queues.files(queue.kind());
-        let read = files.read(queue, number, bytes, Wait::Allowed)?;
+        let read = files.read_file(queue, number, bytes, Wait::Allowed)?;
         Ok((read == bytes.len()).then(|| queue.kind().decode(number, bytes)))
     }
 
