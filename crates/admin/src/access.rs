@@ -3,7 +3,7 @@
 use oxmq_protocol::body::{AclInfo, PolicyEntryInfo, PolicyInfo, UserInfo};
 
 use crate::call::{Call, Done, Failure};
-use crate::declare::{BROKER, CLUSTER, Command, Opt, opt, run};
+use crate::declare::{BROKER, CLUSTER, Opt, commands, opt};
 use crate::java::{list, or_null};
 use crate::output::Answer;
 use crate::table::{Cell, Table, row};
@@ -25,125 +25,38 @@ const DECISION: Opt = opt("d", "decision", "Allow|Deny", "Whether it may").requi
 const FROM: Opt = opt("f", "fromBroker", "HOST:PORT", "Broker to read from").required();
 const TO: Opt = opt("t", "toBroker", "HOST:PORT", "Broker to write to").required();
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "createUser",
-        "Create a user",
-        "createUser -c DefaultCluster -u alice -p secret -t Normal",
-        &[
-            BROKER,
-            WHOLE_CLUSTER,
-            USERNAME,
-            opt("p", "password", "PASSWORD", "Secret key").required(),
-            USER_TYPE,
-        ],
-        run!(create_user),
-    )
-    .at_target(),
-    Command::new(
-        "updateUser",
-        "Change a user",
-        "updateUser -c DefaultCluster -u alice -s disable",
-        &[
-            BROKER,
-            WHOLE_CLUSTER,
-            USERNAME,
-            opt("p", "password", "PASSWORD", "New secret key"),
-            USER_TYPE,
-            opt("s", "userStatus", "enable|disable", "Whether the user may do anything"),
-        ],
-        run!(update_user),
-    )
-    .at_target(),
-    Command::new(
-        "deleteUser",
-        "Delete a user",
-        "deleteUser -c DefaultCluster -u alice",
-        &[BROKER, WHOLE_CLUSTER, USERNAME],
-        run!(delete_user),
-    )
-    .at_target(),
-    Command::new(
-        "getUser",
-        "Show a user",
-        "getUser -c DefaultCluster -u alice",
-        &[BROKER, CLUSTER, opt("u", "username", "NAME", "User")],
-        run!(get_user),
-    )
-    .at_target(),
-    Command::new(
-        "listUser",
-        "Show users",
-        "listUser -c DefaultCluster -f ali",
-        &[BROKER, CLUSTER, opt("f", "filter", "TEXT", "Names with this in them")],
-        run!(list_users),
-    )
-    .at_target(),
-    Command::new(
-        "copyUser",
-        "Copy users from one broker to another",
-        "copyUser -f 127.0.0.1:10911 -t 127.0.0.1:10921 -u alice",
-        &[FROM, TO, opt("u", "usernames", "NAME,…", "Users (default: all)")],
-        run!(copy_users),
-    ),
-    Command::new(
-        "createAcl",
-        "Say what a user may do",
-        "createAcl -c DefaultCluster -s User:alice -r Topic:orders -a Pub,Sub -d Allow",
-        &[BROKER, WHOLE_CLUSTER, SUBJECT, RESOURCES, ACTIONS, SOURCES, DECISION],
-        run!(create_acl),
-    )
-    .at_target(),
-    Command::new(
-        "updateAcl",
-        "Change what a user may do with resources",
-        "updateAcl -c DefaultCluster -s User:alice -r Topic:orders -a Sub -d Allow",
-        &[BROKER, WHOLE_CLUSTER, SUBJECT, RESOURCES, ACTIONS, DECISION, SOURCES],
-        run!(update_acl),
-    )
-    .at_target(),
-    Command::new(
-        "deleteAcl",
-        "Forget what a user may do",
-        "deleteAcl -c DefaultCluster -s User:alice -r Topic:orders",
-        &[
-            BROKER,
-            WHOLE_CLUSTER,
-            SUBJECT,
-            opt("r", "resources", "Topic:NAME", "With this resource only"),
-        ],
-        run!(delete_acl),
-    )
-    .at_target(),
-    Command::new(
-        "getAcl",
-        "Show what a user may do",
-        "getAcl -c DefaultCluster -s User:alice",
-        &[BROKER, CLUSTER, opt("s", "subject", "User:NAME", "Who")],
-        run!(get_acl),
-    )
-    .at_target(),
-    Command::new(
-        "listAcl",
-        "Show what users may do",
-        "listAcl -c DefaultCluster -r Topic:orders",
-        &[
-            BROKER,
-            CLUSTER,
-            opt("s", "subject", "TEXT", "Subjects with this in them"),
-            opt("r", "resource", "TEXT", "Resources with this in them"),
-        ],
-        run!(list_acls),
-    )
-    .at_target(),
-    Command::new(
-        "copyAcl",
-        "Copy what users may do from one broker to another",
-        "copyAcl -f 127.0.0.1:10911 -t 127.0.0.1:10921",
-        &[FROM, TO, opt("s", "subjects", "User:NAME,…", "Of these only")],
-        run!(copy_acls),
-    ),
-];
+commands! {
+    create_user: "createUser", "Create a user", "-c DefaultCluster -u alice -p secret -t Normal",
+        &[BROKER, WHOLE_CLUSTER, USERNAME, opt("p", "password", "PASSWORD", "Secret key").required(), USER_TYPE];
+    update_user: "updateUser", "Change a user", "-c DefaultCluster -u alice -s disable",
+        &[BROKER, WHOLE_CLUSTER, USERNAME, opt("p", "password", "PASSWORD", "New secret key"), USER_TYPE,
+          opt("s", "userStatus", "enable|disable", "Whether the user may do anything")];
+    delete_user: "deleteUser", "Delete a user", "-c DefaultCluster -u alice",
+        &[BROKER, WHOLE_CLUSTER, USERNAME];
+    get_user: "getUser", "Show a user", "-c DefaultCluster -u alice",
+        &[BROKER, CLUSTER, opt("u", "username", "NAME", "User")];
+    list_users: "listUser", "Show users", "-c DefaultCluster -f ali",
+        &[BROKER, CLUSTER, opt("f", "filter", "TEXT", "Names with this in them")];
+    copy_users: "copyUser", "Copy users from one broker to another",
+        "-f 127.0.0.1:10911 -t 127.0.0.1:10921 -u alice",
+        &[FROM, TO, opt("u", "usernames", "NAME,…", "Users (default: all)")];
+    create_acl: "createAcl", "Say what a user may do",
+        "-c DefaultCluster -s User:alice -r Topic:orders -a Pub,Sub -d Allow",
+        &[BROKER, WHOLE_CLUSTER, SUBJECT, RESOURCES, ACTIONS, SOURCES, DECISION];
+    update_acl: "updateAcl", "Change what a user may do with resources",
+        "-c DefaultCluster -s User:alice -r Topic:orders -a Sub -d Allow",
+        &[BROKER, WHOLE_CLUSTER, SUBJECT, RESOURCES, ACTIONS, DECISION, SOURCES];
+    delete_acl: "deleteAcl", "Forget what a user may do", "-c DefaultCluster -s User:alice -r Topic:orders",
+        &[BROKER, WHOLE_CLUSTER, SUBJECT, opt("r", "resources", "Topic:NAME", "With this resource only")];
+    get_acl: "getAcl", "Show what a user may do", "-c DefaultCluster -s User:alice",
+        &[BROKER, CLUSTER, opt("s", "subject", "User:NAME", "Who")];
+    list_acls: "listAcl", "Show what users may do", "-c DefaultCluster -r Topic:orders",
+        &[BROKER, CLUSTER, opt("s", "subject", "TEXT", "Subjects with this in them"),
+          opt("r", "resource", "TEXT", "Resources with this in them")];
+    copy_acls: "copyAcl", "Copy what users may do from one broker to another",
+        "-f 127.0.0.1:10911 -t 127.0.0.1:10921",
+        &[FROM, TO, opt("s", "subjects", "User:NAME,…", "Of these only")];
+}
 
 /// The broker of `-b`, or masters and slaves of the cluster of `-c`.
 async fn every_broker(call: &Call) -> Result<Vec<String>, Failure> {

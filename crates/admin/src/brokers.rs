@@ -5,7 +5,7 @@ use oxmq_protocol::body::{BrokerData, MASTER_ID};
 use oxmq_protocol::properties_file::Property;
 
 use crate::call::{Call, Done, Failure, seconds};
-use crate::declare::{BROKER, CLUSTER, Command, INTERVAL, flag, opt, run};
+use crate::declare::{BROKER, CLUSTER, INTERVAL, commands, flag, opt};
 use crate::output::Answer;
 use crate::runtime::Runtime;
 use crate::table::{Cell, Table, columns, decimal, front, row};
@@ -15,151 +15,54 @@ const ANY_BROKER: &[crate::declare::Opt] = &[
     opt("c", "cluster", "CLUSTER", "Brokers of this cluster"),
 ];
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "clusterList",
-        "Show clusters, their brokers and how busy they are",
-        "clusterList",
-        &[
-            flag("m", "moreStats", "Messages of yesterday and today"),
-            INTERVAL,
-            opt("c", "clusterName", "CLUSTER", "This cluster only"),
-        ],
-        run!(cluster_list),
-    ),
-    Command::new(
-        "brokerStatus",
-        "Show a broker's figures about itself",
-        "brokerStatus -b 127.0.0.1:10911",
-        &[BROKER, CLUSTER],
-        run!(broker_status),
-    )
-    .at_target(),
-    Command::new(
-        "brokerConsumeStats",
-        "Show how far all groups of a broker are",
-        "brokerConsumeStats -b 127.0.0.1:10911 -l 1",
-        &[
-            opt("b", "brokerAddr", "HOST:PORT", "Broker").required(),
-            opt("t", "timeoutMillis", "MILLISECONDS", "How long to wait for the broker").or("50000"),
-            opt("l", "level", "NUMBER", "Only queues with so many messages to consume").or("0"),
-            opt("o", "order", "BOOL", "Only groups that consume orderly").or("false"),
-        ],
-        run!(broker_consume_stats),
-    ),
-    Command::new(
-        "getBrokerConfig",
-        "Show the settings of brokers",
-        "getBrokerConfig -b 127.0.0.1:10911",
-        &[
-            BROKER,
-            opt("c", "clusterName", "CLUSTER", "Every master and slave of this cluster"),
-        ],
-        run!(get_broker_config),
-    )
-    .at_target(),
-    Command::new(
-        "updateBrokerConfig",
-        "Change a setting of brokers",
-        "updateBrokerConfig -b 127.0.0.1:10911 -k fileReservedTime -v 24",
-        &[
-            opt("k", "key", "KEY", "Setting").required(),
-            opt("v", "value", "VALUE", "Its value").required(),
-            BROKER,
-            CLUSTER,
-            opt("a", "updateAllBroker", "ANYTHING", "Slaves of the cluster, too"),
-        ],
-        run!(update_broker_config),
-    )
-    .at_target(),
-    Command::new(
-        "cleanExpiredCQ",
-        "Delete what consume queues say of messages that are gone",
-        "cleanExpiredCQ -b 127.0.0.1:10911",
-        ANY_BROKER,
-        run!(clean_expired_queues),
-    ),
-    Command::new(
-        "cleanUnusedTopic",
-        "Delete the consume queues of topics that are gone",
-        "cleanUnusedTopic -c DefaultCluster",
-        ANY_BROKER,
-        run!(clean_unused_topics),
-    ),
-    Command::new(
-        "deleteExpiredCommitLog",
-        "Delete expired files of the commit log now",
-        "deleteExpiredCommitLog -b 127.0.0.1:10911",
-        ANY_BROKER,
-        run!(delete_expired_commit_log),
-    ),
-    Command::new(
-        "getColdDataFlowCtrInfo",
-        "Show what groups read from disk and may read",
-        "getColdDataFlowCtrInfo -b 127.0.0.1:10911",
-        &[BROKER, CLUSTER],
-        run!(get_cold_data_flow),
-    )
-    .answered_by("brokers of the original")
-    .at_target(),
-    Command::new(
-        "updateColdDataFlowCtrGroupConfig",
-        "Set what a group may read from disk in a second",
-        "updateColdDataFlowCtrGroupConfig -b 127.0.0.1:10911 -g orders-archive -v 1048576",
-        &[
-            BROKER,
-            CLUSTER,
-            opt("g", "consumerGroup", "GROUP", "Consumer group").required(),
-            opt("v", "threshold", "BYTES", "Bytes a second").required(),
-        ],
-        run!(update_cold_data_flow),
-    )
-    .answered_by("brokers of the original")
-    .at_target(),
-    Command::new(
-        "removeColdDataFlowCtrGroupConfig",
-        "Let a group read from disk like others",
-        "removeColdDataFlowCtrGroupConfig -b 127.0.0.1:10911 -g orders-archive",
-        &[
-            BROKER,
-            CLUSTER,
-            opt("g", "consumerGroup", "GROUP", "Consumer group").required(),
-        ],
-        run!(remove_cold_data_flow),
-    )
-    .answered_by("brokers of the original")
-    .at_target(),
-    Command::new(
-        "setCommitLogReadAheadMode",
-        "Say how the system reads ahead in the commit log",
-        "setCommitLogReadAheadMode -b 127.0.0.1:10911 -m 0",
-        &[
-            BROKER,
-            CLUSTER,
-            opt("m", "commitLogReadAheadMode", "0|1", "0 as usual, 1 not at all").required(),
-        ],
-        run!(set_read_ahead_mode),
-    )
-    .answered_by("brokers of the original")
-    .at_target(),
-    Command::new(
-        "checkRocksdbCqWriteProgress",
-        "Compare consume queues in files with those in RocksDB",
-        "checkRocksdbCqWriteProgress -c DefaultCluster",
-        &[
-            opt("c", "cluster", "CLUSTER", "Cluster").required(),
-            opt("t", "topic", "TOPIC", "This topic only"),
-            opt(
-                "cf",
-                "checkFrom",
-                "TIME",
-                "Messages stored since, in milliseconds since 1970",
-            ),
-        ],
-        run!(check_rocksdb_queues),
-    )
-    .answered_by("brokers of the original"),
-];
+commands! {
+    cluster_list: "clusterList", "Show clusters, their brokers and how busy they are", "",
+        &[flag("m", "moreStats", "Messages of yesterday and today"), INTERVAL,
+          opt("c", "clusterName", "CLUSTER", "This cluster only")];
+    broker_status: "brokerStatus", "Show a broker's figures about itself", "-b 127.0.0.1:10911",
+        &[BROKER, CLUSTER];
+    broker_consume_stats: "brokerConsumeStats", "Show how far all groups of a broker are",
+        "-b 127.0.0.1:10911 -l 1",
+        &[opt("b", "brokerAddr", "HOST:PORT", "Broker").required(),
+          opt("t", "timeoutMillis", "MILLISECONDS", "How long to wait for the broker").or("50000"),
+          opt("l", "level", "NUMBER", "Only queues with so many messages to consume").or("0"),
+          opt("o", "order", "BOOL", "Only groups that consume orderly").or("false")];
+    get_broker_config: "getBrokerConfig", "Show the settings of brokers", "-b 127.0.0.1:10911",
+        &[BROKER, opt("c", "clusterName", "CLUSTER", "Every master and slave of this cluster")];
+    update_broker_config: "updateBrokerConfig", "Change a setting of brokers",
+        "-b 127.0.0.1:10911 -k fileReservedTime -v 24",
+        &[opt("k", "key", "KEY", "Setting").required(), opt("v", "value", "VALUE", "Its value").required(), BROKER,
+          CLUSTER, opt("a", "updateAllBroker", "ANYTHING", "Slaves of the cluster, too")];
+    clean_expired_queues: "cleanExpiredCQ", "Delete what consume queues say of messages that are gone",
+        "-b 127.0.0.1:10911",
+        ANY_BROKER;
+    clean_unused_topics: "cleanUnusedTopic", "Delete the consume queues of topics that are gone",
+        "-c DefaultCluster",
+        ANY_BROKER;
+    delete_expired_commit_log: "deleteExpiredCommitLog", "Delete expired files of the commit log now",
+        "-b 127.0.0.1:10911",
+        ANY_BROKER;
+    get_cold_data_flow: "getColdDataFlowCtrInfo", "Show what groups read from disk and may read",
+        "-b 127.0.0.1:10911",
+        &[BROKER, CLUSTER], answered_by: Some("brokers of the original");
+    update_cold_data_flow: "updateColdDataFlowCtrGroupConfig", "Set what a group may read from disk in a second",
+        "-b 127.0.0.1:10911 -g orders-archive -v 1048576",
+        &[BROKER, CLUSTER, opt("g", "consumerGroup", "GROUP", "Consumer group").required(),
+          opt("v", "threshold", "BYTES", "Bytes a second").required()], answered_by: Some("brokers of the original");
+    remove_cold_data_flow: "removeColdDataFlowCtrGroupConfig", "Let a group read from disk like others",
+        "-b 127.0.0.1:10911 -g orders-archive",
+        &[BROKER, CLUSTER, opt("g", "consumerGroup", "GROUP", "Consumer group").required()],
+        answered_by: Some("brokers of the original");
+    set_read_ahead_mode: "setCommitLogReadAheadMode", "Say how the system reads ahead in the commit log",
+        "-b 127.0.0.1:10911 -m 0",
+        &[BROKER, CLUSTER, opt("m", "commitLogReadAheadMode", "0|1", "0 as usual, 1 not at all").required()],
+        answered_by: Some("brokers of the original");
+    check_rocksdb_queues: "checkRocksdbCqWriteProgress", "Compare consume queues in files with those in RocksDB",
+        "-c DefaultCluster",
+        &[opt("c", "cluster", "CLUSTER", "Cluster").required(), opt("t", "topic", "TOPIC", "This topic only"),
+          opt("cf", "checkFrom", "TIME", "Messages stored since, in milliseconds since 1970")],
+        answered_by: Some("brokers of the original");
+}
 
 /// The brokers of each cluster, of one cluster if one is named.
 fn by_cluster<'a>(info: &'a ClusterInfo, wanted: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a BrokerData)> {

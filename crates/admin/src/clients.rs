@@ -7,7 +7,7 @@ use oxmq_protocol::body::{ConsumeType, ConsumerConnection, ConsumerRunningInfo};
 use oxmq_protocol::version;
 
 use crate::call::{Call, Done, Failure, now};
-use crate::declare::{Command, Opt, flag, opt, run};
+use crate::declare::{Opt, commands, flag, opt};
 use crate::output::Answer;
 use crate::running_info;
 use crate::table::{Cell, Table, row};
@@ -24,51 +24,21 @@ const SETTLED_AFTER_MS: i64 = 120_000;
 /// Without progress for so long, a queue with messages is said to be stuck.
 const STUCK_AFTER_MS: i64 = 60_000;
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "consumerConnection",
-        "Show the consumers of a group and what they subscribe to",
-        "consumerConnection -g order-service",
-        &[CONSUMER_GROUP, BROKER],
-        run!(consumer_connection),
-    ),
-    Command::new(
-        "consumerStatus",
-        "Show what consumers say of themselves, and whether they fit together",
-        "consumerStatus -g order-service",
-        &[
-            CONSUMER_GROUP,
-            opt("i", "clientId", "ID", "This consumer only, in full"),
-            BROKER,
-            flag("s", "jstack", "With the stacks of its threads"),
-        ],
-        run!(consumer_status),
-    ),
-    Command::new(
-        "consumer",
-        "The same in short",
-        "consumer -g order-service",
-        &[CONSUMER_GROUP, flag("s", "jstack", "With the stacks of their threads")],
-        run!(consumers),
-    ),
-    Command::new(
-        "producerConnection",
-        "Show the producers of a group",
-        "producerConnection -g order-producer -t orders",
-        &[
-            opt("g", "producerGroup", "GROUP", "Producer group").required(),
-            crate::declare::TOPIC,
-        ],
-        run!(producer_connection),
-    ),
-    Command::new(
-        "producer",
-        "Show all producers of a broker",
-        "producer -b 127.0.0.1:10911",
-        &[opt("b", "broker", "HOST:PORT", "Broker").required()],
-        run!(producers),
-    ),
-];
+commands! {
+    consumer_connection: "consumerConnection", "Show the consumers of a group and what they subscribe to",
+        "-g order-service",
+        &[CONSUMER_GROUP, BROKER];
+    consumer_status: "consumerStatus", "Show what consumers say of themselves, and whether they fit together",
+        "-g order-service",
+        &[CONSUMER_GROUP, opt("i", "clientId", "ID", "This consumer only, in full"), BROKER,
+          flag("s", "jstack", "With the stacks of its threads")];
+    consumers: "consumer", "The same in short", "-g order-service",
+        &[CONSUMER_GROUP, flag("s", "jstack", "With the stacks of their threads")];
+    producer_connection: "producerConnection", "Show the producers of a group", "-g order-producer -t orders",
+        &[opt("g", "producerGroup", "GROUP", "Producer group").required(), crate::declare::TOPIC];
+    producers: "producer", "Show all producers of a broker", "-b 127.0.0.1:10911",
+        &[opt("b", "broker", "HOST:PORT", "Broker").required()];
+}
 
 async fn consumer_connection(call: &Call, answer: &mut Answer) -> Done {
     let group = call.required("consumerGroup");

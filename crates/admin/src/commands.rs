@@ -106,9 +106,9 @@ fn clap_command(command: &'static Command) -> clap::Command {
     if let Some(alias) = command.alias {
         result = result.alias(alias);
     }
-    if !command.one_of.is_empty() {
+    if !command.one_of().is_empty() {
         let group = ArgGroup::new("one of")
-            .args(command.one_of)
+            .args(command.one_of())
             .multiple(true)
             .required(true);
         result = result.group(group);
@@ -141,7 +141,7 @@ fn arg(option: &'static Opt) -> Arg {
 fn shown_command(program: &str, command: &'static Command) -> clap::Command {
     clap_command(command)
         .bin_name(format!("{program} {}", command.name))
-        .after_help(format!("Example:\n  {program} {}", command.example))
+        .after_help(format!("Example:\n  {program} {}", command.example()))
 }
 
 fn refuse(program: &str, command: &'static Command, error: &clap::Error) -> ExitCode {
@@ -205,14 +205,14 @@ mod tests {
         for command in all() {
             assert!(names.insert(command.name.to_lowercase()), "{} twice", command.name);
             assert!(
-                chosen(command.example).is_ok(),
+                chosen(&command.example()).is_ok(),
                 "the example of {}: {}",
                 command.name,
-                command.example
+                command.example()
             );
             assert!(!command.about.ends_with('.'), "{}", command.about);
             assert!(
-                command.one_of.iter().all(|name| command.has_option(name)),
+                command.one_of().iter().all(|name| command.has_option(name)),
                 "{}",
                 command.name
             );

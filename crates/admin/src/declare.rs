@@ -10,13 +10,24 @@ use crate::output::Answer;
 pub(crate) type Run = for<'a> fn(&'a Call, &'a mut Answer) -> Running<'a>;
 pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 
-/// A function `async fn(&Call, &mut Answer) -> Result<(), Failure>` as a [`Run`].
-macro_rules! run {
-    ($function:expr) => {
-        |call, answer| Box::pin($function(call, answer))
+/// The table of a file's commands, `COMMANDS`. A row is the function that runs, an
+/// `async fn(&Call, &mut Answer) -> Result<(), Failure>`; the name, what it is about, the options of the example; the
+/// options; and what else is to be said of a [`Command`], by field.
+macro_rules! commands {
+    ($( $run:ident: $name:literal, $about:literal, $example:literal,
+        $options:expr $(, $field:ident: $value:expr)*; )*) => {
+        pub(crate) const COMMANDS: &[$crate::declare::Command] = &[$( $crate::declare::Command {
+            name: $name,
+            about: $about,
+            example: $example,
+            options: $options,
+            run: |call, answer| Box::pin($run(call, answer)),
+            $( $field: $value, )*
+            ..$crate::declare::Command::NOTHING
+        } ),*];
     };
 }
-pub(crate) use run;
+pub(crate) use commands;
 
 pub(crate) struct Command {
     /// RocketMQ's name; found in any case.
@@ -24,10 +35,10 @@ pub(crate) struct Command {
     pub(crate) alias: Option<&'static str>,
     /// One sentence without full stop.
     pub(crate) about: &'static str,
-    /// A command line that may be tried as it is, without the program's name.
+    /// Options that may be tried as they are.
     pub(crate) example: &'static str,
     pub(crate) options: &'static [Opt],
-    /// Long names of which one has to be there.
+    /// Long names of which one has to be there, if it is not one of [`BROKER`] and [`CLUSTER`].
     pub(crate) one_of: &'static [&'static str],
     /// Seconds after which it runs again, of a command that does so always.
     pub(crate) every: Option<u64>,
@@ -37,50 +48,31 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    pub(crate) const fn new(
-        name: &'static str,
-        about: &'static str,
-        example: &'static str,
-        options: &'static [Opt],
-        run: Run,
-    ) -> Command {
-        Command {
-            name,
-            alias: None,
-            about,
-            example,
-            options,
-            one_of: &[],
-            every: None,
-            answered_by: None,
-            run,
+    /// What a row of the table leaves out.
+    pub(crate) const NOTHING: Command = Command {
+        name: "",
+        alias: None,
+        about: "",
+        example: "",
+        options: &[],
+        one_of: &[],
+        every: None,
+        answered_by: None,
+        run: |_, _| Box::pin(std::future::ready(Ok(()))),
+    };
+
+    /// Long names of which one has to be there.
+    pub(crate) fn one_of(&self) -> &'static [&'static str] {
+        const TARGET: &[&str] = &["brokerAddr", "clusterName"];
+        match self.one_of {
+            [] if TARGET.iter().all(|long| self.has_option(long)) => TARGET,
+            long_names => long_names,
         }
     }
 
-    pub(crate) const fn alias(mut self, alias: &'static str) -> Command {
-        self.alias = Some(alias);
-        self
-    }
-
-    pub(crate) const fn answered_by(mut self, servers: &'static str) -> Command {
-        self.answered_by = Some(servers);
-        self
-    }
-
-    pub(crate) const fn every(mut self, seconds: u64) -> Command {
-        self.every = Some(seconds);
-        self
-    }
-
-    /// Needs one of these options.
-    pub(crate) const fn one_of(mut self, long_names: &'static [&'static str]) -> Command {
-        self.one_of = long_names;
-        self
-    }
-
-    /// Needs [`BROKER`] or [`CLUSTER`].
-    pub(crate) const fn at_target(self) -> Command {
-        self.one_of(&["brokerAddr", "clusterName"])
+    /// A command line without the program's name.
+    pub(crate) fn example(&self) -> String {
+        format!("{} {}", self.name, self.example).trim_end().to_owned()
     }
 
     pub(crate) fn is_called(&self, name: &str) -> bool {

@@ -49,7 +49,7 @@ fn describe(command: &Command, text: &mut String) {
     if let Some(seconds) = command.every {
         text.push_str(&format!(" Runs again every {seconds} seconds until Ctrl-C."));
     }
-    text.push_str(&format!("\n\n```sh\nmqadmin {}\n```\n", quoted(command.example)));
+    text.push_str(&format!("\n\n```sh\nmqadmin {}\n```\n", quoted(&command.example())));
     if command.options.is_empty() {
         return;
     }
@@ -87,7 +87,7 @@ fn need(command: &Command, option: &Opt) -> String {
     match option.default {
         Some(default) => format!("`{default}`"),
         None if option.is_required => "required".to_owned(),
-        None if command.one_of.contains(&option.long) => "one of these".to_owned(),
+        None if command.one_of().contains(&option.long) => "one of these".to_owned(),
         None => String::new(),
     }
 }

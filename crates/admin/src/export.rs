@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::call::{Call, Done, Failure, now};
-use crate::declare::{BROKER, CLUSTER, Command, Opt, flag, opt, run};
+use crate::declare::{BROKER, CLUSTER, Opt, commands, flag, opt};
 use crate::java;
 use crate::output::Answer;
 use crate::runtime::Runtime;
@@ -38,72 +38,29 @@ const EXPORTED_SETTINGS: [&str; 16] = [
     "autoCreateSubscriptionGroup",
 ];
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "exportMetadata",
-        "Write topics and consumer groups to a file",
-        "exportMetadata -c DefaultCluster",
-        &[
-            BROKER,
-            CLUSTER,
-            FOLDER,
-            flag("t", "topic", "Topics only"),
-            flag("g", "subscriptionGroup", "Consumer groups only"),
-            flag("s", "specialTopic", "Retry and dead letter topics, too"),
-        ],
-        run!(export_metadata),
-    )
-    .at_target(),
-    Command::new(
-        "exportConfigs",
-        "Write the settings of a cluster's brokers to a file",
-        "exportConfigs -c DefaultCluster",
-        &[OF_CLUSTER, FOLDER],
-        run!(export_configs),
-    ),
-    Command::new(
-        "exportMetrics",
-        "Write the figures of a cluster's brokers to a file",
-        "exportMetrics -c DefaultCluster",
-        &[OF_CLUSTER, FOLDER],
-        run!(export_metrics),
-    ),
-    Command::new(
-        "exportPopRecord",
-        "Let brokers move what they know of popped messages out of RocksDB",
-        "exportPopRecord -b 127.0.0.1:10911",
+commands! {
+    export_metadata: "exportMetadata", "Write topics and consumer groups to a file", "-c DefaultCluster",
+        &[BROKER, CLUSTER, FOLDER, flag("t", "topic", "Topics only"),
+          flag("g", "subscriptionGroup", "Consumer groups only"),
+          flag("s", "specialTopic", "Retry and dead letter topics, too")];
+    export_configs: "exportConfigs", "Write the settings of a cluster's brokers to a file", "-c DefaultCluster",
+        &[OF_CLUSTER, FOLDER];
+    export_metrics: "exportMetrics", "Write the figures of a cluster's brokers to a file", "-c DefaultCluster",
+        &[OF_CLUSTER, FOLDER];
+    export_pop_records: "exportPopRecord", "Let brokers move what they know of popped messages out of RocksDB",
+        "-b 127.0.0.1:10911",
         &[BROKER, CLUSTER, opt("d", "dryRun", "BOOL", "Change nothing")],
-        run!(export_pop_records),
-    )
-    .answered_by("brokers of the original")
-    .at_target(),
-    Command::new(
-        "rocksDBConfigToJson",
-        "Let brokers write the tables of their RocksDB as JSON",
-        "rocksDBConfigToJson -b 127.0.0.1:10911 -t topics",
-        &[
-            opt(
-                "t",
-                "configType",
-                "TYPE",
-                "topics, subscriptionGroups, consumerOffsets, with ; between",
-            ),
-            opt(
-                "p",
-                "configPath",
-                "FOLDER",
-                "A local RocksDB, which this executable does not read",
-            ),
-            opt("e", "exportFile", "FILE", "With -p: where to write"),
-            opt("j", "jsonEnable", "BOOL", "With -p: as JSON"),
-            opt("c", "cluster", "CLUSTER", "Brokers of this cluster"),
-            opt("b", "brokerAddr", "HOST:PORT", "This broker only"),
-        ],
-        run!(rocksdb_to_json),
-    )
-    .answered_by("brokers of the original")
-    .one_of(&["cluster", "brokerAddr", "configPath"]),
-];
+        answered_by: Some("brokers of the original");
+    rocksdb_to_json: "rocksDBConfigToJson", "Let brokers write the tables of their RocksDB as JSON",
+        "-b 127.0.0.1:10911 -t topics",
+        &[opt("t", "configType", "TYPE", "topics, subscriptionGroups, consumerOffsets, with ; between"),
+          opt("p", "configPath", "FOLDER", "A local RocksDB, which this executable does not read"),
+          opt("e", "exportFile", "FILE", "With -p: where to write"),
+          opt("j", "jsonEnable", "BOOL", "With -p: as JSON"),
+          opt("c", "cluster", "CLUSTER", "Brokers of this cluster"),
+          opt("b", "brokerAddr", "HOST:PORT", "This broker only")], answered_by: Some("brokers of the original"),
+        one_of: &["cluster", "brokerAddr", "configPath"];
+}
 
 fn write(path: &Path, value: &impl Serialize, answer: &mut Answer) -> Done {
     let text = java::pretty(&json::to_vec(value));

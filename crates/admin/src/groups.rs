@@ -5,136 +5,40 @@ use oxmq_protocol::body::{ConsumeType, ConsumerConnection};
 use oxmq_protocol::{json, response_code, topic, version};
 
 use crate::call::{Call, Done, Failure, seconds};
-use crate::declare::{BROKER, CLUSTER, Command, GROUP, TOPIC_OF_NAME, opt, run};
+use crate::declare::{BROKER, CLUSTER, GROUP, TOPIC_OF_NAME, commands, opt};
 use crate::java;
 use crate::output::Answer;
 use crate::table::{Table, columns, decimal, front, row};
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "updateSubGroup",
-        "Create or change a consumer group",
-        "updateSubGroup -c DefaultCluster -g order-service -r 16",
-        &[
-            BROKER,
-            CLUSTER,
-            GROUP,
-            opt("s", "consumeEnable", "BOOL", "The group may consume (default: true)"),
-            opt(
-                "m",
-                "consumeFromMinEnable",
-                "BOOL",
-                "It may begin at the first message (default: false)",
-            ),
-            opt(
-                "d",
-                "consumeBroadcastEnable",
-                "BOOL",
-                "It may broadcast (default: false)",
-            ),
-            opt("o", "consumeMessageOrderly", "BOOL", "It consumes orderly"),
-            opt(
-                "q",
-                "retryQueueNums",
-                "NUMBER",
-                "Queues of its retry topic (default: 1)",
-            ),
-            opt(
-                "r",
-                "retryMaxTimes",
-                "NUMBER",
-                "Attempts before a message is a dead letter (default: 16)",
-            ),
-            opt("p", "groupRetryPolicy", "JSON", "Delays between attempts"),
-            opt("i", "brokerId", "ID", "Broker to consume from (default: 0, the master)"),
-            opt(
-                "w",
-                "whichBrokerWhenConsumeSlowly",
-                "ID",
-                "Broker to consume from when behind (default: 1)",
-            ),
-            opt(
-                "a",
-                "notifyConsumerIdsChanged",
-                "BOOL",
-                "Tell members when others come and go (default: true)",
-            ),
-            opt("", "attributes", "+K=V,-K", "Attributes to set or to take away"),
-        ],
-        run!(update_group),
-    )
-    .at_target(),
-    Command::new(
-        "updateSubGroupList",
-        "Create or change the consumer groups of a file",
-        "updateSubGroupList -c DefaultCluster -f groups.json",
-        &[
-            BROKER,
-            CLUSTER,
-            opt("f", "filename", "FILE", "JSON array of groups").required(),
-        ],
-        run!(update_group_list),
-    )
-    .at_target(),
-    Command::new(
-        "deleteSubGroup",
-        "Delete a consumer group",
-        "deleteSubGroup -c DefaultCluster -g order-service -r true",
-        &[
-            BROKER,
-            CLUSTER,
-            GROUP,
-            opt("r", "removeOffset", "BOOL", "Its offsets, too").or("false"),
-        ],
-        run!(delete_group),
-    )
-    .at_target(),
-    Command::new(
-        "getConsumerConfig",
-        "Show a consumer group as every broker has it",
-        "getConsumerConfig -g order-service",
-        &[GROUP],
-        run!(get_config),
-    ),
-    Command::new(
-        "setConsumeMode",
-        "Let a group pull the messages of a topic or pop them",
-        "setConsumeMode -c DefaultCluster -t orders -g order-service -m POP -q 8",
-        &[
-            BROKER,
-            CLUSTER,
-            TOPIC_OF_NAME.required(),
-            GROUP,
-            opt("m", "mode", "PULL|POP", "How").required(),
-            opt(
-                "q",
-                "popShareQueueNum",
-                "NUMBER",
-                "Queues of others that a member pops from (0: all)",
-            )
-            .or("0"),
-        ],
-        run!(set_consume_mode),
-    )
-    .at_target(),
-    Command::new(
-        "consumerProgress",
-        "Show how far a consumer group is, or all of them",
-        "consumerProgress -g order-service",
-        &[
-            opt("g", "groupName", "GROUP", "Consumer group (default: all)"),
-            TOPIC_OF_NAME,
-            opt("s", "showClientIP", "BOOL", "With the consumer that has each queue"),
-            opt(
-                "c",
-                "cluster",
-                "CLUSTER",
-                "Cluster, or the parent topic of a light queue",
-            ),
-        ],
-        run!(consumer_progress),
-    ),
-];
+commands! {
+    update_group: "updateSubGroup", "Create or change a consumer group", "-c DefaultCluster -g order-service -r 16",
+        &[BROKER, CLUSTER, GROUP, opt("s", "consumeEnable", "BOOL", "The group may consume (default: true)"),
+          opt("m", "consumeFromMinEnable", "BOOL", "It may begin at the first message (default: false)"),
+          opt("d", "consumeBroadcastEnable", "BOOL", "It may broadcast (default: false)"),
+          opt("o", "consumeMessageOrderly", "BOOL", "It consumes orderly"),
+          opt("q", "retryQueueNums", "NUMBER", "Queues of its retry topic (default: 1)"),
+          opt("r", "retryMaxTimes", "NUMBER", "Attempts before a message is a dead letter (default: 16)"),
+          opt("p", "groupRetryPolicy", "JSON", "Delays between attempts"),
+          opt("i", "brokerId", "ID", "Broker to consume from (default: 0, the master)"),
+          opt("w", "whichBrokerWhenConsumeSlowly", "ID", "Broker to consume from when behind (default: 1)"),
+          opt("a", "notifyConsumerIdsChanged", "BOOL", "Tell members when others come and go (default: true)"),
+          opt("", "attributes", "+K=V,-K", "Attributes to set or to take away")];
+    update_group_list: "updateSubGroupList", "Create or change the consumer groups of a file",
+        "-c DefaultCluster -f groups.json",
+        &[BROKER, CLUSTER, opt("f", "filename", "FILE", "JSON array of groups").required()];
+    delete_group: "deleteSubGroup", "Delete a consumer group", "-c DefaultCluster -g order-service -r true",
+        &[BROKER, CLUSTER, GROUP, opt("r", "removeOffset", "BOOL", "Its offsets, too").or("false")];
+    get_config: "getConsumerConfig", "Show a consumer group as every broker has it", "-g order-service",
+        &[GROUP];
+    set_consume_mode: "setConsumeMode", "Let a group pull the messages of a topic or pop them",
+        "-c DefaultCluster -t orders -g order-service -m POP -q 8",
+        &[BROKER, CLUSTER, TOPIC_OF_NAME.required(), GROUP, opt("m", "mode", "PULL|POP", "How").required(),
+          opt("q", "popShareQueueNum", "NUMBER", "Queues of others that a member pops from (0: all)").or("0")];
+    consumer_progress: "consumerProgress", "Show how far a consumer group is, or all of them", "-g order-service",
+        &[opt("g", "groupName", "GROUP", "Consumer group (default: all)"), TOPIC_OF_NAME,
+          opt("s", "showClientIP", "BOOL", "With the consumer that has each queue"),
+          opt("c", "cluster", "CLUSTER", "Cluster, or the parent topic of a light queue")];
+}
 
 async fn update_group(call: &Call, answer: &mut Answer) -> Done {
     let mut config = SubscriptionGroupConfig::new(call.required("groupName"));

@@ -5,7 +5,7 @@ use oxmq_protocol::requests::{CleanBrokerDataHeader, ElectMasterHeader, RemoveBr
 
 use crate::brokers::say_settings;
 use crate::call::{Call, Done, Failure, milliseconds, now};
-use crate::declare::{BROKER, CLUSTER, Command, INTERVAL, Opt, flag, opt, run};
+use crate::declare::{BROKER, CLUSTER, INTERVAL, Opt, commands, flag, opt};
 use crate::java::{list, or_null};
 use crate::output::Answer;
 use crate::table::{Cell, Table, decimal, row};
@@ -15,127 +15,46 @@ const BROKER_NAME: Opt = opt("b", "brokerName", "BROKER", "Name of the broker");
 const REPLICAS_OF: Opt = opt("bn", "brokerName", "BROKER", "Name of the broker").required();
 const CONTAINER: Opt = opt("c", "brokerContainerAddr", "HOST:PORT", "Container").required();
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "haStatus",
-        "Show how far slaves are behind their masters",
-        "haStatus -b 127.0.0.1:10911",
-        &[BROKER, CLUSTER, INTERVAL],
-        run!(ha_status),
-    )
-    .at_target(),
-    Command::new(
-        "getBrokerEpoch",
-        "Show the epochs of a broker under a controller",
-        "getBrokerEpoch -b broker-a",
-        &[BROKER_NAME, CLUSTER, INTERVAL],
-        run!(broker_epoch),
-    )
-    .answered_by("brokers under a controller")
-    .one_of(&["brokerName", "clusterName"]),
-    Command::new(
-        "resetMasterFlushOffset",
-        "Tell a slave where its master's log ended when that started",
-        "resetMasterFlushOffset -b 127.0.0.1:10921 -o 0",
-        &[
-            opt("b", "brokerAddr", "HOST:PORT", "Slave").required(),
-            opt("o", "offset", "OFFSET", "Physical offset").required(),
-        ],
-        run!(reset_flush_offset),
-    ),
-    Command::new(
-        "getSyncStateSet",
-        "Show which replicas are in sync",
-        "getSyncStateSet -a 127.0.0.1:9878 -b broker-a",
-        &[CONTROLLER, CLUSTER, BROKER_NAME, INTERVAL],
-        run!(sync_state_set),
-    )
-    .answered_by("controllers")
-    .one_of(&["brokerName", "clusterName"]),
-    Command::new(
-        "getControllerMetaData",
-        "Show the leader of the controllers and the others",
-        "getControllerMetaData -a 127.0.0.1:9878",
-        &[CONTROLLER],
-        run!(controller_metadata),
-    )
-    .answered_by("controllers"),
-    Command::new(
-        "getControllerConfig",
-        "Show the settings of controllers",
-        "getControllerConfig -a 127.0.0.1:9878",
-        &[CONTROLLER],
-        run!(controller_config),
-    )
-    .answered_by("controllers"),
-    Command::new(
-        "updateControllerConfig",
-        "Change a setting of controllers",
-        "updateControllerConfig -a 127.0.0.1:9878 -k notifyBrokerRoleChanged -v true",
-        &[
-            CONTROLLER,
-            opt("k", "key", "KEY", "Setting").required(),
-            opt("v", "value", "VALUE", "Its value").required(),
-        ],
-        run!(update_controller_config),
-    )
-    .answered_by("controllers"),
-    Command::new(
-        "electMaster",
-        "Make a replica the master",
-        "electMaster -a 127.0.0.1:9878 -b 2 -bn broker-a -c DefaultCluster",
-        &[
-            CONTROLLER,
-            opt("b", "brokerId", "ID", "Replica that becomes the master").required(),
-            REPLICAS_OF,
-            opt("c", "clusterName", "CLUSTER", "Cluster of the broker").required(),
-        ],
-        run!(elect_master),
-    )
-    .answered_by("controllers"),
-    Command::new(
-        "cleanBrokerMetadata",
-        "Let controllers forget replicas of a broker",
-        "cleanBrokerMetadata -a 127.0.0.1:9878 -bn broker-a -b 2;3 -c DefaultCluster",
-        &[
-            CONTROLLER,
-            opt("b", "brokerControllerIdsToClean", "ID;…", "These replicas only"),
-            REPLICAS_OF,
-            opt("c", "clusterName", "CLUSTER", "Cluster of the broker"),
-            flag("l", "cleanLivingBroker", "Also replicas that are alive"),
-        ],
-        run!(clean_metadata),
-    )
-    .answered_by("controllers"),
-    Command::new(
-        "addBroker",
-        "Start a broker in a container",
-        "addBroker -c 127.0.0.1:10811 -b /opt/rocketmq/conf/broker-b.conf",
-        &[
-            CONTAINER,
-            opt(
-                "b",
-                "brokerConfigPath",
-                "FILE",
-                "Its settings, on the container's machine",
-            )
-            .required(),
-        ],
-        run!(add_broker),
-    )
-    .answered_by("broker containers"),
-    Command::new(
-        "removeBroker",
-        "Stop a broker of a container",
-        "removeBroker -c 127.0.0.1:10811 -b DefaultCluster:broker-b:0",
-        &[
-            CONTAINER,
-            opt("b", "brokerIdentity", "CLUSTER:BROKER:ID", "Which broker").required(),
-        ],
-        run!(remove_broker),
-    )
-    .answered_by("broker containers"),
-];
+commands! {
+    ha_status: "haStatus", "Show how far slaves are behind their masters", "-b 127.0.0.1:10911",
+        &[BROKER, CLUSTER, INTERVAL];
+    broker_epoch: "getBrokerEpoch", "Show the epochs of a broker under a controller", "-b broker-a",
+        &[BROKER_NAME, CLUSTER, INTERVAL], answered_by: Some("brokers under a controller"),
+        one_of: &["brokerName", "clusterName"];
+    reset_flush_offset: "resetMasterFlushOffset", "Tell a slave where its master's log ended when that started",
+        "-b 127.0.0.1:10921 -o 0",
+        &[opt("b", "brokerAddr", "HOST:PORT", "Slave").required(),
+          opt("o", "offset", "OFFSET", "Physical offset").required()];
+    sync_state_set: "getSyncStateSet", "Show which replicas are in sync", "-a 127.0.0.1:9878 -b broker-a",
+        &[CONTROLLER, CLUSTER, BROKER_NAME, INTERVAL], answered_by: Some("controllers"),
+        one_of: &["brokerName", "clusterName"];
+    controller_metadata: "getControllerMetaData", "Show the leader of the controllers and the others",
+        "-a 127.0.0.1:9878",
+        &[CONTROLLER], answered_by: Some("controllers");
+    controller_config: "getControllerConfig", "Show the settings of controllers", "-a 127.0.0.1:9878",
+        &[CONTROLLER], answered_by: Some("controllers");
+    update_controller_config: "updateControllerConfig", "Change a setting of controllers",
+        "-a 127.0.0.1:9878 -k notifyBrokerRoleChanged -v true",
+        &[CONTROLLER, opt("k", "key", "KEY", "Setting").required(),
+          opt("v", "value", "VALUE", "Its value").required()], answered_by: Some("controllers");
+    elect_master: "electMaster", "Make a replica the master",
+        "-a 127.0.0.1:9878 -b 2 -bn broker-a -c DefaultCluster",
+        &[CONTROLLER, opt("b", "brokerId", "ID", "Replica that becomes the master").required(), REPLICAS_OF,
+          opt("c", "clusterName", "CLUSTER", "Cluster of the broker").required()], answered_by: Some("controllers");
+    clean_metadata: "cleanBrokerMetadata", "Let controllers forget replicas of a broker",
+        "-a 127.0.0.1:9878 -bn broker-a -b 2;3 -c DefaultCluster",
+        &[CONTROLLER, opt("b", "brokerControllerIdsToClean", "ID;…", "These replicas only"), REPLICAS_OF,
+          opt("c", "clusterName", "CLUSTER", "Cluster of the broker"),
+          flag("l", "cleanLivingBroker", "Also replicas that are alive")], answered_by: Some("controllers");
+    add_broker: "addBroker", "Start a broker in a container",
+        "-c 127.0.0.1:10811 -b /opt/rocketmq/conf/broker-b.conf",
+        &[CONTAINER, opt("b", "brokerConfigPath", "FILE", "Its settings, on the container's machine").required()],
+        answered_by: Some("broker containers");
+    remove_broker: "removeBroker", "Stop a broker of a container",
+        "-c 127.0.0.1:10811 -b DefaultCluster:broker-b:0",
+        &[CONTAINER, opt("b", "brokerIdentity", "CLUSTER:BROKER:ID", "Which broker").required()],
+        answered_by: Some("broker containers");
+}
 
 async fn ha_status(call: &Call, answer: &mut Answer) -> Done {
     for addr in call.targets().await? {

@@ -11,7 +11,7 @@ use oxmq_protocol::{json, response_code};
 use serde_json::{Value, json};
 
 use crate::call::{Call, Done, Failure, colon_time, milliseconds, now, utc_offset_ms};
-use crate::declare::{Command, Opt, TOPIC, flag, opt, run};
+use crate::declare::{Opt, TOPIC, commands, flag, opt};
 use crate::java::{self, decode_text};
 use crate::output::Answer;
 use crate::table::{Table, columns, row};
@@ -42,91 +42,37 @@ const CLIENT: Opt = opt("d", "clientId", "ID", "With -g: this consumer");
 /// Where bodies are written, as mqadmin does.
 const BODIES: &str = "/tmp/rocketmq/msgbodys";
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "queryMsgById",
-        "Show a message by either of its ids, let it be consumed, or send it again",
-        "queryMsgById -t orders -i 7F0000010000000000000000000000007F00000100002A9F",
-        &[
-            TOPIC,
-            opt("i", "msgId", "ID,…", "Message ids").required(),
-            CONSUMER,
-            CLIENT,
-            opt("s", "sendMessage", "BOOL", "Send it again"),
-            opt("u", "unitName", "UNIT", "Unit of the producer that sends it"),
-            FORMAT,
-            PARENT,
-        ],
-        run!(query_by_id),
-    ),
-    Command::new(
-        "queryMsgByKey",
-        "Find messages by key",
-        "queryMsgByKey -t orders -k ORD-1",
-        &[
-            TOPIC,
-            opt("k", "msgKey", "KEY", "Key").required(),
-            SINCE,
-            UNTIL,
-            opt("m", "maxNum", "NUMBER", "Messages of each broker at most").or("64"),
-            PARENT,
-            opt("p", "keyType", "K|T", "K for keys, T for tags"),
-            opt("l", "lastKey", "KEY", "Go on behind this index key"),
-        ],
-        run!(query_by_key),
-    ),
-    Command::new(
-        "queryMsgByUniqueKey",
-        "Show a message by the id its producer gave",
-        "queryMsgByUniqueKey -t orders -i 7F0000010000000000000000000000007F00000100002A9F",
-        &[
-            MESSAGE_ID,
-            CONSUMER,
-            CLIENT,
-            TOPIC,
-            flag("a", "showAll", "All messages of this id, 32 at most"),
-            PARENT,
-            opt("s", "startTime", "TIME", "Stored since, in milliseconds since 1970"),
-            opt("e", "endTime", "TIME", "Stored until, in milliseconds since 1970"),
-        ],
-        run!(query_by_unique_key),
-    ),
-    Command::new(
-        "queryMsgByOffset",
-        "Show the message at an offset of a queue",
-        "queryMsgByOffset -t orders -b broker-a -i 0 -o 1500",
-        &[
-            TOPIC,
-            opt("b", "brokerName", "BROKER", "Name of the broker").required(),
-            opt("i", "queueId", "ID", "Queue").required(),
-            opt("o", "offset", "OFFSET", "Queue offset").required(),
-            FORMAT,
-            opt("r", "routeTopic", "TOPIC", "Topic whose route leads to the broker"),
-        ],
-        run!(query_by_offset),
-    ),
-    Command::new(
-        "DecodeMessageId",
-        "Show where and when a message id was made",
-        "DecodeMessageId -i 7F0000010000000000000000000000007F00000100002A9F",
-        &[opt("i", "messageId", "ID", "Message id that a producer gave").required()],
-        run!(decode_id),
-    ),
-    Command::new(
-        "queryCq",
-        "Show entries of a consume queue",
-        "queryCq -t orders -q 0 -i 1500 -c 10",
-        &[
-            TOPIC,
-            opt("q", "queue", "ID", "Queue").required(),
-            opt("i", "index", "OFFSET", "First queue offset").required(),
-            opt("c", "count", "NUMBER", "Entries").or("10"),
-            opt("b", "broker", "HOST:PORT", "Broker (default: the first of the topic)"),
-            opt("g", "consumer", "GROUP", "What this group's filter makes of them"),
-        ],
-        run!(query_queue),
-    ),
-];
+commands! {
+    query_by_id: "queryMsgById", "Show a message by either of its ids, let it be consumed, or send it again",
+        "-t orders -i 7F0000010000000000000000000000007F00000100002A9F",
+        &[TOPIC, opt("i", "msgId", "ID,…", "Message ids").required(), CONSUMER, CLIENT,
+          opt("s", "sendMessage", "BOOL", "Send it again"),
+          opt("u", "unitName", "UNIT", "Unit of the producer that sends it"), FORMAT, PARENT];
+    query_by_key: "queryMsgByKey", "Find messages by key", "-t orders -k ORD-1",
+        &[TOPIC, opt("k", "msgKey", "KEY", "Key").required(), SINCE, UNTIL,
+          opt("m", "maxNum", "NUMBER", "Messages of each broker at most").or("64"), PARENT,
+          opt("p", "keyType", "K|T", "K for keys, T for tags"),
+          opt("l", "lastKey", "KEY", "Go on behind this index key")];
+    query_by_unique_key: "queryMsgByUniqueKey", "Show a message by the id its producer gave",
+        "-t orders -i 7F0000010000000000000000000000007F00000100002A9F",
+        &[MESSAGE_ID, CONSUMER, CLIENT, TOPIC, flag("a", "showAll", "All messages of this id, 32 at most"), PARENT,
+          opt("s", "startTime", "TIME", "Stored since, in milliseconds since 1970"),
+          opt("e", "endTime", "TIME", "Stored until, in milliseconds since 1970")];
+    query_by_offset: "queryMsgByOffset", "Show the message at an offset of a queue",
+        "-t orders -b broker-a -i 0 -o 1500",
+        &[TOPIC, opt("b", "brokerName", "BROKER", "Name of the broker").required(),
+          opt("i", "queueId", "ID", "Queue").required(), opt("o", "offset", "OFFSET", "Queue offset").required(),
+          FORMAT, opt("r", "routeTopic", "TOPIC", "Topic whose route leads to the broker")];
+    decode_id: "DecodeMessageId", "Show where and when a message id was made",
+        "-i 7F0000010000000000000000000000007F00000100002A9F",
+        &[opt("i", "messageId", "ID", "Message id that a producer gave").required()];
+    query_queue: "queryCq", "Show entries of a consume queue", "-t orders -q 0 -i 1500 -c 10",
+        &[TOPIC, opt("q", "queue", "ID", "Queue").required(),
+          opt("i", "index", "OFFSET", "First queue offset").required(),
+          opt("c", "count", "NUMBER", "Entries").or("10"),
+          opt("b", "broker", "HOST:PORT", "Broker (default: the first of the topic)"),
+          opt("g", "consumer", "GROUP", "What this group's filter makes of them")];
+}
 
 async fn query_by_id(call: &Call, answer: &mut Answer) -> Done {
     let ids = call

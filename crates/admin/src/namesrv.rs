@@ -2,7 +2,7 @@
 
 use crate::brokers::say_settings;
 use crate::call::{Call, Done, Failure};
-use crate::declare::{Command, Opt, opt, run};
+use crate::declare::{Opt, commands, opt};
 use crate::java::list;
 use crate::output::Answer;
 
@@ -11,50 +11,21 @@ const KEY: Opt = opt("k", "key", "KEY", "Name of the value").required();
 const VALUE: Opt = opt("v", "value", "VALUE", "The value").required();
 const BROKER_NAME: Opt = opt("b", "brokerName", "BROKER", "Name of the broker").required();
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "wipeWritePerm",
-        "Let no more be written to a broker, as name servers tell it",
-        "wipeWritePerm -b broker-a",
-        &[BROKER_NAME],
-        run!(wipe_write_perm),
-    ),
-    Command::new(
-        "addWritePerm",
-        "Let a broker be written to again",
-        "addWritePerm -b broker-a",
-        &[BROKER_NAME],
-        run!(add_write_perm),
-    ),
-    Command::new(
-        "updateKvConfig",
-        "Set a value in the table of the name servers",
-        "updateKvConfig -s space -k key -v value",
-        &[NAMESPACE, KEY, VALUE],
-        run!(update_kv_config),
-    ),
-    Command::new(
-        "deleteKvConfig",
-        "Delete a value from the table of the name servers",
-        "deleteKvConfig -s space -k key",
-        &[NAMESPACE, KEY],
-        run!(delete_kv_config),
-    ),
-    Command::new(
-        "getNamesrvConfig",
-        "Show the settings of name servers",
-        "getNamesrvConfig -n 127.0.0.1:9876",
-        &[],
-        run!(get_config),
-    ),
-    Command::new(
-        "updateNamesrvConfig",
-        "Change a setting of name servers",
-        "updateNamesrvConfig -n 127.0.0.1:9876 -k enableTopicList -v true",
-        &[KEY, VALUE],
-        run!(update_config),
-    ),
-];
+commands! {
+    wipe_write_perm: "wipeWritePerm", "Let no more be written to a broker, as name servers tell it", "-b broker-a",
+        &[BROKER_NAME];
+    add_write_perm: "addWritePerm", "Let a broker be written to again", "-b broker-a",
+        &[BROKER_NAME];
+    update_kv_config: "updateKvConfig", "Set a value in the table of the name servers", "-s space -k key -v value",
+        &[NAMESPACE, KEY, VALUE];
+    delete_kv_config: "deleteKvConfig", "Delete a value from the table of the name servers", "-s space -k key",
+        &[NAMESPACE, KEY];
+    get_config: "getNamesrvConfig", "Show the settings of name servers", "-n 127.0.0.1:9876",
+        &[];
+    update_config: "updateNamesrvConfig", "Change a setting of name servers",
+        "-n 127.0.0.1:9876 -k enableTopicList -v true",
+        &[KEY, VALUE];
+}
 
 async fn wipe_write_perm(call: &Call, answer: &mut Answer) -> Done {
     change_write_perm(call, answer, true).await

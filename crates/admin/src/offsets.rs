@@ -8,7 +8,7 @@ use oxmq_protocol::requests::ResetOffsetHeader;
 use oxmq_protocol::response_code;
 
 use crate::call::{Call, Done, Failure};
-use crate::declare::{Command, Opt, TOPIC, opt, run};
+use crate::declare::{Opt, TOPIC, commands, opt};
 use crate::output::Answer;
 use crate::table::{Table, front, row};
 
@@ -23,62 +23,26 @@ const TIME: Opt = opt(
 const FORCE: Opt = opt("f", "force", "BOOL", "Forward, too").or("true");
 const PARENT: Opt = opt("c", "cluster", "TOPIC", "The topic that a light queue came from");
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "resetOffsetByTime",
-        "Let a group go on at a time, also while it consumes",
-        "resetOffsetByTime -g order-service -t orders -s now",
-        &[
-            GROUP,
-            TOPIC,
-            TIME,
-            FORCE,
-            PARENT,
-            opt("b", "broker", "HOST:PORT", "With -q: one queue of this broker only"),
-            opt("q", "queue", "ID", "With -b: this queue only"),
-            opt(
-                "o",
-                "offset",
-                "OFFSET",
-                "With -b and -q: this offset instead of the time's",
-            ),
-        ],
-        run!(reset_by_time),
-    ),
-    Command::new(
-        "resetOffsetByTimeOld",
-        "Let a group that is offline go on at a time, queue by queue",
-        "resetOffsetByTimeOld -g order-service -t orders -s 1756720800000",
-        &[GROUP, TOPIC, TIME, FORCE, PARENT],
-        run!(reset_by_time_offline),
-    ),
-    Command::new(
-        "skipAccumulatedMessage",
-        "Let a group go on at the end",
-        "skipAccumulatedMessage -g order-service -t orders",
-        &[GROUP, TOPIC, FORCE, PARENT],
-        run!(skip_accumulated),
-    ),
-    Command::new(
-        "cloneGroupOffset",
-        "Let a group go on where another is",
-        "cloneGroupOffset -s order-service -d order-audit -t orders",
-        &[
-            opt("s", "srcGroup", "GROUP", "Group that is copied").required(),
-            opt("d", "destGroup", "GROUP", "Group that goes on").required(),
-            TOPIC,
-            opt("o", "offline", "BOOL", "Taken for compatibility"),
-        ],
-        run!(clone_offsets),
-    ),
-    Command::new(
-        "getConsumerStatus",
-        "Show where consumers are by their own account",
-        "getConsumerStatus -g order-service -t orders",
-        &[GROUP, TOPIC, opt("i", "originClientId", "ID", "This consumer only")],
-        run!(get_status),
-    ),
-];
+commands! {
+    reset_by_time: "resetOffsetByTime", "Let a group go on at a time, also while it consumes",
+        "-g order-service -t orders -s now",
+        &[GROUP, TOPIC, TIME, FORCE, PARENT,
+          opt("b", "broker", "HOST:PORT", "With -q: one queue of this broker only"),
+          opt("q", "queue", "ID", "With -b: this queue only"),
+          opt("o", "offset", "OFFSET", "With -b and -q: this offset instead of the time's")];
+    reset_by_time_offline: "resetOffsetByTimeOld", "Let a group that is offline go on at a time, queue by queue",
+        "-g order-service -t orders -s 1756720800000",
+        &[GROUP, TOPIC, TIME, FORCE, PARENT];
+    skip_accumulated: "skipAccumulatedMessage", "Let a group go on at the end", "-g order-service -t orders",
+        &[GROUP, TOPIC, FORCE, PARENT];
+    clone_offsets: "cloneGroupOffset", "Let a group go on where another is",
+        "-s order-service -d order-audit -t orders",
+        &[opt("s", "srcGroup", "GROUP", "Group that is copied").required(),
+          opt("d", "destGroup", "GROUP", "Group that goes on").required(), TOPIC,
+          opt("o", "offline", "BOOL", "Taken for compatibility")];
+    get_status: "getConsumerStatus", "Show where consumers are by their own account", "-g order-service -t orders",
+        &[GROUP, TOPIC, opt("i", "originClientId", "ID", "This consumer only")];
+}
 
 async fn reset_by_time(call: &Call, answer: &mut Answer) -> Done {
     let (group, topic, given) = (

@@ -8,7 +8,7 @@ use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::{hash, perm};
 
 use crate::call::{Call, Done, Failure};
-use crate::declare::{Command, Opt, TOPIC, opt, run};
+use crate::declare::{Opt, TOPIC, commands, opt};
 use crate::java::{self, decode_text};
 use crate::messages::facts;
 use crate::output::Answer;
@@ -26,69 +26,27 @@ const SINCE: Opt = opt(
 const UNTIL: Opt = opt("e", "endTimestamp", "TIME", "Stored before");
 const BATCH: u32 = 32;
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "printMsg",
-        "Show the messages of a topic",
-        "printMsg -t orders -s paid -b 2025-09-01#10:00:00:000",
-        &[
-            TOPIC,
-            CHARSET,
-            EXPRESSION,
-            SINCE,
-            UNTIL,
-            opt("d", "printBody", "BOOL", "With bodies").or("true"),
-            opt("l", "lmqParentTopic", "TOPIC", "The topic that a light queue came from"),
-        ],
-        run!(print_topic),
-    ),
-    Command::new(
-        "printMsgByQueue",
-        "Show or count the messages of a queue",
-        "printMsgByQueue -t orders -a broker-a -i 0 -p true",
-        &[
-            TOPIC,
-            opt("a", "brokerName", "BROKER", "Name of the broker").required(),
-            opt("i", "queueId", "ID", "Queue").required(),
-            CHARSET,
-            EXPRESSION,
-            SINCE,
-            UNTIL,
-            opt("p", "print-msg", "BOOL", "Show messages").or("false"),
-            opt("d", "printBody", "BOOL", "With bodies").or("false"),
-            opt("f", "calculate", "BOOL", "Count them by tag").or("false"),
-        ],
-        run!(print_queue),
-    ),
-    Command::new(
-        "consumeMessage",
-        "Show some messages of a topic or queue",
-        "consumeMessage -t orders -b broker-a -i 0 -o 1500 -c 10",
-        &[
-            TOPIC,
-            opt("b", "brokerName", "BROKER", "Name of the broker"),
-            opt("i", "queueId", "ID", "With -b: this queue only"),
-            opt("o", "offset", "OFFSET", "With -i: from this queue offset on"),
-            opt(
-                "g",
-                "consumerGroup",
-                "GROUP",
-                "Taken for compatibility: no group's progress changes",
-            ),
-            opt("s", "beginTimestamp", "TIME", "Stored since"),
-            opt("e", "endTimestamp", "TIME", "Stored before"),
-            opt("c", "MessageNumber", "NUMBER", "Messages at most").or("128"),
-        ],
-        run!(consume),
-    ),
-    Command::new(
-        "dumpCompactionLog",
-        "Show the messages in a file of a compacted topic",
-        "dumpCompactionLog -f store/compaction/compactionLog/orders/0/00000000000000000000",
-        &[opt("f", "file", "FILE", "File").required()],
-        run!(dump),
-    ),
-];
+commands! {
+    print_topic: "printMsg", "Show the messages of a topic", "-t orders -s paid -b 2025-09-01#10:00:00:000",
+        &[TOPIC, CHARSET, EXPRESSION, SINCE, UNTIL, opt("d", "printBody", "BOOL", "With bodies").or("true"),
+          opt("l", "lmqParentTopic", "TOPIC", "The topic that a light queue came from")];
+    print_queue: "printMsgByQueue", "Show or count the messages of a queue", "-t orders -a broker-a -i 0 -p true",
+        &[TOPIC, opt("a", "brokerName", "BROKER", "Name of the broker").required(),
+          opt("i", "queueId", "ID", "Queue").required(), CHARSET, EXPRESSION, SINCE, UNTIL,
+          opt("p", "print-msg", "BOOL", "Show messages").or("false"),
+          opt("d", "printBody", "BOOL", "With bodies").or("false"),
+          opt("f", "calculate", "BOOL", "Count them by tag").or("false")];
+    consume: "consumeMessage", "Show some messages of a topic or queue", "-t orders -b broker-a -i 0 -o 1500 -c 10",
+        &[TOPIC, opt("b", "brokerName", "BROKER", "Name of the broker"),
+          opt("i", "queueId", "ID", "With -b: this queue only"),
+          opt("o", "offset", "OFFSET", "With -i: from this queue offset on"),
+          opt("g", "consumerGroup", "GROUP", "Taken for compatibility: no group's progress changes"),
+          opt("s", "beginTimestamp", "TIME", "Stored since"), opt("e", "endTimestamp", "TIME", "Stored before"),
+          opt("c", "MessageNumber", "NUMBER", "Messages at most").or("128")];
+    dump: "dumpCompactionLog", "Show the messages in a file of a compacted topic",
+        "-f store/compaction/compactionLog/orders/0/00000000000000000000",
+        &[opt("f", "file", "FILE", "File").required()];
+}
 
 /// Which offsets of a queue are meant: all, or those of the times.
 async fn range(call: &Call, queue: &MessageQueue) -> Result<(i64, i64), Failure> {

@@ -5,64 +5,33 @@ use std::time::Instant;
 use oxmq_client::{Message, MessageQueue, Producer};
 
 use crate::call::{Call, Done, Failure, now, seconds};
-use crate::declare::{Command, TOPIC, opt, run};
+use crate::declare::{TOPIC, commands, opt};
 use crate::java;
 use crate::output::Answer;
 use crate::table::{Table, decimal, row};
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "sendMessage",
-        "Send a message",
-        "sendMessage -t orders -p hello -k ORD-1 -c paid",
-        &[
-            TOPIC,
-            opt("p", "body", "TEXT", "Body").required(),
-            opt("k", "key", "KEYS", "Keys with spaces between"),
-            opt("c", "tags", "TAG", "Tag"),
-            opt("b", "broker", "BROKER", "With -i: name of the broker"),
-            opt("i", "qid", "ID", "With -b: queue"),
-            opt("m", "msgTraceEnable", "BOOL", "Trace it").or("false"),
-        ],
-        run!(send_message),
-    ),
-    Command::new(
-        "checkMsgSendRT",
-        "Send messages to the queues of a topic in turn, and measure how long that takes",
-        "checkMsgSendRT -t orders -a 10",
-        &[
-            TOPIC,
-            opt("a", "amount", "NUMBER", "Messages").or("100"),
-            opt("s", "size", "BYTES", "Size of their bodies").or("128"),
-        ],
-        run!(check_send_rt),
-    ),
-    Command::new(
-        "sendMsgStatus",
-        "Send messages to a broker, and show what it answers",
-        "sendMsgStatus -b broker-a -c 5",
-        &[
-            opt("b", "brokerName", "BROKER", "Name of the broker").required(),
-            opt("s", "messageSize", "BYTES", "Size of their bodies").or("128"),
-            opt("c", "count", "NUMBER", "Messages").or("50"),
-        ],
-        run!(send_status),
-    ),
-    Command::new(
-        "clusterRT",
-        "Send messages to every broker, again and again, and measure how long that takes",
-        "clusterRT -a 10 -i 60",
-        &[
-            opt("a", "amount", "NUMBER", "Messages to each broker").or("100"),
-            opt("s", "size", "BYTES", "Size of their bodies").or("128"),
-            opt("c", "cluster", "CLUSTER", "This cluster only"),
-            opt("p", "print-log", "BOOL", "As lines of a log").or("false"),
-            opt("m", "machine-room", "NAME", "Machine room, for the log").or("noname"),
-            opt("i", "interval", "SECONDS", "Seconds between rounds").or("10"),
-        ],
-        run!(cluster_rt),
-    ),
-];
+commands! {
+    send_message: "sendMessage", "Send a message", "-t orders -p hello -k ORD-1 -c paid",
+        &[TOPIC, opt("p", "body", "TEXT", "Body").required(), opt("k", "key", "KEYS", "Keys with spaces between"),
+          opt("c", "tags", "TAG", "Tag"), opt("b", "broker", "BROKER", "With -i: name of the broker"),
+          opt("i", "qid", "ID", "With -b: queue"), opt("m", "msgTraceEnable", "BOOL", "Trace it").or("false")];
+    check_send_rt: "checkMsgSendRT", "Send messages to the queues of a topic in turn, and measure how long that takes",
+        "-t orders -a 10",
+        &[TOPIC, opt("a", "amount", "NUMBER", "Messages").or("100"),
+          opt("s", "size", "BYTES", "Size of their bodies").or("128")];
+    send_status: "sendMsgStatus", "Send messages to a broker, and show what it answers", "-b broker-a -c 5",
+        &[opt("b", "brokerName", "BROKER", "Name of the broker").required(),
+          opt("s", "messageSize", "BYTES", "Size of their bodies").or("128"),
+          opt("c", "count", "NUMBER", "Messages").or("50")];
+    cluster_rt: "clusterRT", "Send messages to every broker, again and again, and measure how long that takes",
+        "-a 10 -i 60",
+        &[opt("a", "amount", "NUMBER", "Messages to each broker").or("100"),
+          opt("s", "size", "BYTES", "Size of their bodies").or("128"),
+          opt("c", "cluster", "CLUSTER", "This cluster only"),
+          opt("p", "print-log", "BOOL", "As lines of a log").or("false"),
+          opt("m", "machine-room", "NAME", "Machine room, for the log").or("noname"),
+          opt("i", "interval", "SECONDS", "Seconds between rounds").or("10")];
+}
 
 async fn producer(call: &Call, group: &str, with_trace: bool) -> Result<Producer, Failure> {
     let builder = Producer::builder(group).instance_config(call.instance_config()?);

@@ -8,33 +8,19 @@ use oxmq_protocol::topic;
 
 use crate::call::{Call, Done, Failure, now};
 use crate::clients::{stuck_queues, subscribes_alike};
-use crate::declare::{Command, flag, opt, run};
+use crate::declare::{commands, flag, opt};
 use crate::output::Answer;
 use crate::table::{Cell, Table, decimal, front, row};
 
 /// Seconds between rounds.
 const MONITOR_INTERVAL: u64 = 60;
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "statsAll",
-        "Show the rates of topics and of the groups that consume them",
-        "statsAll -a",
-        &[
-            flag("a", "activeTopic", "Only where there is something"),
-            opt("t", "topic", "TOPIC", "This topic only"),
-        ],
-        run!(stats_all),
-    ),
-    Command::new(
-        "startMonitoring",
-        "Show every minute what groups have not consumed and which consumers are stuck",
-        "startMonitoring",
-        &[],
-        run!(monitor),
-    )
-    .every(MONITOR_INTERVAL),
-];
+commands! {
+    stats_all: "statsAll", "Show the rates of topics and of the groups that consume them", "-a",
+        &[flag("a", "activeTopic", "Only where there is something"), opt("t", "topic", "TOPIC", "This topic only")];
+    monitor: "startMonitoring", "Show every minute what groups have not consumed and which consumers are stuck", "",
+        &[], every: Some(MONITOR_INTERVAL);
+}
 
 async fn stats_all(call: &Call, answer: &mut Answer) -> Done {
     const NAMES: &[&str] = &[

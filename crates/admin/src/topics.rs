@@ -8,7 +8,7 @@ use oxmq_protocol::{hash, json, response_code, topic};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Call, Done, Failure, milliseconds};
-use crate::declare::{BROKER, CLUSTER, Command, TOPIC, flag, opt, run};
+use crate::declare::{BROKER, CLUSTER, TOPIC, commands, flag, opt};
 use crate::java::{self, map};
 use crate::output::Answer;
 use crate::reading::queues_of;
@@ -19,113 +19,38 @@ const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 const SYS_FLAG_UNIT: i32 = 1;
 const SYS_FLAG_UNIT_SUB: i32 = 2;
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "updateTopic",
-        "Create or change a topic",
-        "updateTopic -c DefaultCluster -t orders -r 8 -w 8",
-        &[
-            TOPIC,
-            BROKER,
-            CLUSTER,
-            opt("r", "readQueueNums", "NUMBER", "Queues that are read").or("8"),
-            opt("w", "writeQueueNums", "NUMBER", "Queues that are written").or("8"),
-            opt("p", "perm", "2|4|6", "2 write, 4 read, 6 both").or("6"),
-            opt("o", "order", "BOOL", "Keep the queues of the topic in the name servers").or("false"),
-            opt("u", "unit", "BOOL", "Topic of a unit").or("false"),
-            opt("s", "hasUnitSub", "BOOL", "Topic with subscribers of units").or("false"),
-            opt(
-                "a",
-                "attributes",
-                "+K=V,-K",
-                "Attributes to set or to take away, such as +message.type=FIFO",
-            ),
-        ],
-        run!(update_topic),
-    )
-    .at_target(),
-    Command::new(
-        "updateTopicList",
-        "Create or change the topics of a file",
-        "updateTopicList -c DefaultCluster -f topics.json",
-        &[
-            opt("f", "filename", "FILE", "JSON array of topics").required(),
-            BROKER,
-            CLUSTER,
-        ],
-        run!(update_topic_list),
-    )
-    .at_target(),
-    Command::new(
-        "deleteTopic",
-        "Delete a topic from brokers and name servers",
-        "deleteTopic -c DefaultCluster -t orders",
-        &[
-            TOPIC,
-            opt("c", "clusterName", "CLUSTER", "Cluster of the topic").required(),
-        ],
-        run!(delete_topic),
-    ),
-    Command::new(
-        "updateTopicPerm",
-        "Change who may use a topic: 2 write, 4 read, 6 both",
-        "updateTopicPerm -t orders -p 4 -c DefaultCluster",
-        &[
-            TOPIC,
-            opt("p", "perm", "2|4|6", "Permission").required(),
-            BROKER,
-            CLUSTER,
-        ],
-        run!(update_topic_perm),
-    )
-    .at_target(),
-    Command::new(
-        "updateOrderConf",
-        "Get, put or delete the queues of an ordered topic",
-        "updateOrderConf -t orders -m put -v broker-a:4;broker-b:4",
-        &[
-            TOPIC,
-            opt("m", "method", "get|put|delete", "What to do").required(),
-            opt("v", "orderConf", "BROKER:QUEUES;…", "Queues of each broker"),
-        ],
-        run!(update_order_conf),
-    ),
-    Command::new(
-        "topicRoute",
-        "Show where a topic is",
-        "topicRoute -t orders -l",
-        &[TOPIC, flag("l", "list", "As a table")],
-        run!(topic_route),
-    ),
-    Command::new(
-        "topicStatus",
-        "Show the offsets of a topic's queues",
-        "topicStatus -t orders",
-        &[TOPIC, opt("c", "cluster", "CLUSTER", "Masters of this cluster only")],
-        run!(topic_status),
-    ),
-    Command::new(
-        "topicClusterList",
-        "Show the clusters that have a topic",
-        "topicClusterList -t orders",
-        &[TOPIC],
-        run!(topic_cluster_list),
-    ),
-    Command::new(
-        "topicList",
-        "Show all topics",
-        "topicList -c",
-        &[flag("c", "clusterModel", "With clusters and consumer groups")],
-        run!(topic_list),
-    ),
-    Command::new(
-        "allocateMQ",
-        "Show which consumer would have which queues",
-        "allocateMQ -t orders -i 10.0.0.1,10.0.0.2",
-        &[TOPIC, opt("i", "ipList", "IP,…", "Consumers").required()],
-        run!(allocate_mq),
-    ),
-];
+commands! {
+    update_topic: "updateTopic", "Create or change a topic", "-c DefaultCluster -t orders -r 8 -w 8",
+        &[TOPIC, BROKER, CLUSTER, opt("r", "readQueueNums", "NUMBER", "Queues that are read").or("8"),
+          opt("w", "writeQueueNums", "NUMBER", "Queues that are written").or("8"),
+          opt("p", "perm", "2|4|6", "2 write, 4 read, 6 both").or("6"),
+          opt("o", "order", "BOOL", "Keep the queues of the topic in the name servers").or("false"),
+          opt("u", "unit", "BOOL", "Topic of a unit").or("false"),
+          opt("s", "hasUnitSub", "BOOL", "Topic with subscribers of units").or("false"),
+          opt("a", "attributes", "+K=V,-K", "Attributes to set or to take away, such as +message.type=FIFO")];
+    update_topic_list: "updateTopicList", "Create or change the topics of a file",
+        "-c DefaultCluster -f topics.json",
+        &[opt("f", "filename", "FILE", "JSON array of topics").required(), BROKER, CLUSTER];
+    delete_topic: "deleteTopic", "Delete a topic from brokers and name servers", "-c DefaultCluster -t orders",
+        &[TOPIC, opt("c", "clusterName", "CLUSTER", "Cluster of the topic").required()];
+    update_topic_perm: "updateTopicPerm", "Change who may use a topic: 2 write, 4 read, 6 both",
+        "-t orders -p 4 -c DefaultCluster",
+        &[TOPIC, opt("p", "perm", "2|4|6", "Permission").required(), BROKER, CLUSTER];
+    update_order_conf: "updateOrderConf", "Get, put or delete the queues of an ordered topic",
+        "-t orders -m put -v broker-a:4;broker-b:4",
+        &[TOPIC, opt("m", "method", "get|put|delete", "What to do").required(),
+          opt("v", "orderConf", "BROKER:QUEUES;…", "Queues of each broker")];
+    topic_route: "topicRoute", "Show where a topic is", "-t orders -l",
+        &[TOPIC, flag("l", "list", "As a table")];
+    topic_status: "topicStatus", "Show the offsets of a topic's queues", "-t orders",
+        &[TOPIC, opt("c", "cluster", "CLUSTER", "Masters of this cluster only")];
+    topic_cluster_list: "topicClusterList", "Show the clusters that have a topic", "-t orders",
+        &[TOPIC];
+    topic_list: "topicList", "Show all topics", "-c",
+        &[flag("c", "clusterModel", "With clusters and consumer groups")];
+    allocate_mq: "allocateMQ", "Show which consumer would have which queues", "-t orders -i 10.0.0.1,10.0.0.2",
+        &[TOPIC, opt("i", "ipList", "IP,…", "Consumers").required()];
+}
 
 async fn update_topic(call: &Call, answer: &mut Answer) -> Done {
     let sys_flag = |long, flag| if call.truth(long) == Some(true) { flag } else { 0 };

@@ -5,25 +5,17 @@ use std::collections::BTreeMap;
 use oxmq_protocol::{response_code, topic};
 
 use crate::call::{Call, Done, Failure, seconds};
-use crate::declare::{Command, opt, run};
+use crate::declare::{commands, opt};
 use crate::messages::{MESSAGE_ID, SINCE, UNTIL};
 use crate::output::Answer;
 use crate::table::{Cell, Table, row};
 
-pub(crate) const COMMANDS: &[Command] = &[Command::new(
-    "queryMsgTraceById",
-    "Show who sent and consumed a message, by its trace",
-    "queryMsgTraceById -i 7F0000010000000000000000000000007F00000100002A9F",
-    &[
-        MESSAGE_ID,
-        opt("t", "traceTopic", "TOPIC", "Topic of traces").or(topic::TRACE_TOPIC),
-        SINCE,
-        UNTIL,
-        opt("c", "maxNum", "NUMBER", "Records of each broker at most").or("64"),
-    ],
-    run!(query_trace),
-)
-.alias("QueryMsgTraceById")];
+commands! {
+    query_trace: "queryMsgTraceById", "Show who sent and consumed a message, by its trace",
+        "-i 7F0000010000000000000000000000007F00000100002A9F",
+        &[MESSAGE_ID, opt("t", "traceTopic", "TOPIC", "Topic of traces").or(topic::TRACE_TOPIC), SINCE, UNTIL,
+          opt("c", "maxNum", "NUMBER", "Records of each broker at most").or("64")], alias: Some("QueryMsgTraceById");
+}
 
 /// What a record of a trace says.
 #[derive(Debug, PartialEq)]

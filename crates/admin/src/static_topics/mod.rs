@@ -14,7 +14,7 @@ use oxmq_protocol::{json, response_code};
 
 use self::plan::Mapping;
 use crate::call::{Call, Done, Failure, now};
-use crate::declare::{Command, Opt, TOPIC, opt, run};
+use crate::declare::{Opt, TOPIC, commands, opt};
 use crate::output::Answer;
 
 const BROKERS: Opt = opt("b", "brokers", "BROKER,…", "Names of brokers");
@@ -22,31 +22,15 @@ const CLUSTERS: Opt = opt("c", "clusters", "CLUSTER,…", "All brokers of these 
 const FILE: Opt = opt("mf", "mapFile", "FILE", "A mapping as this command has written it");
 const FORCE: Opt = opt("fr", "forceReplace", "BOOL", "Also where brokers have something else").or("false");
 
-pub(crate) const COMMANDS: &[Command] = &[
-    Command::new(
-        "updateStaticTopic",
-        "Create a static topic, or give it more queues",
-        "updateStaticTopic -t orders -c DefaultCluster -qn 8",
-        &[
-            CLUSTERS,
-            BROKERS,
-            TOPIC,
-            opt("qn", "totalQueueNum", "NUMBER", "Logical queues").required(),
-            FILE,
-            FORCE,
-        ],
-        run!(update),
-    )
-    .one_of(&["brokers", "clusters"]),
-    Command::new(
-        "remappingStaticTopic",
-        "Let other brokers lead the queues of a static topic",
-        "remappingStaticTopic -t orders -b broker-b,broker-c",
-        &[CLUSTERS, BROKERS, TOPIC, FILE, FORCE],
-        run!(remap),
-    )
-    .one_of(&["brokers", "clusters"]),
-];
+commands! {
+    update: "updateStaticTopic", "Create a static topic, or give it more queues",
+        "-t orders -c DefaultCluster -qn 8",
+        &[CLUSTERS, BROKERS, TOPIC, opt("qn", "totalQueueNum", "NUMBER", "Logical queues").required(), FILE, FORCE],
+        one_of: &["brokers", "clusters"];
+    remap: "remappingStaticTopic", "Let other brokers lead the queues of a static topic",
+        "-t orders -b broker-b,broker-c",
+        &[CLUSTERS, BROKERS, TOPIC, FILE, FORCE], one_of: &["brokers", "clusters"];
+}
 
 /// The brokers that are meant, by name.
 fn targets(call: &Call, info: &ClusterInfo) -> Result<BTreeSet<String>, Failure> {
