@@ -118,7 +118,7 @@ async fn delete_user(call: &Call, answer: &mut Answer) -> Done {
 }
 
 fn say_users(users: &[UserInfo], answer: &mut Answer) {
-    const NAMES: &[&str] = &["#UserName", "#Password", "#UserType", "#UserStatus"];
+    const NAMES: &str = "#UserName, #Password, #UserType, #UserStatus";
     let mut table = Table::new(NAMES, "%-16s  %-22s  %-22s  %-22s");
     for user in users {
         let fields = [&user.username, &user.password, &user.user_type, &user.user_status];
@@ -225,14 +225,7 @@ async fn delete_acl(call: &Call, answer: &mut Answer) -> Done {
 }
 
 fn say_acls(acls: &[AclInfo], answer: &mut Answer) {
-    const NAMES: &[&str] = &[
-        "#Subject",
-        "#PolicyType",
-        "#Resource",
-        "#Actions",
-        "#SourceIp",
-        "#Decision",
-    ];
+    const NAMES: &str = "#Subject, #PolicyType, #Resource, #Actions, #SourceIp, #Decision";
     let mut table = Table::new(NAMES, "%-16s  %-10s  %-22s  %-20s  %-24s  %-10s");
     let text = |text: &Option<String>| Cell::shown(or_null(text.as_deref()), text.clone());
     let texts = |texts: &Option<Vec<String>>| Cell::shown(or_null(texts.as_ref().map(list)), texts.clone());

@@ -72,20 +72,8 @@ fn by_cluster<'a>(info: &'a ClusterInfo, wanted: Option<&'a str>) -> impl Iterat
 }
 
 async fn cluster_list(call: &Call, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &[
-        "#Cluster Name",
-        "#Broker Name",
-        "#BID",
-        "#Addr",
-        "#Version",
-        "#InTPS(LOAD)",
-        "#OutTPS(LOAD)",
-        "#Timer(Progress)",
-        "#PCWait(ms)",
-        "#Hour",
-        "#SPACE",
-        "#ACTIVATED",
-    ];
+    const NAMES: &str = "#Cluster Name, #Broker Name, #BID, #Addr, #Version, #InTPS(LOAD), #OutTPS(LOAD), \
+        #Timer(Progress), #PCWait(ms), #Hour, #SPACE, #ACTIVATED";
     let admin = call.admin().await?;
     let info = admin.cluster_info().await?;
     let wanted = call.text("clusterName");
@@ -128,14 +116,7 @@ async fn cluster_list(call: &Call, answer: &mut Answer) -> Done {
 }
 
 async fn more_stats(call: &Call, info: &ClusterInfo, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &[
-        "#Cluster Name",
-        "#Broker Name",
-        "#InTotalYest",
-        "#OutTotalYest",
-        "#InTotalToday",
-        "#OutTotalToday",
-    ];
+    const NAMES: &str = "#Cluster Name, #Broker Name, #InTotalYest, #OutTotalYest, #InTotalToday, #OutTotalToday";
     let mut table = Table::new(NAMES, "%-16s  %-32s %14s %14s %14s %14s");
     for (cluster, broker) in by_cluster(info, call.text("clusterName")) {
         for addr in broker.broker_addrs.values() {
@@ -179,16 +160,7 @@ async fn broker_status(call: &Call, answer: &mut Answer) -> Done {
 }
 
 async fn broker_consume_stats(call: &Call, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &[
-        "#Topic",
-        "#Group",
-        "#Broker Name",
-        "#QID",
-        "#Broker Offset",
-        "#Consumer Offset",
-        "#Diff",
-        "#LastTime",
-    ];
+    const NAMES: &str = "#Topic, #Group, #Broker Name, #QID, #Broker Offset, #Consumer Offset, #Diff, #LastTime";
     let timeout = std::time::Duration::from_millis(call.required_number("timeoutMillis")?);
     let admin = call.admin().await?.clone().with_timeout(timeout);
     let level: i64 = call.required_number("level")?;

@@ -47,10 +47,7 @@ async fn consumer_connection(call: &Call, answer: &mut Answer) -> Done {
         Some(addr) => admin.consumer_connections_on(addr, group).await?,
         None => admin.consumer_connections(group).await?,
     };
-    let mut table = Table::new(
-        &["#ClientId", "#ClientAddr", "#Language", "#Version"],
-        "%-36s %-22s %-10s %s",
-    );
+    let mut table = Table::new("#ClientId, #ClientAddr, #Language, #Version", "%-36s %-22s %-10s %s");
     for connection in &connected.connection_set {
         table.push(row![
             &connection.client_id,
@@ -62,7 +59,7 @@ async fn consumer_connection(call: &Call, answer: &mut Answer) -> Done {
     answer.table("clients", &table);
     answer.say("");
     answer.say("Below is subscription:");
-    let mut table = Table::new(&["#Topic", "#SubExpression"], "%-20s %s");
+    let mut table = Table::new("#Topic, #SubExpression", "%-20s %s");
     for subscription in connected.subscription_table.values() {
         table.push(row![&subscription.topic, &subscription.sub_string]);
     }
@@ -122,7 +119,7 @@ async fn ask_all(
 ) -> Result<(Table, BTreeMap<String, ConsumerRunningInfo>), Failure> {
     let folder = now().to_string();
     let mut infos = BTreeMap::new();
-    let names = &["#Index", "#ClientId", "#Version", "#ConsumerRunningInfoFile"];
+    let names = "#Index, #ClientId, #Version, #ConsumerRunningInfoFile";
     let mut table = Table::new(names, layout);
     for connection in &connected.connection_set {
         let id = &connection.client_id;
@@ -228,7 +225,7 @@ fn property<'a>(info: &'a ConsumerRunningInfo, name: &str) -> &'a str {
 async fn producer_connection(call: &Call, answer: &mut Answer) -> Done {
     let admin = call.admin().await?;
     let connected = admin.producer_connections(call.required("topic"), call.required("producerGroup"));
-    let names = &["#Index", "#ClientId", "#ClientAddr", "#Language", "#Version"];
+    let names = "#Index, #ClientId, #ClientAddr, #Language, #Version";
     let mut table = Table::new(names, "%s  %-32s %-22s %-8s %s");
     for (index, connection) in connected.await?.connection_set.iter().enumerate() {
         table.push(row![

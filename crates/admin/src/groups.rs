@@ -206,27 +206,9 @@ async fn progress_of(call: &Call, group: &str, answer: &mut Answer) -> Done {
 }
 
 fn progress_table(with_owners: bool) -> Table {
-    const NAMES: &[&str] = &[
-        "#Topic",
-        "#Broker Name",
-        "#QID",
-        "#Broker Offset",
-        "#Consumer Offset",
-        "#Diff",
-        "#Inflight",
-        "#LastTime",
-    ];
-    const NAMES_WITH_OWNERS: &[&str] = &[
-        "#Topic",
-        "#Broker Name",
-        "#QID",
-        "#Broker Offset",
-        "#Consumer Offset",
-        "#Client IP",
-        "#Diff",
-        "#Inflight",
-        "#LastTime",
-    ];
+    const NAMES: &str = "#Topic, #Broker Name, #QID, #Broker Offset, #Consumer Offset, #Diff, #Inflight, #LastTime";
+    const NAMES_WITH_OWNERS: &str =
+        "#Topic, #Broker Name, #QID, #Broker Offset, #Consumer Offset, #Client IP, #Diff, #Inflight, #LastTime";
     match with_owners {
         false => Table::new(NAMES, "%-64s  %-32s  %-4s  %-20s  %-20s  %-20s %-20s%s")
             .with_rows_as("%-64s  %-32s  %-4s  %-20s  %-20s  %-20s %-20s %s"),
@@ -256,7 +238,7 @@ async fn owners(
 }
 
 async fn progress_of_all(call: &Call, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &["#Group", "#Count", "#Version", "#Type", "#Model", "#TPS", "#Diff Total"];
+    const NAMES: &str = "#Group, #Count, #Version, #Type, #Model, #TPS, #Diff Total";
     let admin = call.admin().await?;
     let mut table = Table::new(NAMES, "%-64s  %-6s  %-24s %-5s  %-14s  %-7s  %s");
     for topic in admin.topics().await? {

@@ -70,14 +70,7 @@ async fn ha_status(call: &Call, answer: &mut Answer) -> Done {
 }
 
 fn say_master(addr: &str, status: &HaRuntimeInfo, answer: &mut Answer) {
-    const NAMES: &[&str] = &[
-        "#SlaveAddr",
-        "#SlaveAckOffset",
-        "#Diff",
-        "#TransferSpeed(KB/s)",
-        "#Status",
-        "#TransferFromWhere",
-    ];
+    const NAMES: &str = "#SlaveAddr, #SlaveAckOffset, #Diff, #TransferSpeed(KB/s), #Status, #TransferFromWhere";
     answer.say(format!("#MasterAddr\t{addr}"));
     answer.say(format!(
         "#MasterCommitLogMaxOffset\t{}",

@@ -307,10 +307,7 @@ async fn query_by_key(call: &Call, answer: &mut Answer) -> Done {
             "query message by key finished, but no message.",
         ));
     }
-    let mut table = Table::new(
-        &["#Message ID", "#QID", "#Offset", "#IndexKey"],
-        "%-50s %4s %40s %-200s",
-    );
+    let mut table = Table::new("#Message ID, #QID, #Offset, #IndexKey", "%-50s %4s %40s %-200s");
     for message in &found {
         let index_key = format!(
             "{}@{topic}@{}@{key}@{}@{}",

@@ -131,7 +131,7 @@ async fn reset_topic(call: &Call, time: i64) -> Result<BTreeMap<MessageQueue, i6
 }
 
 fn offset_table(offsets: &BTreeMap<MessageQueue, i64>) -> Table {
-    let mut table = Table::new(&["#brokerName", "#queueId", "#offset"], "%-40s  %-40s  %-40s");
+    let mut table = Table::new("#brokerName, #queueId, #offset", "%-40s  %-40s  %-40s");
     for (queue, offset) in offsets {
         table.push(row![front(&queue.broker_name, 32), queue.queue_id, *offset]);
     }
@@ -140,21 +140,12 @@ fn offset_table(offsets: &BTreeMap<MessageQueue, i64>) -> Table {
 
 /// Queue by queue, where brokers leave it to the group and none of it is online.
 async fn reset_offline(call: &Call, time: i64, last_name: &'static str, answer: &mut Answer) -> Done {
-    const NAMES: [&str; 5] = [
-        "#brokerName",
-        "#queueId",
-        "#brokerOffset",
-        "#consumerOffset",
-        "#timestampOffset",
-    ];
-    const OF_RESET: &[&str] = &[NAMES[0], NAMES[1], NAMES[2], NAMES[3], NAMES[4], "#resetOffset"];
-    const OF_SKIP: &[&str] = &[NAMES[0], NAMES[1], NAMES[2], NAMES[3], NAMES[4], "#rollbackOffset"];
-    let names = if last_name == "#resetOffset" { OF_RESET } else { OF_SKIP };
+    let names = format!("#brokerName, #queueId, #brokerOffset, #consumerOffset, #timestampOffset, {last_name}");
     let (group, topic) = (call.required("group"), call.required("topic"));
     let force = call.truth("force") == Some(true);
     let admin = call.admin().await?;
     let stats = admin.consume_stats_of(group, topic).await?;
-    let mut table = Table::new(names, "%-20s  %-20s  %-20s  %-20s  %-20s  %-20s");
+    let mut table = Table::new(&names, "%-20s  %-20s  %-20s  %-20s  %-20s  %-20s");
     for (queue, offsets) in stats.offset_table.iter().filter(|(queue, _)| queue.topic == topic) {
         let of_time = match time {
             -1 => admin.max_offset(queue).await?,
@@ -230,7 +221,7 @@ async fn get_status(call: &Call, answer: &mut Answer) -> Done {
         "get consumer status from client. group={group}, topic={topic}, originClientId={}",
         client_id.unwrap_or_default()
     ));
-    let names = &["#clientId", "#brokerName", "#queueId", "#offset"];
+    let names = "#clientId, #brokerName, #queueId, #offset";
     let mut table = Table::new(names, "%-50s  %-15s  %-15s  %-20s");
     for (client, queues) in &status.consumer_table {
         for (queue, offset) in queues.iter() {

@@ -63,7 +63,7 @@ async fn send_message(call: &Call, answer: &mut Answer) -> Done {
     };
     producer.shutdown().await;
     let sent = sent.map_err(failed)?;
-    let names = &["#Broker Name", "#QID", "#Send Result", "#MsgId"];
+    let names = "#Broker Name, #QID, #Send Result, #MsgId";
     let mut table = Table::new(names, "%-32s  %-4s  %-20s    %s");
     table.push(row![
         &sent.queue.broker_name,
@@ -80,7 +80,7 @@ async fn check_send_rt(call: &Call, answer: &mut Answer) -> Done {
     let (amount, size): (usize, usize) = (call.required_number("amount")?, call.required_number("size")?);
     let producer = producer(call, &now().to_string(), false).await?;
     let queues = producer.publish_queues(topic).await.map_err(failed)?;
-    let names = &["#Broker Name", "#QID", "#Send Result", "#RT"];
+    let names = "#Broker Name, #QID, #Send Result, #RT";
     let mut table = Table::new(names, "%-32s  %-4s  %-20s    %s");
     let mut elapsed = 0;
     for (index, queue) in queues.iter().cycle().take(amount).enumerate() {
@@ -130,7 +130,7 @@ async fn cluster_rt(call: &Call, answer: &mut Answer) -> Done {
         )));
     }
     let producer = producer(call, &now().to_string(), false).await?;
-    let names = &["#Cluster Name", "#Broker Name", "#RT", "#successCount", "#failCount"];
+    let names = "#Cluster Name, #Broker Name, #RT, #successCount, #failCount";
     let mut table =
         Table::new(names, "%-24s  %-24s  %-4s  %-8s  %-8s").with_rows_as("%-24s  %-24s  %-8s  %-16s  %-16s");
     let clusters = info.cluster_addr_table.iter();

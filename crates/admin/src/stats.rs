@@ -23,15 +23,7 @@ commands! {
 }
 
 async fn stats_all(call: &Call, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &[
-        "#Topic",
-        "#Consumer Group",
-        "#Accumulation",
-        "#InTPS",
-        "#OutTPS",
-        "#InMsg24Hour",
-        "#OutMsg24Hour",
-    ];
+    const NAMES: &str = "#Topic, #Consumer Group, #Accumulation, #InTPS, #OutTPS, #InMsg24Hour, #OutMsg24Hour";
     let mut table = Table::new(NAMES, "%-64s  %-64s %12s %11s %11s %14s %14s");
     let admin = call.admin().await?;
     let is_meant = |topic: &&String| {

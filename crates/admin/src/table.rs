@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// Rows under a line of names. Both are laid out as C's `printf` does with `%-20s`, `%20s` and `%s`; what stands between
 /// is copied.
 pub(crate) struct Table {
-    names: &'static [&'static str],
+    names: Vec<String>,
     heading: &'static str,
     row: &'static str,
     rows: Vec<Vec<Cell>>,
@@ -19,10 +19,10 @@ pub(crate) struct Cell {
 }
 
 impl Table {
-    /// Rows are laid out like the names.
-    pub(crate) fn new(names: &'static [&'static str], layout: &'static str) -> Table {
+    /// Rows are laid out like the names, between which are commas.
+    pub(crate) fn new(names: &str, layout: &'static str) -> Table {
         Table {
-            names,
+            names: names.split(", ").map(str::to_owned).collect(),
             heading: layout,
             row: layout,
             rows: Vec::new(),
@@ -38,7 +38,7 @@ impl Table {
     }
 
     pub(crate) fn heading(&self) -> String {
-        columns(self.heading, self.names.iter().copied())
+        columns(self.heading, self.names.iter().map(|name| &**name))
     }
 
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn rows_are_objects_too() {
-        let mut table = Table::new(&["#Broker Name", "#QID", "#InTPS(LOAD)", "#SPACE"], "%-12s%-5s%-9s%s");
+        let mut table = Table::new("#Broker Name, #QID, #InTPS(LOAD), #SPACE", "%-12s%-5s%-9s%s");
         table.push(row!["b", 3, decimal(1.25, 1), Cell::shown("n/a", Value::Null)]);
         assert_eq!(table.heading(), "#Broker Name#QID #InTPS(LOAD)#SPACE");
         assert_eq!(table.lines().collect::<Vec<_>>(), ["b           3    1.2      n/a"]);

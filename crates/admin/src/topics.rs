@@ -244,14 +244,7 @@ async fn topic_route(call: &Call, answer: &mut Answer) -> Done {
 }
 
 fn list_route(route: &TopicRouteData, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &[
-        "#ClusterName",
-        "#BrokerName",
-        "#BrokerAddrs",
-        "#ReadQueue",
-        "#WriteQueue",
-        "#Perm",
-    ];
+    const NAMES: &str = "#ClusterName, #BrokerName, #BrokerAddrs, #ReadQueue, #WriteQueue, #Perm";
     const LAYOUT: &str = "%-45s %-32s %-50s %-10s %-11s %-5s";
     let mut table = Table::new(NAMES, LAYOUT);
     let mut queue_datas = route.queue_datas.clone();
@@ -287,7 +280,7 @@ fn list_route(route: &TopicRouteData, answer: &mut Answer) -> Done {
 }
 
 async fn topic_status(call: &Call, answer: &mut Answer) -> Done {
-    const NAMES: &[&str] = &["#Broker Name", "#QID", "#Min Offset", "#Max Offset", "#Last Updated"];
+    const NAMES: &str = "#Broker Name, #QID, #Min Offset, #Max Offset, #Last Updated";
     let topic = call.required("topic");
     let admin = call.admin().await?;
     let stats = match call.text("cluster") {
@@ -339,7 +332,7 @@ async fn topic_list(call: &Call, answer: &mut Answer) -> Done {
         answer.fact("topics", topics);
         return Ok(());
     }
-    let names = &["#Cluster Name", "#Topic", "#Consumer Group"];
+    let names = "#Cluster Name, #Topic, #Consumer Group";
     let mut table = Table::new(names, "%-20s  %-48s  %-48s").with_rows_as("%-20s  %-64s  %-64s");
     for topic in topics
         .iter()

@@ -51,22 +51,8 @@ async fn query_trace(call: &Call, answer: &mut Answer) -> Done {
         })
         .collect();
     const LAYOUT: &str = "%-10s %-20s %-20s %-20s %-10s %-10s";
-    const OF_SENDS: &[&str] = &[
-        "#Type",
-        "#ProducerGroup",
-        "#ClientHost",
-        "#SendTime",
-        "#CostTimes",
-        "#Status",
-    ];
-    const OF_CONSUMERS: &[&str] = &[
-        "#Type",
-        "#ConsumerGroup",
-        "#ClientHost",
-        "#ConsumerTime",
-        "#CostTimes",
-        "#Status",
-    ];
+    const OF_SENDS: &str = "#Type, #ProducerGroup, #ClientHost, #SendTime, #CostTimes, #Status";
+    const OF_CONSUMERS: &str = "#Type, #ConsumerGroup, #ClientHost, #ConsumerTime, #CostTimes, #Status";
     let row = |kind: &str, trace: &Trace| {
         row![
             kind,
