@@ -186,9 +186,9 @@ fn nothing_is_wrong_with_a_healthy_cluster() {
 
 /// One thing is changed and one kind of finding is there, with these words.
 #[track_caller]
-fn check(check: &str, severity: Severity, says: &str, change: impl FnOnce(&mut Facts)) {
+fn check<T>(check: &str, severity: Severity, says: &str, change: impl FnOnce(&mut Facts) -> T) {
     let mut facts = healthy();
-    change(&mut facts);
+    let _ = change(&mut facts);
     let findings = judge(&facts);
     let kinds: BTreeSet<&str> = findings.iter().map(|finding| finding.check).collect();
     assert_eq!(kinds, BTreeSet::from([check]), "{findings:#?}");
@@ -206,6 +206,13 @@ fn check(check: &str, severity: Severity, says: &str, change: impl FnOnce(&mut F
 
 use Severity::{Advice, Error, Warning};
 
+/// Rows of what is found, how bad it is, what is said, and what was changed.
+macro_rules! found {
+    ($( $check:literal $severity:ident $says:literal: $change:expr; )*) => {
+        $( check($check, $severity, $says, $change); )*
+    };
+}
+
 fn options(facts: &mut Facts, more: &[&str]) {
     let mount = facts.stores[0].mount.as_mut().unwrap();
     mount.options.extend(more.iter().map(|option| (*option).to_owned()));
@@ -214,72 +221,51 @@ fn options(facts: &mut Facts, more: &[&str]) {
 #[test]
 fn disks() {
     let free = |percent: u64| move |facts: &mut Facts| facts.stores[0].free_bytes = (percent << 30) + 1;
-    check(
-        "disk-full",
-        Warning,
-        "20.0 GiB are free: files are deleted before fileReservedTime",
-        free(20),
-    );
-    check(
-        "disk-full",
-        Error,
-        "files are deleted whether or not they are consumed",
-        free(12),
-    );
-    check("disk-full", Error, "messages are refused", free(4));
+    found! {
+        "disk-full" Warning "20.0 GiB are free: files are deleted before fileReservedTime": free(20);
+        "disk-full" Error "files are deleted whether or not they are consumed": free(12);
+        "disk-full" Error "messages are refused": free(4);
+    }
     let of_broker = |facts: &mut Facts| {
         facts.brokers[1]
             .runtime
             .insert("commitLogDiskRatio".into(), "0.92".into());
     };
-    check(
-        "disk-full",
-        Error,
-        "broker-b (127.0.0.1:10921): 92 % of the disk is used, 59.0 GiB are free",
-        of_broker,
-    );
+    found! {
+        "disk-full" Error "broker-b (127.0.0.1:10921): 92 % of the disk is used, 59.0 GiB are free": of_broker;
+    }
     let own_stage = |facts: &mut Facts| {
         facts.brokers[0]
             .config
             .insert("diskMaxUsedSpaceRatio".into(), "40".into());
     };
-    check("disk-full", Warning, "(stages 40, 85, 90 %)", own_stage);
-    check("inodes-nearly-used", Warning, "40000 of 1000000", |facts| {
-        facts.stores[0].files_free = 40_000
-    });
+    found! {
+        "disk-full" Warning "(stages 40, 85, 90 %)": own_stage;
+        "inodes-nearly-used" Warning "40000 of 1000000": |facts| facts.stores[0].files_free = 40_000;
+    }
 }
 
 #[test]
 fn mounts() {
     let kind =
         |name: &'static str| move |facts: &mut Facts| facts.stores[0].mount.as_mut().unwrap().file_system = name.into();
-    check("store-read-only", Error, "/data (ext4) is mounted read-only", |facts| {
-        options(facts, &["ro"])
-    });
-    check("store-on-network", Warning, "which is nfs4", kind("nfs4"));
-    check("store-in-memory", Error, "which is tmpfs", kind("tmpfs"));
-    check("mount-without-barriers", Error, "nobarrier", |facts| {
-        options(facts, &["barrier=0"])
-    });
-    check("mount-writeback", Warning, "data=writeback", |facts| {
-        options(facts, &["data=writeback"])
-    });
-    check("mount-sync", Warning, "mounted with sync", |facts| {
-        options(facts, &["sync"])
-    });
-    check("mount-atime", Advice, "strictatime", |facts| {
-        options(facts, &["strictatime"])
-    });
+    found! {
+        "store-read-only" Error "/data (ext4) is mounted read-only": |facts| options(facts, &["ro"]);
+        "store-on-network" Warning "which is nfs4": kind("nfs4");
+        "store-in-memory" Error "which is tmpfs": kind("tmpfs");
+        "mount-without-barriers" Error "nobarrier": |facts| options(facts, &["barrier=0"]);
+        "mount-writeback" Warning "data=writeback": |facts| options(facts, &["data=writeback"]);
+        "mount-sync" Warning "mounted with sync": |facts| options(facts, &["sync"]);
+        "mount-atime" Advice "strictatime": |facts| options(facts, &["strictatime"]);
+    }
 }
 
 #[test]
 fn memory_limits_and_clock() {
-    check("dirty-ratio", Warning, "is 80 %, up to 12.8 GiB", |facts| {
-        facts.host.dirty_ratio = Some(80)
-    });
-    check("dirty-background-ratio", Warning, "is 60 %", |facts| {
-        facts.host.dirty_background_ratio = Some(60)
-    });
+    found! {
+        "dirty-ratio" Warning "is 80 %, up to 12.8 GiB": |facts| facts.host.dirty_ratio = Some(80);
+        "dirty-background-ratio" Warning "is 60 %": |facts| facts.host.dirty_background_ratio = Some(60);
+    }
     let swap = |used: u64, swappiness| {
         move |facts: &mut Facts| {
             facts.host.swap_total_bytes = Some(4 << 30);
@@ -287,38 +273,18 @@ fn memory_limits_and_clock() {
             facts.host.swappiness = Some(swappiness);
         }
     };
-    check("swap-in-use", Warning, "1.0 GiB of 4.0 GiB", swap(1 << 30, 1));
-    check("swappiness", Advice, "vm.swappiness is 60", swap(0, 60));
-    check(
-        "max-map-count",
-        Error,
-        "has 70000 files, vm.max_map_count is 65530",
-        |facts| {
-            facts.host.max_map_count = Some(65_530);
-            facts.stores[0].files = 70_000;
-        },
-    );
-    check(
-        "open-files-limit",
-        Warning,
-        "may open 1024 files (200 are open)",
-        |facts| {
-            facts.host.brokers[0].files_limit = Some(1024);
-        },
-    );
-    check("open-files", Error, "has 900 of 1024 files open", |facts| {
-        facts.host.brokers[0] = BrokerProcess {
-            pid: 7,
-            files_limit: Some(1024),
-            open_files: Some(900),
-        };
-    });
-    check("clock-not-synchronized", Warning, "nothing keeps", |facts| {
-        facts.host.is_clock_synchronized = Some(false)
-    });
-    check("clock-differs", Warning, "broker-a is 10 s behind", |facts| {
-        facts.brokers[0].clock_ahead_ms = Some(-10_400)
-    });
+    found! {
+        "swap-in-use" Warning "1.0 GiB of 4.0 GiB": swap(1 << 30, 1);
+        "swappiness" Advice "vm.swappiness is 60": swap(0, 60);
+        "max-map-count" Error "has 70000 files, vm.max_map_count is 65530":
+            |facts| { facts.host.max_map_count = Some(65_530); facts.stores[0].files = 70_000; };
+        "open-files-limit" Warning "may open 1024 files (200 are open)":
+            |facts| facts.host.brokers[0].files_limit = Some(1024);
+        "open-files" Error "has 900 of 1024 files open":
+            |facts| facts.host.brokers[0] = BrokerProcess { pid: 7, files_limit: Some(1024), open_files: Some(900), };
+        "clock-not-synchronized" Warning "nothing keeps": |facts| facts.host.is_clock_synchronized = Some(false);
+        "clock-differs" Warning "broker-a is 10 s behind": |facts| facts.brokers[0].clock_ahead_ms = Some(-10_400);
+    }
 }
 
 #[test]
@@ -333,73 +299,41 @@ fn settings_and_certificates() {
             }];
         }
     };
-    check(
-        "config-wrong",
-        Error,
-        "line 3: flushDisktype: what",
-        problem(ConfigProblemKind::Wrong),
-    );
-    check("config-unknown", Warning, "line 3", problem(ConfigProblemKind::Unknown));
-    check(
-        "config-without-effect",
-        Advice,
-        "line 3",
-        problem(ConfigProblemKind::WithoutEffect),
-    );
+    found! {
+        "config-wrong" Error "line 3: flushDisktype: what": problem(ConfigProblemKind::Wrong);
+        "config-unknown" Warning "line 3": problem(ConfigProblemKind::Unknown);
+        "config-without-effect" Advice "line 3": problem(ConfigProblemKind::WithoutEffect);
+    }
     let expires = |days: i64| move |facts: &mut Facts| facts.certificates[0].not_after_ms = NOW + days * 24 * HOUR;
-    check(
-        "certificate-expiry",
-        Warning,
-        "/x/server.pem expires 2025-09-24T15:33:20.000Z, in 20 d",
-        expires(20),
-    );
-    check("certificate-expiry", Error, "in 6 d", expires(6));
-    check(
-        "certificate-expiry",
-        Error,
-        "expired 2025-09-02T15:33:20.000Z, 2 d ago",
-        expires(-2),
-    );
+    found! {
+        "certificate-expiry" Warning "/x/server.pem expires 2025-09-24T15:33:20.000Z, in 20 d": expires(20);
+        "certificate-expiry" Error "in 6 d": expires(6);
+        "certificate-expiry" Error "expired 2025-09-02T15:33:20.000Z, 2 d ago": expires(-2);
+    }
 }
 
 #[test]
 fn name_servers() {
-    check("name-server-unreachable", Error, "127.0.0.1:9886: refused", |facts| {
-        facts.name_servers[1].error = Some("refused".into());
-    });
-    check(
-        "broker-at-some-name-servers",
-        Error,
-        "127.0.0.1:9886 does not know broker-b:0 127.0.0.1:10921",
-        |facts| {
-            facts.name_servers[1].cluster.broker_addr_table.remove("broker-b");
-        },
-    );
-    check("routes-disagree", Warning, "differ in 1 topics: orders", |facts| {
-        facts.name_servers[1]
-            .routes
-            .get_mut("orders")
-            .unwrap()
-            .queue_datas
-            .pop();
-    });
-    check("no-broker", Error, "know no broker", |facts| {
-        facts
-            .name_servers
-            .iter_mut()
-            .for_each(|server| server.cluster = ClusterInfo::default());
-        facts.brokers.clear();
-        facts.groups.clear();
-    });
-    check(
-        "broker-name-in-clusters",
-        Error,
-        "broker-a belongs to DefaultCluster, Other",
-        |facts| {
+    found! {
+        "name-server-unreachable" Error "127.0.0.1:9886: refused":
+            |facts| facts.name_servers[1].error = Some("refused".into());
+        "broker-at-some-name-servers" Error "127.0.0.1:9886 does not know broker-b:0 127.0.0.1:10921":
+            |facts| facts.name_servers[1].cluster.broker_addr_table.remove("broker-b");
+        "routes-disagree" Warning "differ in 1 topics: orders":
+            |facts| facts.name_servers[1].routes.get_mut("orders").unwrap().queue_datas.pop();
+        "no-broker" Error "know no broker": |facts| {
+            facts
+                .name_servers
+                .iter_mut()
+                .for_each(|server| server.cluster = ClusterInfo::default());
+            facts.brokers.clear();
+            facts.groups.clear();
+        };
+        "broker-name-in-clusters" Error "broker-a belongs to DefaultCluster, Other": |facts| {
             let clusters = &mut facts.name_servers[0].cluster.cluster_addr_table;
             clusters.insert("Other".into(), BTreeSet::from(["broker-a".to_owned()]));
-        },
-    );
+        };
+    }
 }
 
 #[test]
@@ -414,98 +348,32 @@ fn brokers() {
             facts.brokers[0].config.insert(key.into(), value.into());
         }
     };
-    check(
-        "broker-unreachable",
-        Error,
-        "broker-b is registered at 127.0.0.1:10921: refused",
-        |facts| {
-            facts.brokers[1].error = Some("refused".into());
-        },
-    );
-    check(
-        "broker-names-at-one-address",
-        Error,
-        "127.0.0.1:10911 is registered as broker-a, broker-b",
-        |facts| {
-            facts.brokers[1].addr = facts.brokers[0].addr.clone();
-        },
-    );
-    check(
-        "store-shared",
-        Error,
-        "have the same storePathRootDir /data/broker-b",
-        config("storePathRootDir", "/data/broker-b"),
-    );
-    check("no-master", Error, "broker-b has slaves only", |facts| {
-        facts.brokers[1].id = 1
-    });
-    check(
-        "broker-permission",
-        Warning,
-        "broker-a cannot be written",
-        config("brokerPermission", "4"),
-    );
-    check(
-        "flush-behind",
-        Warning,
-        "512.1 MiB are not on disk",
-        runtime("remainHowManyDataToFlush", "512.0 MiB"),
-    );
-    check(
-        "dispatch-behind",
-        Warning,
-        "95.4 MiB behind",
-        runtime("dispatchBehindBytes", "100000000"),
-    );
-    check(
-        "timer-behind",
-        Warning,
-        "timers are 60 s",
-        runtime("timerReadBehind", "60"),
-    );
-    check(
-        "timer-behind",
-        Warning,
-        "50000 messages",
-        runtime("timerOffsetBehind", "50000"),
-    );
-    check(
-        "append-hangs",
-        Error,
-        "under way for 2500 ms",
-        runtime("pageCacheLockTimeMills", "2500"),
-    );
-    check(
-        "versions-differ",
-        Warning,
-        "V4_9_8 (127.0.0.1:10911), V5_5_0 (127.0.0.1:10921)",
-        runtime("brokerVersionDesc", "V4_9_8"),
-    );
-    check(
-        "settings-differ",
-        Warning,
-        "flushDiskType is ASYNC_FLUSH (127.0.0.1:10921), SYNC_FLUSH",
-        config("flushDiskType", "SYNC_FLUSH"),
-    );
-    check("half-messages-age", Warning, "was begun 3 h ago", |facts| {
-        facts.brokers[0].oldest_half_ms = Some(NOW - 3 * HOUR)
-    });
-    check(
-        "open-to-the-network",
-        Warning,
-        "listens on 0.0.0.0",
-        config("bindAddress", "0.0.0.0"),
-    );
-    check(
-        "auto-create-topic",
-        Warning,
-        "broker-a, broker-b create topics",
-        |facts| {
+    found! {
+        "broker-unreachable" Error "broker-b is registered at 127.0.0.1:10921: refused":
+            |facts| facts.brokers[1].error = Some("refused".into());
+        "broker-names-at-one-address" Error "127.0.0.1:10911 is registered as broker-a, broker-b":
+            |facts| facts.brokers[1].addr = facts.brokers[0].addr.clone();
+        "store-shared" Error "have the same storePathRootDir /data/broker-b":
+            config("storePathRootDir", "/data/broker-b");
+        "no-master" Error "broker-b has slaves only": |facts| facts.brokers[1].id = 1;
+        "broker-permission" Warning "broker-a cannot be written": config("brokerPermission", "4");
+        "flush-behind" Warning "512.1 MiB are not on disk": runtime("remainHowManyDataToFlush", "512.0 MiB");
+        "dispatch-behind" Warning "95.4 MiB behind": runtime("dispatchBehindBytes", "100000000");
+        "timer-behind" Warning "timers are 60 s": runtime("timerReadBehind", "60");
+        "timer-behind" Warning "50000 messages": runtime("timerOffsetBehind", "50000");
+        "append-hangs" Error "under way for 2500 ms": runtime("pageCacheLockTimeMills", "2500");
+        "versions-differ" Warning "V4_9_8 (127.0.0.1:10911), V5_5_0 (127.0.0.1:10921)":
+            runtime("brokerVersionDesc", "V4_9_8");
+        "settings-differ" Warning "flushDiskType is ASYNC_FLUSH (127.0.0.1:10921), SYNC_FLUSH":
+            config("flushDiskType", "SYNC_FLUSH");
+        "half-messages-age" Warning "was begun 3 h ago": |facts| facts.brokers[0].oldest_half_ms = Some(NOW - 3 * HOUR);
+        "open-to-the-network" Warning "listens on 0.0.0.0": config("bindAddress", "0.0.0.0");
+        "auto-create-topic" Warning "broker-a, broker-b create topics": |facts| {
             for broker in &mut facts.brokers {
                 broker.config.insert("autoCreateTopicEnable".into(), "true".into());
             }
-        },
-    );
+        };
+    }
 }
 
 #[test]
@@ -539,50 +407,22 @@ fn topic(facts: &mut Facts) -> &mut TopicConfig {
 
 #[test]
 fn topics() {
-    check(
-        "topic-permission",
-        Warning,
-        "orders cannot be sent to on broker-a: its permission is R--",
-        |facts| topic(facts).perm = 4,
-    );
-    check("topic-permission", Warning, "cannot be consumed", |facts| {
-        topic(facts).perm = 2
-    });
-    check("queues-not-read", Error, "4 write queues and 2 read queues", |facts| {
-        topic(facts).read_queue_nums = 2
-    });
-    check(
-        "queues-not-written",
-        Advice,
-        "4 read queues and 2 write queues",
-        |facts| topic(facts).write_queue_nums = 2,
-    );
-    check(
-        "topic-on-some-masters",
-        Warning,
-        "orders is on 1 of 2 masters of DefaultCluster, not on broker-a",
-        |facts| {
-            facts.brokers[0].topics.remove("orders");
-        },
-    );
-    check(
-        "topic-types-differ",
-        Warning,
-        "orders is FIFO on broker-a, unspecified on broker-b",
-        |facts| {
-            topic(facts).attributes.insert("message.type".into(), "FIFO".into());
-        },
-    );
-    check(
-        "write-permission-wiped",
-        Warning,
-        "not to send to 1 topics of broker-a: orders",
-        |facts| {
+    found! {
+        "topic-permission" Warning "orders cannot be sent to on broker-a: its permission is R--":
+            |facts| topic(facts).perm = 4;
+        "topic-permission" Warning "cannot be consumed": |facts| topic(facts).perm = 2;
+        "queues-not-read" Error "4 write queues and 2 read queues": |facts| topic(facts).read_queue_nums = 2;
+        "queues-not-written" Advice "4 read queues and 2 write queues": |facts| topic(facts).write_queue_nums = 2;
+        "topic-on-some-masters" Warning "orders is on 1 of 2 masters of DefaultCluster, not on broker-a":
+            |facts| facts.brokers[0].topics.remove("orders");
+        "topic-types-differ" Warning "orders is FIFO on broker-a, unspecified on broker-b":
+            |facts| topic(facts).attributes.insert("message.type".into(), "FIFO".into());
+        "write-permission-wiped" Warning "not to send to 1 topics of broker-a: orders": |facts| {
             for server in &mut facts.name_servers {
                 server.routes.get_mut("orders").unwrap().queue_datas[0].perm = 4;
             }
-        },
-    );
+        };
+    }
 }
 
 fn lag(facts: &mut Facts, count: i64, before: i64) {
@@ -597,95 +437,54 @@ fn lag(facts: &mut Facts, count: i64, before: i64) {
 
 #[test]
 fn groups() {
-    check(
-        "subscriptions-differ",
-        Error,
-        "orders: TAG * (c1); orders: TAG eu (c2)",
-        |facts| {
-            facts.groups[0].members[1].subscriptions = texts([("orders", "TAG eu")]);
-        },
-    );
-    check(
-        "consume-modes-differ",
-        Error,
-        "CONSUME_PASSIVELY orderly (c2)",
-        |facts| {
-            facts.groups[0].members[1].is_orderly = true;
-        },
-    );
-    check(
-        "lag-grows",
-        Warning,
-        "g is 3000 messages behind, and growing, in orders, with 2 members",
-        |facts| lag(facts, 3000, 2000),
-    );
-    check("lag", Advice, "g is 3000 messages behind, in orders", |facts| {
-        lag(facts, 3000, 3500)
-    });
-    check(
-        "lag-without-consumer",
-        Warning,
-        "g is 3000 messages behind, in orders",
-        |facts| {
-            lag(facts, 3000, 3000);
-            facts.groups[0].connection = None;
-        },
-    );
-    check("lag-without-consumer", Error, "and growing", |facts| {
-        lag(facts, 3000, 2000);
-        facts.groups[0].connection = None;
-    });
+    found! {
+        "subscriptions-differ" Error "orders: TAG * (c1); orders: TAG eu (c2)":
+            |facts| facts.groups[0].members[1].subscriptions = texts([("orders", "TAG eu")]);
+        "consume-modes-differ" Error "CONSUME_PASSIVELY orderly (c2)":
+            |facts| facts.groups[0].members[1].is_orderly = true;
+        "lag-grows" Warning "g is 3000 messages behind, and growing, in orders, with 2 members":
+            |facts| lag(facts, 3000, 2000);
+        "lag" Advice "g is 3000 messages behind, in orders": |facts| lag(facts, 3000, 3500);
+        "lag-without-consumer" Warning "g is 3000 messages behind, in orders":
+            |facts| { lag(facts, 3000, 3000); facts.groups[0].connection = None; };
+        "lag-without-consumer" Error "and growing":
+            |facts| { lag(facts, 3000, 2000); facts.groups[0].connection = None; };
+    }
     let last = |hours: i64| {
         move |facts: &mut Facts| {
             facts.groups[0].queues.values_mut().next().unwrap().last_timestamp = NOW - hours * HOUR;
         }
     };
-    check(
-        "unread-messages-deleted",
-        Error,
-        "g has consumed orders@broker-a:0 until",
-        last(41),
-    );
-    check(
-        "lag-near-retention",
-        Error,
-        "g is 39 h behind in orders@broker-a:0, and messages are kept for 48 h",
-        |facts| {
+    found! {
+        "unread-messages-deleted" Error "g has consumed orders@broker-a:0 until": last(41);
+        "lag-near-retention" Error "g is 39 h behind in orders@broker-a:0, and messages are kept for 48 h": |facts| {
             last(39)(facts);
             facts.brokers.iter_mut().for_each(|broker| {
                 broker.config.insert("fileReservedTime".into(), "48".into());
             });
-        },
-    );
-    check("group-disabled", Warning, "g may not consume on broker-b", |facts| {
-        let groups = facts
-            .brokers
-            .iter_mut()
-            .map(|broker| broker.groups.get_mut("g").unwrap());
-        groups.for_each(|group| group.retry_max_times = 16);
-        facts.brokers[1].groups.get_mut("g").unwrap().consume_enable = false;
-        facts.brokers[0].groups.remove("g");
-    });
-    check(
-        "group-settings-differ",
-        Warning,
-        "g has different settings on its 2 brokers",
-        |facts| {
-            facts.brokers[1].groups.get_mut("g").unwrap().retry_max_times = 3;
-        },
-    );
-    check("idle-members", Advice, "g has 4 members for 3 queues", |facts| {
-        let connection = facts.groups[0].connection.as_mut().unwrap();
-        let more = ["c3", "c4"].map(|id| Connection {
-            client_id: id.into(),
-            ..Connection::default()
-        });
-        connection.connection_set.extend(more);
-    });
-    check("pop-behind", Warning, "20000 records", |facts| {
-        lag(facts, 20_000, 20_000);
-        facts.groups[0].name = "CID_RMQ_SYS_REVIVE_GROUP".into();
-    });
+        };
+        "group-disabled" Warning "g may not consume on broker-b": |facts| {
+            let groups = facts
+                .brokers
+                .iter_mut()
+                .map(|broker| broker.groups.get_mut("g").unwrap());
+            groups.for_each(|group| group.retry_max_times = 16);
+            facts.brokers[1].groups.get_mut("g").unwrap().consume_enable = false;
+            facts.brokers[0].groups.remove("g");
+        };
+        "group-settings-differ" Warning "g has different settings on its 2 brokers":
+            |facts| facts.brokers[1].groups.get_mut("g").unwrap().retry_max_times = 3;
+        "idle-members" Advice "g has 4 members for 3 queues": |facts| {
+            let connection = facts.groups[0].connection.as_mut().unwrap();
+            let more = ["c3", "c4"].map(|id| Connection {
+                client_id: id.into(),
+                ..Connection::default()
+            });
+            connection.connection_set.extend(more);
+        };
+        "pop-behind" Warning "20000 records":
+            |facts| { lag(facts, 20_000, 20_000); facts.groups[0].name = "CID_RMQ_SYS_REVIVE_GROUP".into(); };
+    }
 }
 
 #[test]

@@ -148,6 +148,20 @@ fn check_group(offset: Option<i64>, change: impl FnOnce(&mut Facts), verdict: Ve
     assert!(group.why.contains(says), "{says:?} is not in {:?}", group.why);
 }
 
+/// A test of this name: what was done to the facts, the verdict and what it says.
+macro_rules! groups {
+    ($( $name:ident { $( $offset:expr, $change:expr => $verdict:ident, $says:expr );+ } )*) => {
+        $( #[test] fn $name() { $( check_group($offset, $change, Verdict::$verdict, $says); )+ } )*
+    };
+}
+
+/// The same of the message.
+macro_rules! states {
+    ($( $name:ident { $( $change:expr => $state:ident, $says:expr );+ } )*) => {
+        $( #[test] fn $name() { $( check_state($change, State::$state, $says); )+ } )*
+    };
+}
+
 #[track_caller]
 fn check_state(change: impl FnOnce(&mut Facts), state: State, says: &str) -> Answer {
     let mut facts = facts(Some(3));
@@ -165,39 +179,87 @@ fn with_copy(facts: &mut Facts, topic: &str, times: i32, properties: &[(&str, &s
     facts.records.push(copy);
 }
 
-#[test]
-fn a_group_is_past_it() {
-    check_group(Some(8), |_| {}, Verdict::Past, "its offset is 8, the message has 7");
-}
-
-#[test]
-fn a_group_is_behind_it() {
-    check_group(
-        Some(3),
-        |_| {},
-        Verdict::Behind,
-        "4 messages of its queue are before it",
-    );
-    check_group(Some(7), |_| {}, Verdict::Behind, "next in its queue");
-}
-
-#[test]
-fn a_group_has_not_begun() {
-    check_group(None, |_| {}, Verdict::NotStarted, "no offset in this queue yet");
-}
-
-#[test]
-fn a_group_began_after_it() {
-    let change = |facts: &mut Facts| {
-        facts.groups[0].members[0].started_ms = Some(STORED + 30_000);
-        facts.groups[0].connection.as_mut().unwrap().consume_from_where = ConsumeFromWhere::LastOffset;
-    };
-    check_group(
-        Some(9),
-        change,
-        Verdict::PerhapsSkipped,
-        "perhaps never seen: its members started 29 s after",
-    );
+groups! {
+    a_group_is_past_it { Some(8), |_| {} => Past, "its offset is 8, the message has 7" }
+    a_group_is_behind_it {
+        Some(3), |_| {} => Behind, "4 messages of its queue are before it";
+        Some(7), |_| {} => Behind, "next in its queue"
+    }
+    a_group_has_not_begun { None, |_| {} => NotStarted, "no offset in this queue yet" }
+    a_group_began_after_it {
+        Some(9), |facts| {
+            facts.groups[0].members[0].started_ms = Some(STORED + 30_000);
+            facts.groups[0].connection.as_mut().unwrap().consume_from_where = ConsumeFromWhere::LastOffset;
+        } => PerhapsSkipped, "perhaps never seen: its members started 29 s after"
+    }
+    a_message_without_tag_is_filtered_out {
+        Some(3), |facts| {
+            facts.records[0].message.message.properties.remove(property::TAGS);
+            subscribe(facts, SubscriptionData::parse("orders", "us", 1).unwrap());
+        } => Filtered, "it has no tag"
+    }
+    the_right_tag_is_not_filtered_out {
+        Some(3), |facts| subscribe(facts, SubscriptionData::parse("orders", "us || eu", 1).unwrap())
+            => Behind, "4 messages"
+    }
+    an_expression_filters_it_out {
+        Some(3), |facts| subscribe(facts, sql("amount > 5")) => Filtered, "\"amount > 5\" is false";
+        Some(3), |facts| subscribe(facts, sql("price > 5")) => Filtered, "a property that it names is missing";
+        Some(3), |facts| subscribe(facts, sql("amount between 1 and 9")) => Behind, "4 messages"
+    }
+    an_expression_that_cannot_be_read_takes_nothing {
+        Some(3), |facts| subscribe(facts, sql("amount >")) => FilterUnknown, "cannot be read"
+    }
+    nobody_is_online {
+        Some(3), |facts| facts.groups[0].connection = None => NoMember, "4 others are before it";
+        None, |facts| facts.groups[0].connection = None => NoMember, "no offset in this queue"
+    }
+    members_do_not_subscribe {
+        Some(3), |facts| subscribe(facts, SubscriptionData::parse("other", "*", 1).unwrap())
+            => NotSubscribed, "do not subscribe to orders"
+    }
+    a_group_may_not_consume {
+        Some(3), |facts| facts.groups[0].consume_enable = Some(false) => NoPermission, "consumeEnable=false"
+    }
+    a_topic_is_not_readable {
+        Some(3), |facts| facts.topic.perm = Some(2) => NoPermission, "the permission of orders is -W-"
+    }
+    a_broker_is_not_readable { Some(3), |facts| facts.brokers[0].perm = Some(2) => NoPermission, "brokerPermission" }
+    a_topic_is_forbidden_to_the_group {
+        Some(3), |facts| facts.groups[0].readable = Some(false) => NoPermission, "forbidden for this group"
+    }
+    a_queue_is_written_but_not_read {
+        Some(3), |facts| { facts.records[0].message.queue_id = 5; }
+            => NoPermission, "queue 5 is not read: orders has 4 read queues"
+    }
+    the_lock_of_the_queue_is_missing {
+        Some(3), |facts| { facts.groups[0].members[0].is_orderly = true; queue(facts).locked = false; }
+            => NotLocked, "does not hold the lock"
+    }
+    a_member_is_suspended {
+        Some(3), |facts| queue(facts).last_pull_timestamp = NOW - 300_000 => Stalled, "has not pulled for 5 min"
+    }
+    a_member_has_it {
+        Some(3), |facts| {
+            let queue = queue(facts);
+            (
+                queue.cached_msg_count,
+                queue.cached_msg_min_offset,
+                queue.cached_msg_max_offset,
+            ) = (7, 3, 9);
+        } => InHand, "4 before it are not done"
+    }
+    retries_of_another_group_say_nothing {
+        Some(8), |facts| with_copy(facts, "%RETRY%other", 1, &[]) => Past, "its offset is 8"
+    }
+    it_is_a_dead_letter {
+        Some(8), |facts| { with_copy(facts, "%RETRY%g", 15, &[]); with_copy(facts, "%DLQ%g", 16, &[]); }
+            => DeadLetter, "consumed in vain 17 times; it lies in %DLQ%g@broker-a:0 at offset 20"
+    }
+    it_is_deleted_before_the_group_came {
+        Some(3), |facts| facts.topic.min_offset = Some(9) => Deleted, "the queue begins at 9";
+        Some(9), |facts| facts.topic.min_offset = Some(9) => Past, "its offset is 9"
+    }
 }
 
 #[test]
@@ -235,128 +297,6 @@ fn another_tag_is_filtered_out() {
 }
 
 #[test]
-fn a_message_without_tag_is_filtered_out() {
-    let change = |facts: &mut Facts| {
-        facts.records[0].message.message.properties.remove(property::TAGS);
-        subscribe(facts, SubscriptionData::parse("orders", "us", 1).unwrap());
-    };
-    check_group(Some(3), change, Verdict::Filtered, "it has no tag");
-}
-
-#[test]
-fn the_right_tag_is_not_filtered_out() {
-    let change = |facts: &mut Facts| subscribe(facts, SubscriptionData::parse("orders", "us || eu", 1).unwrap());
-    check_group(Some(3), change, Verdict::Behind, "4 messages");
-}
-
-#[test]
-fn an_expression_filters_it_out() {
-    check_group(
-        Some(3),
-        |facts| subscribe(facts, sql("amount > 5")),
-        Verdict::Filtered,
-        "\"amount > 5\" is false",
-    );
-    check_group(
-        Some(3),
-        |facts| subscribe(facts, sql("price > 5")),
-        Verdict::Filtered,
-        "a property that it names is missing",
-    );
-    check_group(
-        Some(3),
-        |facts| subscribe(facts, sql("amount between 1 and 9")),
-        Verdict::Behind,
-        "4 messages",
-    );
-}
-
-#[test]
-fn an_expression_that_cannot_be_read_takes_nothing() {
-    check_group(
-        Some(3),
-        |facts| subscribe(facts, sql("amount >")),
-        Verdict::FilterUnknown,
-        "cannot be read",
-    );
-}
-
-#[test]
-fn nobody_is_online() {
-    check_group(
-        Some(3),
-        |facts| facts.groups[0].connection = None,
-        Verdict::NoMember,
-        "4 others are before it",
-    );
-    check_group(
-        None,
-        |facts| facts.groups[0].connection = None,
-        Verdict::NoMember,
-        "no offset in this queue",
-    );
-}
-
-#[test]
-fn members_do_not_subscribe() {
-    let change = |facts: &mut Facts| subscribe(facts, SubscriptionData::parse("other", "*", 1).unwrap());
-    check_group(Some(3), change, Verdict::NotSubscribed, "do not subscribe to orders");
-}
-
-#[test]
-fn a_group_may_not_consume() {
-    check_group(
-        Some(3),
-        |facts| facts.groups[0].consume_enable = Some(false),
-        Verdict::NoPermission,
-        "consumeEnable=false",
-    );
-}
-
-#[test]
-fn a_topic_is_not_readable() {
-    check_group(
-        Some(3),
-        |facts| facts.topic.perm = Some(2),
-        Verdict::NoPermission,
-        "the permission of orders is -W-",
-    );
-}
-
-#[test]
-fn a_broker_is_not_readable() {
-    check_group(
-        Some(3),
-        |facts| facts.brokers[0].perm = Some(2),
-        Verdict::NoPermission,
-        "brokerPermission",
-    );
-}
-
-#[test]
-fn a_topic_is_forbidden_to_the_group() {
-    check_group(
-        Some(3),
-        |facts| facts.groups[0].readable = Some(false),
-        Verdict::NoPermission,
-        "forbidden for this group",
-    );
-}
-
-#[test]
-fn a_queue_is_written_but_not_read() {
-    let change = |facts: &mut Facts| {
-        facts.records[0].message.queue_id = 5;
-    };
-    check_group(
-        Some(3),
-        change,
-        Verdict::NoPermission,
-        "queue 5 is not read: orders has 4 read queues",
-    );
-}
-
-#[test]
 fn broadcasting_groups_have_no_offsets() {
     let broadcast = |facts: &mut Facts| {
         facts.groups[0].connection.as_mut().unwrap().message_model = MessageModel::Broadcasting;
@@ -388,34 +328,6 @@ fn nobody_has_the_queue() {
 
 fn queue(facts: &mut Facts) -> &mut ProcessQueueInfo {
     facts.groups[0].members[0].queue.as_mut().unwrap()
-}
-
-#[test]
-fn the_lock_of_the_queue_is_missing() {
-    let change = |facts: &mut Facts| {
-        facts.groups[0].members[0].is_orderly = true;
-        queue(facts).locked = false;
-    };
-    check_group(Some(3), change, Verdict::NotLocked, "does not hold the lock");
-}
-
-#[test]
-fn a_member_is_suspended() {
-    let change = |facts: &mut Facts| queue(facts).last_pull_timestamp = NOW - 300_000;
-    check_group(Some(3), change, Verdict::Stalled, "has not pulled for 5 min");
-}
-
-#[test]
-fn a_member_has_it() {
-    let change = |facts: &mut Facts| {
-        let queue = queue(facts);
-        (
-            queue.cached_msg_count,
-            queue.cached_msg_min_offset,
-            queue.cached_msg_max_offset,
-        ) = (7, 3, 9);
-    };
-    check_group(Some(3), change, Verdict::InHand, "4 before it are not done");
 }
 
 #[test]
@@ -472,46 +384,6 @@ fn a_retry_lies_in_its_topic() {
 }
 
 #[test]
-fn retries_of_another_group_say_nothing() {
-    check_group(
-        Some(8),
-        |facts| with_copy(facts, "%RETRY%other", 1, &[]),
-        Verdict::Past,
-        "its offset is 8",
-    );
-}
-
-#[test]
-fn it_is_a_dead_letter() {
-    let change = |facts: &mut Facts| {
-        with_copy(facts, "%RETRY%g", 15, &[]);
-        with_copy(facts, "%DLQ%g", 16, &[]);
-    };
-    check_group(
-        Some(8),
-        change,
-        Verdict::DeadLetter,
-        "consumed in vain 17 times; it lies in %DLQ%g@broker-a:0 at offset 20",
-    );
-}
-
-#[test]
-fn it_is_deleted_before_the_group_came() {
-    check_group(
-        Some(3),
-        |facts| facts.topic.min_offset = Some(9),
-        Verdict::Deleted,
-        "the queue begins at 9",
-    );
-    check_group(
-        Some(9),
-        |facts| facts.topic.min_offset = Some(9),
-        Verdict::Past,
-        "its offset is 9",
-    );
-}
-
-#[test]
 fn the_group_asked_about_answers_first() {
     let mut facts = facts(Some(8));
     facts.asked_group = Some("g".into());
@@ -532,9 +404,54 @@ fn the_headline_names_a_group_that_has_not_seen_it() {
     assert_eq!(answer.groups[0].group, "late");
 }
 
-#[test]
-fn nobody_consumes_the_topic() {
-    check_state(|facts| facts.groups.clear(), State::Stored, "no group consumes orders");
+states! {
+    nobody_consumes_the_topic { |facts| facts.groups.clear() => Stored, "no group consumes orders" }
+    a_delivered_timer_shows_what_it_waited_for {
+        |facts| {
+            let due = (STORED + 5).to_string();
+            with_copy(
+                facts,
+                topic::TIMER_TOPIC,
+                0,
+                &[(property::TIMER_OUT_MS, &due), (property::REAL_TOPIC, "orders")],
+            );
+        } => Stored, "waited for orders until 2025-09-04T15:34:00.005Z"
+    }
+    its_transaction_was_committed {
+        |facts| {
+            with_copy(
+                facts,
+                topic::TRANS_HALF_TOPIC,
+                0,
+                &[(property::PRODUCER_GROUP, "p"), (property::REAL_TOPIC, "orders")],
+            );
+        } => Stored, "committed; producer group p"
+    }
+    its_transaction_was_given_up {
+        |facts| {
+            half("15")(facts);
+            facts.records.push(stored_in(
+                topic::TRANS_CHECK_MAX_TIME_TOPIC,
+                9,
+                &[(property::REAL_TOPIC, "orders")],
+            ));
+        } => TransactionGivenUp, "use resumeCheckHalfMessage"
+    }
+    nothing_is_found {
+        |facts| { facts.records.clear(); facts.searched.topics_left_out = 12; }
+            => NotFound, "not found: orders asked for 7F000001A1B218B4AAC20B5F8D300000; 12 topics were not asked";
+        |facts| { facts.records.clear(); facts.brokers[0].index_enabled = Some(false); }
+            => NotFound, "messageIndexEnable=false"
+    }
+    an_expired_id_is_told_from_an_unknown_one {
+        |facts| { facts.records.clear(); facts.from_id.made_ms = Some(STORED - 100_000); }
+            => Deleted, "the oldest message is of 2025-09-04T15:33:59.000Z";
+        |facts| {
+            facts.records.clear();
+            facts.from_id.place = Some(("broker-a".into(), 10));
+            facts.brokers[0].log_min = Some(100);
+        } => Deleted, "its log file is gone"
+    }
 }
 
 #[test]
@@ -648,24 +565,6 @@ fn it_was_recalled() {
     assert_eq!(answer.groups[0].why, "never: it was recalled");
 }
 
-#[test]
-fn a_delivered_timer_shows_what_it_waited_for() {
-    let change = |facts: &mut Facts| {
-        let due = (STORED + 5).to_string();
-        with_copy(
-            facts,
-            topic::TIMER_TOPIC,
-            0,
-            &[(property::TIMER_OUT_MS, &due), (property::REAL_TOPIC, "orders")],
-        );
-    };
-    check_state(
-        change,
-        State::Stored,
-        "waited for orders until 2025-09-04T15:34:00.005Z",
-    );
-}
-
 fn half(checks: &'static str) -> impl FnOnce(&mut Facts) {
     waits(
         topic::TRANS_HALF_TOPIC,
@@ -698,74 +597,11 @@ fn its_transaction_was_rolled_back() {
 }
 
 #[test]
-fn its_transaction_was_committed() {
-    let change = |facts: &mut Facts| {
-        with_copy(
-            facts,
-            topic::TRANS_HALF_TOPIC,
-            0,
-            &[(property::PRODUCER_GROUP, "p"), (property::REAL_TOPIC, "orders")],
-        );
-    };
-    check_state(change, State::Stored, "committed; producer group p");
-}
-
-#[test]
-fn its_transaction_was_given_up() {
-    let change = |facts: &mut Facts| {
-        half("15")(facts);
-        facts.records.push(stored_in(
-            topic::TRANS_CHECK_MAX_TIME_TOPIC,
-            9,
-            &[(property::REAL_TOPIC, "orders")],
-        ));
-    };
-    check_state(change, State::TransactionGivenUp, "use resumeCheckHalfMessage");
-}
-
-#[test]
 fn only_a_dead_letter_is_left() {
     let change =
         |facts: &mut Facts| facts.records = vec![stored_in("%DLQ%g", 2, &[(property::DLQ_ORIGIN_TOPIC, "orders")])];
     let answer = check_state(change, State::OnlyCopies, "a copy of it is in %DLQ%g@broker-a:0");
     assert_eq!(answer.groups[0].verdict, Verdict::DeadLetter);
-}
-
-#[test]
-fn nothing_is_found() {
-    let change = |facts: &mut Facts| {
-        facts.records.clear();
-        facts.searched.topics_left_out = 12;
-    };
-    check_state(
-        change,
-        State::NotFound,
-        "not found: orders asked for 7F000001A1B218B4AAC20B5F8D300000; 12 topics were not asked",
-    );
-    let no_index = |facts: &mut Facts| {
-        facts.records.clear();
-        facts.brokers[0].index_enabled = Some(false);
-    };
-    check_state(no_index, State::NotFound, "messageIndexEnable=false");
-}
-
-#[test]
-fn an_expired_id_is_told_from_an_unknown_one() {
-    let expired = |facts: &mut Facts| {
-        facts.records.clear();
-        facts.from_id.made_ms = Some(STORED - 100_000);
-    };
-    check_state(
-        expired,
-        State::Deleted,
-        "the oldest message is of 2025-09-04T15:33:59.000Z",
-    );
-    let overwritten = |facts: &mut Facts| {
-        facts.records.clear();
-        facts.from_id.place = Some(("broker-a".into(), 10));
-        facts.brokers[0].log_min = Some(100);
-    };
-    check_state(overwritten, State::Deleted, "its log file is gone");
 }
 
 #[test]
