@@ -56,6 +56,7 @@ use crate::retention;
 use crate::routes::Routes;
 use crate::saver::{self, Saver};
 use crate::schedule::{self, LevelSources, Schedule};
+use crate::slow_requests::SlowRequests;
 use crate::static_topics::StaticTopics;
 use crate::stats::Stats;
 use crate::timer::{self, Timers};
@@ -107,6 +108,7 @@ pub struct Broker {
     pub(crate) peers: Peers,
     pub(crate) reply_pushes: ReplyPushes,
     pub(crate) quotas: Quotas,
+    pub(crate) slow_requests: SlowRequests,
     /// Nothing unless `duplicateSendWindow` says how long.
     pub(crate) duplicates: Option<DuplicateWindow>,
     /// Messages of the broker's own are appended one by one; the batch is kept for its memory.
@@ -315,6 +317,7 @@ impl Broker {
             peers: Peers::default(),
             reply_pushes: ReplyPushes::default(),
             quotas: Quotas::new(&config),
+            slow_requests: SlowRequests::new(&config),
             duplicates,
             internal_batch: Mutex::default(),
             mailboxes,
@@ -332,6 +335,7 @@ impl Broker {
     pub fn set_config(&self, config: BrokerConfig) {
         self.store.set_retention(retention::settings(&config));
         self.quotas.set_config(&config);
+        self.slow_requests.set_config(&config);
         self.config.store(Arc::new(config));
     }
 

@@ -447,6 +447,8 @@ settings_with_tls! {
         enable_lag_and_dlq_metrics: bool = "enableLagAndDlqMetrics" => true;
 
         // Statistics and administration.
+        /// Requests that take as long get a line in the log; 0 for none. Not a key of RocketMQ.
+        slow_request_threshold_ms: u64 = "slowRequestThreshold" => 1000, unit("ms"), range(0..=3_600_000), live();
         /// Forget the counters of deleted topics and groups.
         auto_delete_unused_stats: bool = "autoDeleteUnusedStats" => true, live();
         /// Keys that cannot be changed remotely, separated by `;`.

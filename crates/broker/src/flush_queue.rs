@@ -12,6 +12,8 @@ use bytes::BytesMut;
 use oxmq_protocol::{Frame, RemotingCommand, response_code};
 use oxmq_remoting::{Connection, ReplyTo};
 
+use crate::topic_cache::TopicState;
+
 /// Replies that may wait at once on one worker.
 const REPLIES_MAX: usize = 65_536;
 
@@ -30,7 +32,25 @@ struct Turn {
     end_offset: i64,
     deadline_ms: u64,
     bytes: BytesMut,
-    replies: Vec<(Rc<Connection>, ReplyTo, Range<usize>)>,
+    /// When its replies were put.
+    appended_ms: u64,
+    replies: Vec<Waiting>,
+}
+
+struct Waiting {
+    connection: Rc<Connection>,
+    to: ReplyTo,
+    topic: Option<Rc<TopicState>>,
+    range: Range<usize>,
+}
+
+/// A reply that leaves.
+pub(crate) struct Flushed<'a> {
+    pub(crate) connection: &'a Rc<Connection>,
+    pub(crate) to: &'a ReplyTo,
+    pub(crate) topic: Option<&'a str>,
+    pub(crate) code: i32,
+    pub(crate) appended_ms: u64,
 }
 
 impl FlushQueue {
@@ -52,18 +72,22 @@ impl FlushQueue {
         end_offset: i64,
         connection: &Rc<Connection>,
         to: ReplyTo,
+        topic: Option<&Rc<TopicState>>,
         write: impl FnOnce(&mut BytesMut),
     ) {
         let start = self.open.bytes.len();
         write(&mut self.open.bytes);
         self.open.end_offset = end_offset;
-        self.open
-            .replies
-            .push((Rc::clone(connection), to, start..self.open.bytes.len()));
+        self.open.replies.push(Waiting {
+            connection: Rc::clone(connection),
+            to,
+            topic: topic.cloned(),
+            range: start..self.open.bytes.len(),
+        });
         self.replies += 1;
     }
 
-    pub(crate) fn close_turn(&mut self, deadline_ms: u64) {
+    pub(crate) fn close_turn(&mut self, now_ms: u64, timeout_ms: u64) {
         if self.open.replies.is_empty() {
             return;
         }
@@ -72,27 +96,30 @@ impl FlushQueue {
             self.turns.back().is_none_or(|last| last.end_offset <= turn.end_offset),
             "positions only grow"
         );
-        turn.deadline_ms = deadline_ms;
+        turn.appended_ms = now_ms;
+        turn.deadline_ms = now_ms + timeout_ms;
         self.turns.push_back(turn);
     }
 
-    /// Sends what is on disk.
-    pub(crate) fn release(&mut self, flushed: i64) {
+    /// Sends what is on disk, after a note of each reply.
+    pub(crate) fn release(&mut self, flushed: i64, note: impl Fn(&Flushed<'_>)) {
         while let Some(turn) = self.turns.pop_front_if(|turn| turn.end_offset <= flushed) {
-            for (connection, to, range) in &turn.replies {
-                connection.answered(to, response_code::SUCCESS);
-                connection.write(|out| out.extend_from_slice(&turn.bytes[range.clone()]));
+            for reply in &turn.replies {
+                note(&turn.leaving(reply, response_code::SUCCESS));
+                let bytes = &turn.bytes[reply.range.clone()];
+                reply.connection.write(|out| out.extend_from_slice(bytes));
             }
             self.recycle(turn);
         }
     }
 
-    /// Sends what has waited too long.
-    pub(crate) fn expire(&mut self, now_ms: u64) {
+    /// Sends what has waited too long, after a note of each reply.
+    pub(crate) fn expire(&mut self, now_ms: u64, note: impl Fn(&Flushed<'_>)) {
         while let Some(turn) = self.turns.pop_front_if(|turn| turn.deadline_ms <= now_ms) {
-            for (connection, to, range) in &turn.replies {
-                connection.answered(to, response_code::FLUSH_DISK_TIMEOUT);
-                connection.write(|out| write_timeout(out, &turn.bytes[range.clone()]));
+            for reply in &turn.replies {
+                note(&turn.leaving(reply, response_code::FLUSH_DISK_TIMEOUT));
+                let bytes = &turn.bytes[reply.range.clone()];
+                reply.connection.write(|out| write_timeout(out, bytes));
             }
             self.recycle(turn);
         }
@@ -107,6 +134,18 @@ impl FlushQueue {
         turn.bytes.clear();
         turn.replies.clear();
         self.spare = turn;
+    }
+}
+
+impl Turn {
+    fn leaving<'a>(&self, reply: &'a Waiting, code: i32) -> Flushed<'a> {
+        Flushed {
+            connection: &reply.connection,
+            to: &reply.to,
+            topic: reply.topic.as_deref().map(TopicState::name),
+            code,
+            appended_ms: self.appended_ms,
+        }
     }
 }
 

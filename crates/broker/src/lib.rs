@@ -43,6 +43,7 @@ mod saver;
 pub mod schedule;
 mod send;
 mod send_back;
+mod slow_requests;
 pub mod static_topics;
 pub mod stats;
 #[cfg(test)]

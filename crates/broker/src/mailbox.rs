@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::read_threads::Done;
+use crate::read_threads::{Done, ThreadTimes};
 use crate::retention;
 
 /// Bits of a wait mask below the services'.
@@ -52,7 +52,7 @@ pub(crate) struct Mailboxes {
 pub(crate) struct Mailbox {
     waker: OnceLock<WorkerWaker>,
     arrived: Mutex<Vec<Arc<ConsumeQueue>>>,
-    done: Mutex<Vec<(usize, Done)>>,
+    done: Mutex<Vec<(usize, Done, ThreadTimes)>>,
     waits_for_flush: AtomicBool,
     /// The last ping that the worker has seen.
     answered: AtomicU64,
@@ -179,7 +179,7 @@ impl Mailbox {
         self.arrived.lock().push(Arc::clone(queue));
     }
 
-    pub(crate) fn take_done(&self) -> Vec<(usize, Done)> {
+    pub(crate) fn take_done(&self) -> Vec<(usize, Done, ThreadTimes)> {
         std::mem::take(&mut *self.done.lock())
     }
 
@@ -188,8 +188,8 @@ impl Mailbox {
         self.waits_for_flush.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn post_done(&self, ticket: usize, done: Done) {
-        self.done.lock().push((ticket, done));
+    pub(crate) fn post_done(&self, ticket: usize, done: Done, times: ThreadTimes) {
+        self.done.lock().push((ticket, done, times));
         self.wake();
     }
 

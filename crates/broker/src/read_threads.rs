@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender};
@@ -62,6 +63,15 @@ struct Job {
     worker: usize,
     ticket: usize,
     work: Work,
+    submitted: Instant,
+}
+
+/// What became of the time of work that was put off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ThreadTimes {
+    /// It waited for a thread.
+    pub(crate) queued: Duration,
+    pub(crate) worked: Duration,
 }
 
 /// Where workers hand work to, by lane. The threads end when the last of these is gone.
@@ -91,15 +101,29 @@ impl ReadQueue {
 
     /// False when too much waits already.
     pub(crate) fn submit(&self, lane: Lane, worker: usize, ticket: usize, work: Work) -> bool {
-        self.0[lane as usize].try_send(Job { worker, ticket, work }).is_ok()
+        let job = Job {
+            worker,
+            ticket,
+            work,
+            submitted: Instant::now(),
+        };
+        self.0[lane as usize].try_send(job).is_ok()
     }
 }
 
 fn run(jobs: &Receiver<Job>, broker: &Arc<Broker>, mailboxes: &Mailboxes) {
-    for Job { worker, ticket, work } in jobs {
+    for job in jobs {
+        let Job {
+            worker, ticket, work, ..
+        } = job;
+        let queued = job.submitted.elapsed();
         // A mistake costs the answer to one request, not the thread that serves the others.
         match catch_unwind(AssertUnwindSafe(|| work(broker))) {
-            Ok(done) => mailboxes.of(worker).post_done(ticket, done),
+            Ok(done) => {
+                let worked = job.submitted.elapsed() - queued;
+                let times = ThreadTimes { queued, worked };
+                mailboxes.of(worker).post_done(ticket, done, times);
+            }
             Err(_) => tracing::error!("work for a request has panicked"),
         }
     }

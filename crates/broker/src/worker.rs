@@ -6,6 +6,7 @@
 //! ([`crate::read_threads`]). All other requests go to the handlers. Nothing here blocks.
 
 mod acks;
+mod answers;
 mod commands;
 mod duplicates;
 mod loads;
@@ -45,6 +46,7 @@ use crate::pull::{Pull, PullRequest};
 use crate::read_threads::ReadQueue;
 use crate::reply::Replies;
 use crate::send::{SendRequest, SendStage, Staged};
+use crate::slow_requests::{About, Names};
 use crate::topic_cache::{TopicCache, TopicState};
 use crate::transactions::end::Outcome;
 use transactions::StagedEnd;
@@ -76,6 +78,7 @@ pub(crate) struct Worker {
     started: Instant,
     replies: Replies,
     rpc: Option<Arc<RpcLatencies>>,
+    slow_away: RefCell<Vec<answers::SlowAway>>,
     topics: TopicCache,
     stage: RefCell<SendStage>,
     staged: RefCell<Vec<StagedSend>>,
@@ -117,7 +120,7 @@ struct WaitingPull {
 enum Away {
     Pull(RequestGuard, Pull),
     Pop(RequestGuard, ReplyTo, Rc<Pop>),
-    Command(RequestGuard, ReplyTo),
+    Command(RequestGuard, ReplyTo, Box<Names>),
     End(RequestGuard, ReplyTo, EndTransactionHeader, Outcome),
     Kept(loads::Kept),
 }
@@ -144,18 +147,18 @@ impl Service for Worker {
         self.look_into_mailbox();
         self.serve_wanted();
         self.append_pops();
+        self.slow_away.borrow_mut().clear();
     }
 
     fn on_wake(&self) {
         self.look_into_mailbox();
         self.serve_wanted();
         self.append_pops();
+        self.slow_away.borrow_mut().clear();
     }
 
-    fn on_reply(&self, to: &ReplyTo, code: i32, taken: bool) {
-        if let Some(rpc) = &self.rpc {
-            rpc.record(to, code, taken, 1);
-        }
+    fn on_reply(&self, connection: &Connection, to: &ReplyTo, code: i32, taken: bool) {
+        self.note_answer(connection, to, code, taken, 1, About::default());
     }
 
     fn on_close(&self, connection: &Rc<Connection>) {
@@ -211,6 +214,7 @@ impl Worker {
             started: Instant::now(),
             replies,
             rpc,
+            slow_away: RefCell::default(),
             topics: TopicCache::default(),
             stage: RefCell::default(),
             staged: RefCell::default(),
@@ -326,10 +330,10 @@ impl Worker {
         self.mailboxes.answer_ping(self.id);
         self.release_flushed();
         if self.broker.mailboxes().has_failed() {
-            self.flushes.borrow_mut().expire(u64::MAX);
+            self.flush_times_out(u64::MAX);
         }
-        for (ticket, done) in mailbox.take_done() {
-            self.came_back(ticket, done);
+        for (ticket, done, times) in mailbox.take_done() {
+            self.came_back(ticket, done, times);
         }
         for queue in mailbox.take_arrived() {
             self.arrived(&queue);
@@ -366,7 +370,7 @@ impl Worker {
         }
         self.on_pop_time(now_ms);
         self.release_held();
-        self.flushes.borrow_mut().expire(now_ms);
+        self.flush_times_out(now_ms);
         let next_flush = self.flushes.borrow().next_deadline_ms();
         let next_pull = self.waiting.borrow().next_deadline_ms();
         let next_pop = self.pops.next_time_ms();

@@ -89,7 +89,7 @@ impl Connection {
 
     /// Tells the service of an answer. For those that are not written by [`Connection::reply`].
     pub fn answered(&self, to: &ReplyTo, code: i32) {
-        self.worker().service().on_reply(to, code, self.takes_output());
+        self.worker().service().on_reply(self, to, code, self.takes_output());
     }
 
     /// Answers a request with code 3.

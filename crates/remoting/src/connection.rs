@@ -225,7 +225,8 @@ impl Connection {
         &self.worker
     }
 
-    pub(crate) fn takes_output(&self) -> bool {
+    /// False once the connection has ended, or its peer reads no more.
+    pub fn takes_output(&self) -> bool {
         !self.is_closed() && !self.deaf.get()
     }
 

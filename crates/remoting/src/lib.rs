@@ -26,6 +26,7 @@ pub use client::{ClientConfig, RemotingClient, Reply, RequestHandler};
 pub use command::{CommandHandler, CommandService, Outcome, ReplyTo};
 pub use connection::{Connection, ConnectionHandle, RequestGuard};
 pub use error::CallError;
+pub use log_limit::LogLimit;
 pub use server::{ServeError, ServerConfig, ServerHandle, serve, serve_commands};
 pub use service::{CloseReason, Service, ServiceFactory};
 pub use signing::Credentials;

@@ -1,4 +1,4 @@
-//! At most one log line per interval for events that a peer can cause as often as it likes.
+//! At most so many log lines per interval for events that a peer can cause as often as it likes.
 
 use std::time::{Duration, Instant};
 
@@ -6,26 +6,53 @@ use parking_lot::Mutex;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-#[derive(Default)]
-pub(crate) struct LogLimit(Mutex<State>);
+#[derive(Debug)]
+pub struct LogLimit {
+    lines_max: u32,
+    state: Mutex<State>,
+}
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
-    logged: Option<Instant>,
+    /// When the interval began.
+    began: Option<Instant>,
+    lines: u32,
     suppressed: u64,
 }
 
+impl Default for LogLimit {
+    fn default() -> LogLimit {
+        LogLimit::of(1)
+    }
+}
+
 impl LogLimit {
+    /// So many lines in five seconds.
+    pub fn of(lines_max: u32) -> LogLimit {
+        LogLimit {
+            lines_max,
+            state: Mutex::default(),
+        }
+    }
+
     /// `Some(events left out since the last line)` when a line may be written now.
-    pub(crate) fn admit(&self) -> Option<u64> {
-        let now = Instant::now();
-        let mut state = self.0.lock();
-        if state.logged.is_some_and(|logged| now - logged < INTERVAL) {
-            state.suppressed += 1;
+    pub fn admit(&self) -> Option<u64> {
+        self.state.lock().admit(Instant::now(), self.lines_max)
+    }
+}
+
+impl State {
+    fn admit(&mut self, now: Instant, lines_max: u32) -> Option<u64> {
+        if self.began.is_none_or(|began| now - began >= INTERVAL) {
+            self.began = Some(now);
+            self.lines = 0;
+        }
+        if self.lines == lines_max {
+            self.suppressed += 1;
             return None;
         }
-        state.logged = Some(now);
-        Some(std::mem::take(&mut state.suppressed))
+        self.lines += 1;
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -34,10 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_of_a_burst_is_admitted() {
-        let limit = LogLimit::default();
-        assert_eq!(limit.admit(), Some(0));
-        assert_eq!(limit.admit(), None);
-        assert_eq!(limit.0.lock().suppressed, 1);
+    fn so_many_lines_are_admitted_in_an_interval_and_the_next_one_tells_of_the_others() {
+        let mut state = State::default();
+        let start = Instant::now();
+        let admitted: Vec<_> = [0, 1, 2, 4999, 5000, 9999, 10_000]
+            .map(|at_ms| state.admit(start + Duration::from_millis(at_ms), 2))
+            .into();
+        assert_eq!(admitted, [Some(0), Some(0), None, None, Some(2), Some(0), Some(0)]);
     }
 }

@@ -37,8 +37,8 @@ pub trait Service: 'static {
     fn on_wake(&self) {}
 
     /// A request was answered with this code, or would have been were it not one-way; `taken` is false when the connection
-    /// takes no output any more. Must not touch connections.
-    fn on_reply(&self, _to: &ReplyTo, _code: i32, _taken: bool) {}
+    /// takes no output any more. Must not write to connections.
+    fn on_reply(&self, _connection: &Connection, _to: &ReplyTo, _code: i32, _taken: bool) {}
 
     /// The last event of a connection; writes to it are ignored from now on.
     fn on_close(&self, _connection: &Rc<Connection>) {}

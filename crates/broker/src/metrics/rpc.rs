@@ -1,5 +1,7 @@
 //! How long requests took, by code and outcome. Each worker has a table of its own, which a scrape reads.
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 use oxmq_remoting::ReplyTo;
 use parking_lot::Mutex;
@@ -52,7 +54,7 @@ struct Rows {
 
 impl RpcLatencies {
     /// As many requests were answered that came together.
-    pub(crate) fn record(&self, to: &ReplyTo, response: i32, taken: bool, times: u64) {
+    pub(crate) fn record(&self, to: &ReplyTo, response: i32, taken: bool, times: u64, took: Duration) {
         let key = RpcKey {
             request: to.code,
             response,
@@ -63,7 +65,7 @@ impl RpcLatencies {
                 (false, false) => RpcResult::WriteFailed,
             },
         };
-        let millis = to.received.elapsed().as_millis() as u64;
+        let millis = took.as_millis() as u64;
         self.0.lock().row(key).record_many(&RPC_MS, millis, times);
     }
 

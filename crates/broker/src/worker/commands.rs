@@ -13,9 +13,10 @@ use super::{AWAY_REPLY_BYTES, Away, Worker};
 use crate::handlers::{self, Outcome};
 use crate::pop::PopError;
 use crate::pull::{PullError, PullRequest};
-use crate::read_threads::{Done, Lane, Work};
+use crate::read_threads::{Done, Lane, ThreadTimes, Work};
 use crate::response::{OVERLOAD, Refusal};
 use crate::send::SendRequest;
+use crate::slow_requests::Names;
 use crate::transactions::end::EndError;
 
 impl Worker {
@@ -58,23 +59,30 @@ impl Worker {
             Some(RequestCode::BatchAckMessage) => self.batch_ack(connection, to, &command),
             Some(RequestCode::ChangeMessageInvisibleTime) => self.change_invisible_time(connection, to, &command),
             Some(RequestCode::Notification) => self.notification(connection, to, &command),
-            Some(code) => self.handle(connection, to, code, command),
+            Some(code) => self.handle(connection, to, code, command, frame),
         }
         Ok(())
     }
 
-    fn handle(&self, connection: &Rc<Connection>, to: ReplyTo, code: RequestCode, command: RemotingCommand) {
+    fn handle(
+        &self,
+        connection: &Rc<Connection>,
+        to: ReplyTo,
+        code: RequestCode,
+        command: RemotingCommand,
+        frame: Frame<'_>,
+    ) {
         match handlers::handle(&self.context(connection), code, command) {
             Outcome::Reply(reply) => connection.reply(to, reply),
             Outcome::Unsupported => connection.reply_unsupported(to),
             Outcome::Offload(work) => {
                 let work: Work = Box::new(move |broker| Done::Command(work(broker)));
-                let away = Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to);
+                let away = Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to, Names::of(frame));
                 self.hand_over(Lane::Commands, away, work);
             }
             Outcome::Change(work) => {
                 let work: Work = Box::new(move |broker| Done::Changed(work(broker)));
-                let away = Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to);
+                let away = Away::Command(connection.begin_request(AWAY_REPLY_BYTES), to, Names::of(frame));
                 self.hand_over(Lane::Commands, away, work);
             }
             Outcome::Later(reply) => {
@@ -101,7 +109,7 @@ impl Worker {
         match self.away.borrow_mut().remove(ticket) {
             Away::Pull(request, pull) => self.refuse_pull(request.connection(), pull.to, &PullError::Overload),
             Away::Pop(request, to, _) => self.refuse_pop(request.connection(), to, &PopError::Overload),
-            Away::Command(request, to) | Away::Kept(Kept { request, to, .. }) => {
+            Away::Command(request, to, _) | Away::Kept(Kept { request, to, .. }) => {
                 let refusal = Refusal::new(response_code::SYSTEM_BUSY, OVERLOAD);
                 request.connection().reply(to, refusal.into_command(to.opaque));
             }
@@ -109,10 +117,13 @@ impl Worker {
         }
     }
 
-    pub(super) fn came_back(&self, ticket: usize, done: Done) {
+    pub(super) fn came_back(&self, ticket: usize, done: Done, times: ThreadTimes) {
         let away = self.away.borrow_mut().try_remove(ticket);
+        if let Some(away) = &away {
+            self.note_away(away, times);
+        }
         match (away, done) {
-            (Some(Away::Command(request, to)), Done::Changed(reply)) => {
+            (Some(Away::Command(request, to, _)), Done::Changed(reply)) => {
                 let saved = self.broker.saver.saved();
                 let announced = self.broker.registration.announced();
                 self.answer_later(async move {
@@ -125,7 +136,7 @@ impl Worker {
                 });
             }
             (Some(Away::Kept(kept)), Done::Loaded(is_readable)) => self.loaded(&kept, is_readable),
-            (Some(Away::Command(request, to)), Done::Command(reply)) => request.connection().reply(to, reply),
+            (Some(Away::Command(request, to, _)), Done::Command(reply)) => request.connection().reply(to, reply),
             (Some(Away::End(request, to, header, outcome)), Done::Half(read)) => match read {
                 Ok(record) => self.end_found(request.connection(), to, &header, outcome, record),
                 Err(error) => self.refuse_end(request.connection(), to, &EndError::Read(error.to_string())),

@@ -273,7 +273,7 @@ impl Worker {
                 } if must_wait => {
                     reply.header.opaque = to.opaque;
                     let mut flushes = self.flushes.borrow_mut();
-                    flushes.push(end, &connection, to, |out| reply.encode(to.serialize, out));
+                    flushes.push(end, &connection, to, None, |out| reply.encode(to.serialize, out));
                 }
                 Staged::Reply { connection, to, reply } => connection.reply(to, reply),
             }

@@ -17,6 +17,7 @@ use crate::flush_queue::write_timeout;
 use crate::reply::SendReply;
 use crate::response::Refusal;
 use crate::send::{Outcome, Producer, SendError, SendRequest, SendStage};
+use crate::slow_requests::About;
 use crate::stats::SentBatch;
 use crate::transactions::end::EndError;
 
@@ -156,7 +157,7 @@ impl Worker {
                 let to = send.to;
                 self.hold_for_topic(&send.connection, HeldReply { to, bytes, flushed });
             } else if must_wait && send.staged.wait_store {
-                flushes.push(end, &send.connection, send.to, |out| {
+                flushes.push(end, &send.connection, send.to, Some(&send.topic), |out| {
                     self.replies.send(out, send.to, &reply)
                 });
             } else {
@@ -164,21 +165,31 @@ impl Worker {
             }
         }
         drop(flushes);
-        self.count_answers(staged, must_wait);
+        self.note_answers(staged, must_wait);
         if must_wait {
             self.wait_for_flush();
         }
     }
 
-    /// Counts the answers that were just written, those of one client's requests in a row at once.
-    fn count_answers(&self, staged: &[StagedSend], must_wait: bool) {
-        let Some(rpc) = &self.rpc else { return };
+    /// Notes the answers that were just written, those of one client's requests in a row at once.
+    fn note_answers(&self, staged: &[StagedSend], must_wait: bool) {
+        if !self.notes_answers() {
+            return;
+        }
         let waits =
             |send: &StagedSend| !send.to.oneway && (send.creates_topic || (must_wait && send.staged.wait_store));
         let kind = |send: &StagedSend| (send.to.code, send.to.oneway, send.to.received, waits(send));
         for sends in staged.chunk_by(|a, b| kind(a) == kind(b)) {
             if !waits(&sends[0]) {
-                rpc.record(&sends[0].to, response_code::SUCCESS, true, sends.len() as u64);
+                let StagedSend {
+                    connection, to, topic, ..
+                } = &sends[0];
+                let about = About {
+                    topic: Some(topic.name()),
+                    ..About::default()
+                };
+                let times = sends.len() as u64;
+                self.note_answer(connection, to, response_code::SUCCESS, true, times, about);
             }
         }
     }
@@ -187,9 +198,9 @@ impl Worker {
     pub(super) fn wait_for_flush(&self) {
         let mut flushes = self.flushes.borrow_mut();
         let timeout_ms = self.broker.config().sync_flush_timeout_ms;
-        flushes.close_turn(self.now_ms() + timeout_ms);
+        flushes.close_turn(self.now_ms(), timeout_ms);
         self.mailbox().wait_for_flush();
-        flushes.release(self.broker.store.flushed());
+        flushes.release(self.broker.store.flushed(), |flushed| self.note_flushed(flushed));
         if let Some(deadline_ms) = flushes.next_deadline_ms() {
             self.set_timer(deadline_ms);
         }
@@ -211,7 +222,7 @@ impl Worker {
             return;
         }
         self.mailbox().wait_for_flush();
-        flushes.release(self.broker.store.flushed());
+        flushes.release(self.broker.store.flushed(), |flushed| self.note_flushed(flushed));
     }
 
     /// The topic is saved first: after a kill its messages could not be pulled without it.

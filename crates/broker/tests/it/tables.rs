@@ -3,43 +3,12 @@
 
 use std::io::IoSlice;
 use std::path::Path;
-use std::sync::Mutex;
 
 use oxmq_store::disk::{Disk, SimulatedDisk};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::Level;
 
+use crate::log_lines::LogLines;
 use crate::node::*;
-
-/// What goes to the log as an error.
-#[derive(Default)]
-struct Errors(Mutex<Vec<String>>);
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!("{}={value:?} ", field.name());
-    }
-}
-
-impl Subscriber for &'static Errors {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-}
 
 const FILES: [&str; 11] = [
     "consumerFilter.json",
@@ -69,7 +38,7 @@ fn a_damaged_table_gives_way_to_the_version_before_or_stops_the_start() {
     });
     let config_dir = node.dir.path().join("store/config");
     node.stop();
-    let errors: &'static Errors = Box::leak(Box::default());
+    let errors = LogLines::of(|metadata| *metadata.level() == Level::ERROR);
     let start = |disk: &SimulatedDisk| tracing::subscriber::with_default(errors, || node.try_on(disk));
     for name in FILES {
         let path = config_dir.join(name);
@@ -79,9 +48,9 @@ fn a_damaged_table_gives_way_to_the_version_before_or_stops_the_start() {
             let disk = disk.kill();
             write(&disk, &path, damage);
             write(&disk, &before, b"{}");
-            errors.0.lock().unwrap().clear();
+            errors.take();
             start(&disk).unwrap().shutdown();
-            let lines = std::mem::take(&mut *errors.0.lock().unwrap());
+            let lines = errors.take();
             let shown = |what: &str, path: &Path| {
                 let path = path.display().to_string();
                 lines.iter().any(|line| line.contains(what) && line.contains(&path))
