@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::end_to_end::EndToEnd;
 use super::features;
 use super::frames::SendTemplate;
-use super::load::{self, Measure, Plan, Pulls, Sends};
+use super::load::{self, Measure, Plan, Pulls, Sends, Shape};
 use super::meter::Meter;
 use super::store::StoreWorkload;
 use super::store::cold::DrainCold;
@@ -42,15 +42,11 @@ pub(crate) struct Workload {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
+    /// Several messages in a request are a batch.
     Send {
+        messages: u32,
         body_bytes: usize,
-        connections: usize,
-        in_flight: usize,
-    },
-    SendBatch {
-        body_bytes: usize,
-        connections: usize,
-        in_flight: usize,
+        shape: Shape,
     },
     Drain {
         connections: usize,
@@ -159,296 +155,125 @@ pub(crate) enum Goal {
 /// The workload that those with [`Goal::P999OfQuiet`] are compared with.
 pub(crate) const QUIET: &str = "steady";
 
+/// Sends of single messages or batches by so many connections, each with so many requests under way.
+const fn sending(messages: u32, body_bytes: usize, connections: usize, in_flight: usize) -> Kind {
+    let shape = Shape { connections, in_flight };
+    Kind::Send {
+        messages,
+        body_bytes,
+        shape,
+    }
+}
+
 const fn send(name: &'static str, title: &'static str, kind: Kind, times_java: f64) -> Workload {
+    let goal = Some(Goal::MessagesPerCpuSecond(times_java));
+    row(name, title, kind, Setup::Async, goal)
+}
+
+const fn row(name: &'static str, title: &'static str, kind: Kind, setup: Setup, goal: Option<Goal>) -> Workload {
     Workload {
         name,
         title,
         kind,
-        setup: Setup::Async,
-        goal: Some(Goal::MessagesPerCpuSecond(times_java)),
+        setup,
+        goal,
     }
 }
 
 const fn feature(name: &'static str, title: &'static str, feature: &'static dyn Feature) -> Workload {
-    Workload {
-        name,
-        title,
-        kind: Kind::Feature(feature),
-        setup: Setup::Model,
-        goal: Some(Goal::MessagesPerCpuSecond(5.0)),
-    }
+    let goal = Some(Goal::MessagesPerCpuSecond(5.0));
+    row(name, title, Kind::Feature(feature), Setup::Model, goal)
 }
 
 const fn steady(name: &'static str, title: &'static str, setup: Setup, kind: &'static Steady) -> Workload {
-    Workload {
-        name,
-        title,
-        kind: Kind::Store(kind),
-        setup,
-        goal: Some(Goal::P999OfQuiet(1.5)),
-    }
+    row(name, title, Kind::Store(kind), setup, Some(Goal::P999OfQuiet(1.5)))
 }
 
 const fn sync_flush(name: &'static str, title: &'static str, connections: usize, in_flight: usize) -> Workload {
-    Workload {
+    let (of_disk, of_java) = (0.8, 4.0);
+    let kind = sending(1, 128, connections, in_flight);
+    row(
         name,
         title,
-        kind: Kind::Send {
-            body_bytes: 128,
-            connections,
-            in_flight,
-        },
-        setup: Setup::Sync,
-        goal: Some(Goal::FlushLimit {
-            of_disk: 0.8,
-            of_java: 4.0,
-        }),
-    }
+        kind,
+        Setup::Sync,
+        Some(Goal::FlushLimit { of_disk, of_java }),
+    )
 }
 
 const fn recovery(name: &'static str, title: &'static str, kind: &'static Recovery) -> Workload {
-    Workload {
+    row(
         name,
         title,
-        kind: Kind::Store(kind),
-        setup: Setup::Recovery,
-        goal: Some(Goal::Within(1000.0)),
-    }
+        Kind::Store(kind),
+        Setup::Recovery,
+        Some(Goal::Within(1000.0)),
+    )
 }
 
-pub(crate) const WORKLOADS: [Workload; 33] = [
-    send(
-        "send-128-4x64",
-        "send 128 B, 4 connections × 64 in flight",
-        Kind::Send {
-            body_bytes: 128,
-            connections: 4,
-            in_flight: 64,
-        },
-        10.0,
-    ),
-    send(
-        "send-128-16x1",
-        "send 128 B, 16 connections × 1 in flight",
-        Kind::Send {
-            body_bytes: 128,
-            connections: 16,
-            in_flight: 1,
-        },
-        5.0,
-    ),
-    send(
-        "send-128-256x1",
-        "send 128 B, 256 connections × 1 in flight",
-        Kind::Send {
-            body_bytes: 128,
-            connections: 256,
-            in_flight: 1,
-        },
-        5.0,
-    ),
-    send(
-        "batch-128",
-        "send 128 B in batches of 32, 4 connections × 4 in flight",
-        Kind::SendBatch {
-            body_bytes: 128,
-            connections: 4,
-            in_flight: 4,
-        },
-        8.0,
-    ),
-    send(
-        "send-1k-4x64",
-        "send 1 KiB, 4 connections × 64 in flight",
-        Kind::Send {
-            body_bytes: 1024,
-            connections: 4,
-            in_flight: 64,
-        },
-        10.0,
-    ),
-    send(
-        "send-1k-16x1",
-        "send 1 KiB, 16 connections × 1 in flight",
-        Kind::Send {
-            body_bytes: 1024,
-            connections: 16,
-            in_flight: 1,
-        },
-        5.0,
-    ),
-    send(
-        "send-1k-256x1",
-        "send 1 KiB, 256 connections × 1 in flight",
-        Kind::Send {
-            body_bytes: 1024,
-            connections: 256,
-            in_flight: 1,
-        },
-        5.0,
-    ),
-    send(
-        "batch-1k",
-        "send 1 KiB in batches of 32, 4 connections × 4 in flight",
-        Kind::SendBatch {
-            body_bytes: 1024,
-            connections: 4,
-            in_flight: 4,
-        },
-        8.0,
-    ),
-    send(
-        "drain-128",
-        "drain a backlog of 128 B by pull, 32 a pull, 8 queues",
-        Kind::Drain { connections: 4 },
-        5.0,
-    ),
-    Workload {
-        name: "end-to-end-1000",
-        title: "end to end at 1,000 messages/s, 128 B",
-        kind: Kind::EndToEnd {
-            messages_per_second: 1000,
-        },
-        setup: Setup::Async,
-        goal: Some(Goal::P99(0.25)),
-    },
+macro_rules! workloads {
+    ($( $workload:expr, )*) => { pub(crate) const WORKLOADS: &[Workload] = &[$( $workload ),*]; };
+}
+
+workloads! {
+    send("send-128-4x64", "send 128 B, 4 connections × 64 in flight", sending(1, 128, 4, 64), 10.0),
+    send("send-128-16x1", "send 128 B, 16 connections × 1 in flight", sending(1, 128, 16, 1), 5.0),
+    send("send-128-256x1", "send 128 B, 256 connections × 1 in flight", sending(1, 128, 256, 1), 5.0),
+    send("batch-128", "send 128 B in batches of 32, 4 connections × 4 in flight", sending(32, 128, 4, 4), 8.0),
+    send("send-1k-4x64", "send 1 KiB, 4 connections × 64 in flight", sending(1, 1024, 4, 64), 10.0),
+    send("send-1k-16x1", "send 1 KiB, 16 connections × 1 in flight", sending(1, 1024, 16, 1), 5.0),
+    send("send-1k-256x1", "send 1 KiB, 256 connections × 1 in flight", sending(1, 1024, 256, 1), 5.0),
+    send("batch-1k", "send 1 KiB in batches of 32, 4 connections × 4 in flight", sending(32, 1024, 4, 4), 8.0),
+    send("drain-128", "drain a backlog of 128 B by pull, 32 a pull, 8 queues", Kind::Drain { connections: 4 }, 5.0),
+    row("end-to-end-1000", "end to end at 1,000 messages/s, 128 B",
+        Kind::EndToEnd { messages_per_second: 1000 }, Setup::Async, Some(Goal::P99(0.25))),
     sync_flush("sync-flush-128-1x1", "SYNC_FLUSH, send 128 B, 1 in flight", 1, 1),
-    sync_flush(
-        "sync-flush-128-4x4",
-        "SYNC_FLUSH, send 128 B, 4 connections × 4 in flight",
-        4,
-        4,
-    ),
-    sync_flush(
-        "sync-flush-128-4x16",
-        "SYNC_FLUSH, send 128 B, 4 connections × 16 in flight",
-        4,
-        16,
-    ),
-    sync_flush(
-        "sync-flush-128-4x64",
-        "SYNC_FLUSH, send 128 B, 4 connections × 64 in flight",
-        4,
-        64,
-    ),
-    Workload {
-        name: "duplicate-window-128-4x64",
-        title: "duplicateSendWindow, send 128 B, 4 connections × 64 in flight",
-        kind: Kind::Send {
-            body_bytes: 128,
-            connections: 4,
-            in_flight: 64,
-        },
-        setup: Setup::DuplicateWindow,
-        goal: None,
-    },
-    feature(
-        "orderly-128",
-        "orderly consumption of a backlog of 128 B, 8 queues",
-        &features::orderly::Orderly,
-    ),
-    feature(
-        "filter-tag-1pct",
-        "1 % of a backlog of 128 B by tag (messages looked through)",
-        &features::filter::TAG,
-    ),
-    feature(
-        "filter-sql-1pct",
-        "1 % of a backlog of 128 B by SQL92 (messages looked through)",
-        &features::filter::SQL,
-    ),
-    feature(
-        "idle-10000-groups",
-        "10,000 groups wait, pulls held 8 s (CPU of a held pull)",
-        &features::idle::Idle,
-    ),
-    feature(
-        "timers-1m",
-        "1 M timer messages due over 60 s (CPU of a delivery)",
-        &features::timers::Timers,
-    ),
-    feature(
-        "transactions",
-        "transactions (half message, then its commit), 4 connections × 64 in flight",
-        &features::transactions::Transactions,
-    ),
-    feature(
-        "pop-ack",
-        "pop 128 B in batches of 32 and acknowledge each, 4 connections × 32 in flight",
-        &features::pops::Pops,
-    ),
-    Workload {
-        name: QUIET,
-        title: "8,000 sends/s of 1 KiB, nothing beside",
-        kind: Kind::Store(&Steady(Beside::Nothing)),
-        setup: Setup::LargeFiles,
-        goal: None,
-    },
-    steady(
-        "steady-allocate-1g",
-        "the same while a file of 1 GiB is a quarter full, and the next is created",
-        Setup::LargeFiles,
-        &Steady(Beside::Place(250)),
-    ),
-    steady(
-        "steady-roll-1g",
-        "the same while a file of 1 GiB becomes full",
-        Setup::LargeFiles,
-        &Steady(Beside::Place(1000)),
-    ),
-    steady(
-        "steady-rolls",
-        "the same into files of 16 MiB",
-        Setup::SmallFiles,
-        &Steady(Beside::Nothing),
-    ),
-    Workload {
-        name: "drain-cold-1k",
-        title: "drain a backlog of 1 KiB that is on the disk only",
-        kind: Kind::Store(&DrainCold),
-        setup: Setup::MiddleFiles,
-        goal: Some(Goal::MessagesPerCpuSecond(5.0)),
-    },
-    steady(
-        "steady-cold-reader",
-        "the same beside a full-speed reader of such a backlog",
-        Setup::MiddleFiles,
-        &Steady(Beside::ColdReader),
-    ),
-    steady(
-        "steady-deletion",
-        "the same while files of 256 MiB are deleted",
-        Setup::MiddleFiles,
-        &Steady(Beside::Deletion),
-    ),
-    steady(
-        "steady-scrub",
-        "the same while 64 MiB/s are looked at for damage",
-        Setup::Scrub,
-        &Steady(Beside::Nothing),
-    ),
+    sync_flush("sync-flush-128-4x4", "SYNC_FLUSH, send 128 B, 4 connections × 4 in flight", 4, 4),
+    sync_flush("sync-flush-128-4x16", "SYNC_FLUSH, send 128 B, 4 connections × 16 in flight", 4, 16),
+    sync_flush("sync-flush-128-4x64", "SYNC_FLUSH, send 128 B, 4 connections × 64 in flight", 4, 64),
+    row("duplicate-window-128-4x64", "duplicateSendWindow, send 128 B, 4 connections × 64 in flight",
+        sending(1, 128, 4, 64), Setup::DuplicateWindow, None),
+    feature("orderly-128", "orderly consumption of a backlog of 128 B, 8 queues", &features::orderly::Orderly),
+    feature("filter-tag-1pct", "1 % of a backlog of 128 B by tag (messages looked through)", &features::filter::TAG),
+    feature("filter-sql-1pct", "1 % of a backlog of 128 B by SQL92 (messages looked through)",
+        &features::filter::SQL),
+    feature("idle-10000-groups", "10,000 groups wait, pulls held 8 s (CPU of a held pull)", &features::idle::Idle),
+    feature("timers-1m", "1 M timer messages due over 60 s (CPU of a delivery)", &features::timers::Timers),
+    feature("transactions", "transactions (half message, then its commit), 4 connections × 64 in flight",
+        &features::transactions::Transactions),
+    feature("pop-ack", "pop 128 B in batches of 32 and acknowledge each, 4 connections × 32 in flight",
+        &features::pops::Pops),
+    row(QUIET, "8,000 sends/s of 1 KiB, nothing beside", Kind::Store(&Steady(Beside::Nothing)), Setup::LargeFiles, None),
+    steady("steady-allocate-1g", "the same while a file of 1 GiB is a quarter full, and the next is created",
+        Setup::LargeFiles, &Steady(Beside::Place(250))),
+    steady("steady-roll-1g", "the same while a file of 1 GiB becomes full",
+        Setup::LargeFiles, &Steady(Beside::Place(1000))),
+    steady("steady-rolls", "the same into files of 16 MiB", Setup::SmallFiles, &Steady(Beside::Nothing)),
+    row("drain-cold-1k", "drain a backlog of 1 KiB that is on the disk only",
+        Kind::Store(&DrainCold), Setup::MiddleFiles, Some(Goal::MessagesPerCpuSecond(5.0))),
+    steady("steady-cold-reader", "the same beside a full-speed reader of such a backlog",
+        Setup::MiddleFiles, &Steady(Beside::ColdReader)),
+    steady("steady-deletion", "the same while files of 256 MiB are deleted",
+        Setup::MiddleFiles, &Steady(Beside::Deletion)),
+    steady("steady-scrub", "the same while 64 MiB/s are looked at for damage",
+        Setup::Scrub, &Steady(Beside::Nothing)),
     recovery("recovery-1g", "from kill -9 to serving, 1 GiB of log", &Recovery(1)),
     recovery("recovery-4g", "from kill -9 to serving, 4 GiB of log", &Recovery(4)),
     recovery("recovery-10g", "from kill -9 to serving, 10 GiB of log", &Recovery(10)),
-];
+}
 
 impl Workload {
     /// Whether a server that only appends and answers can take part.
     pub(crate) fn is_send(&self) -> bool {
-        matches!(self.kind, Kind::Send { .. } | Kind::SendBatch { .. })
+        matches!(self.kind, Kind::Send { .. })
     }
 
     /// With how many messages in flight, and of how many bytes in the log.
     pub(crate) fn is_bound_by_flushes(&self) -> Option<(usize, usize)> {
-        match (self.setup, self.kind) {
-            (
-                Setup::Sync,
-                Kind::Send {
-                    body_bytes,
-                    connections,
-                    in_flight,
-                },
-            ) => Some((connections * in_flight, body_bytes + STORED_OVERHEAD_BYTES as usize)),
+        match self.kind {
+            Kind::Send { body_bytes, shape, .. } if self.setup == Setup::Sync => {
+                Some((shape.slots(), body_bytes + STORED_OVERHEAD_BYTES as usize))
+            }
             _ => None,
         }
     }
@@ -466,56 +291,38 @@ impl Workload {
     }
 
     pub(crate) fn run(&self, addr: &str, scale: Scale, window: Duration, meter: &Meter) -> anyhow::Result<Measure> {
+        let plan = |ramp| Plan {
+            ramp,
+            window,
+            messages_max: u64::MAX,
+        };
         match self.kind {
             Kind::Store(_) => unreachable!("it gets the server itself"),
-            Kind::Feature(feature) => {
-                let plan = Plan {
-                    ramp: FEATURE_RAMP,
-                    window,
-                    messages_max: u64::MAX,
-                };
-                feature.run(addr, scale, &plan, meter)
-            }
+            Kind::Feature(feature) => feature.run(addr, scale, &plan(FEATURE_RAMP), meter),
             Kind::Send {
+                messages,
                 body_bytes,
-                connections,
-                in_flight,
+                shape,
             } => {
-                let template = SendTemplate::single(SEND_TOPIC, body_bytes);
-                let mut sends = Sends::new(template, connections, in_flight);
-                load::run(addr, &mut sends, &storing(window, body_bytes), meter)
-            }
-            Kind::SendBatch {
-                body_bytes,
-                connections,
-                in_flight,
-            } => {
-                let template = SendTemplate::batch(SEND_TOPIC, body_bytes, BATCH_MESSAGES);
-                let mut sends = Sends::new(template, connections, in_flight);
+                let template = match messages {
+                    1 => SendTemplate::single(SEND_TOPIC, body_bytes),
+                    _ => SendTemplate::batch(SEND_TOPIC, body_bytes, messages),
+                };
+                let mut sends = Sends::new(template, shape.connections, shape.in_flight);
                 load::run(addr, &mut sends, &storing(window, body_bytes), meter)
             }
             Kind::Drain { connections } => {
-                let plan = Plan {
-                    ramp: RAMP,
-                    window,
-                    messages_max: u64::MAX,
-                };
-                load::run(addr, &mut Pulls::new(BACKLOG_TOPIC, GROUP, connections), &plan, meter)
+                let mut pulls = Pulls::new(BACKLOG_TOPIC, GROUP, connections);
+                load::run(addr, &mut pulls, &plan(RAMP), meter)
             }
             Kind::EndToEnd { messages_per_second } => {
-                let plan = Plan {
-                    ramp: RAMP,
-                    window,
-                    messages_max: u64::MAX,
-                };
-                let body_bytes = 128;
-                EndToEnd {
+                let load = EndToEnd {
                     topic: END_TO_END_TOPIC,
                     group: GROUP,
-                    body_bytes,
+                    body_bytes: 128,
                     messages_per_second,
-                }
-                .run(addr, &plan, meter)
+                };
+                load.run(addr, &plan(RAMP), meter)
             }
         }
     }
@@ -524,15 +331,11 @@ impl Workload {
 /// Pipelined sends for a while, unmeasured.
 pub(crate) fn warm_up(addr: &str, span: Duration, meter: &Meter) -> anyhow::Result<Measure> {
     let mut sends = Sends::new(SendTemplate::single(SEND_TOPIC, 128), 4, 64);
-    load::run(
-        addr,
-        &mut sends,
-        &Plan {
-            ramp: Duration::ZERO,
-            ..storing(span, 128)
-        },
-        meter,
-    )
+    let plan = Plan {
+        ramp: Duration::ZERO,
+        ..storing(span, 128)
+    };
+    load::run(addr, &mut sends, &plan, meter)
 }
 
 /// Stores at least this many messages for [`Kind::Drain`], spread over all queues.
