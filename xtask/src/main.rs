@@ -2,6 +2,8 @@
 //!
 //! Each command is one module; everything that starts servers goes through `servers`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 mod bench;
 mod check;
 mod crash;
@@ -12,6 +14,12 @@ mod interop;
 mod random;
 mod servers;
 mod snippets;
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_millis() as i64
+}
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);

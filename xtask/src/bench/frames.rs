@@ -5,7 +5,6 @@
 //! header), §3.2 (310, 320), §3.3 (11), §3.5 (17), §6.3 (batch body), §6.4 (properties).
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All opaques have ten digits: JSON allows no leading zeros, and the header length must not change.
 pub(crate) const OPAQUE_BASE: u32 = 1_000_000_000;
@@ -230,12 +229,6 @@ pub(crate) fn append_request(output: &mut Vec<u8>, code: u32, opaque: u32, ext_f
 /// The key that a template gives to the message with this serial.
 pub(crate) fn unique_key(serial: u32) -> String {
     format!("{UNIQUE_KEY_PREFIX}{serial:08X}")
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as i64
 }
 
 /// Ten decimal digits at the start of `target`.

@@ -39,6 +39,7 @@ use self::report::Report;
 use self::store::Stage;
 use self::target::{Running, Target};
 use self::workload::{Kind, Scale, Setup, WORKLOADS, Workload};
+use crate::interop::oxmq_binary;
 use crate::servers::target_dir;
 
 const USAGE: &str = "\
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let options = Options::parse(args)?;
     let oxmq = match &options.binary {
         Some(binary) => binary.clone(),
-        None if options.targets.contains(&Target::Oxmq) => build_oxmq()?,
+        None if options.targets.contains(&Target::Oxmq) => oxmq_binary(false)?,
         None => PathBuf::new(),
     };
     let mut report = Report::new(args);
@@ -263,20 +264,11 @@ fn targets(name: &str) -> anyhow::Result<Vec<Target>> {
 }
 
 fn run_optimized(command: &str, args: &[String]) -> anyhow::Result<()> {
-    let status = cargo()
+    let status = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--release", "--package", "xtask", "--", command])
         .args(args)
         .status()?;
     std::process::exit(status.code().unwrap_or(1))
-}
-
-fn build_oxmq() -> anyhow::Result<PathBuf> {
-    crate::servers::run(cargo().args(["build", "--release", "--package", "oxmq"]))?;
-    Ok(target_dir().join("release/oxmq"))
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use super::load::{self, Measure, Outcome, Plan, Shape, Traffic};
 use super::meter::Meter;
 use super::process::{Memory, cpu_time};
 use super::response::Response;
+use super::run_optimized;
 use super::target::{JAVA_VERSION, JVM_FLAGS, request_ok};
-use super::{build_oxmq, run_optimized};
+use crate::interop::oxmq_binary;
 use crate::servers::{Cluster, Options, Server, target_dir};
 
 const USAGE: &str = "\
@@ -489,7 +490,7 @@ impl Arguments {
         }
         ensure!(arguments.queues > 0 && arguments.per_topic > 0, USAGE);
         if !java {
-            let binary = binary.map_or_else(build_oxmq, Ok)?;
+            let binary = binary.map_or_else(|| oxmq_binary(false), Ok)?;
             arguments.server = Server::Oxmq { binary };
         }
         Ok(arguments)

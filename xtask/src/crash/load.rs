@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
@@ -258,7 +258,6 @@ async fn send(client: &RemotingClient, addr: &str, first: Sent, count: u64) -> R
 }
 
 fn send_request(first: Sent, count: u64) -> RemotingCommand {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let message = first.message();
     let mut header = SendMessageHeaderV2 {
         producer_group: format!("crash-{}", first.producer),
@@ -266,7 +265,7 @@ fn send_request(first: Sent, count: u64) -> RemotingCommand {
         default_topic: "TBW102".to_owned(),
         default_topic_queue_nums: QUEUES,
         queue_id: first.queue_id(),
-        born_timestamp: now.as_millis() as i64,
+        born_timestamp: crate::now_ms(),
         properties: Some(message.properties.encoded_text()),
         batch: count > 1,
         ..SendMessageHeaderV2::default()

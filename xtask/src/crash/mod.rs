@@ -18,7 +18,6 @@ mod timers;
 mod transactions;
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,9 @@ use tokio::runtime::Runtime;
 use self::beside::Beside;
 pub(crate) use self::check::Stored;
 pub(crate) use self::load::{Acknowledged, Producers};
-use crate::servers::{self, Cluster, Options, Server, target_dir};
+use crate::interop::oxmq_binary;
+use crate::random::Random;
+use crate::servers::{Cluster, Options, Server, target_dir};
 
 const USAGE: &str = "\
 usage: cargo xtask crash [options]
@@ -68,18 +69,14 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let server = match &arguments.binary {
         _ if arguments.java => Server::Java("5.5.0"),
         Some(binary) => Server::Oxmq { binary: binary.clone() },
-        None => Server::Oxmq { binary: build_oxmq()? },
+        None => Server::Oxmq {
+            binary: oxmq_binary(false)?,
+        },
     };
     for mode in &arguments.modes {
         crash(&arguments, &server, mode).with_context(|| format!("{mode}, seed {}", arguments.seed))?;
     }
     Ok(())
-}
-
-fn build_oxmq() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    servers::run(Command::new(cargo).args(["build", "--quiet", "--release", "--package", "oxmq"]))?;
-    Ok(target_dir().join("release/oxmq"))
 }
 
 fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<()> {
@@ -100,7 +97,7 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
     let mut cluster = Cluster::start(options)?;
     let addr = cluster.broker_addr();
     runtime.block_on(create_topic(&addr, TOPIC))?;
-    let mut moments = Moments(arguments.seed);
+    let mut random = Random::new(arguments.seed);
     let mut producers = Producers::new(cluster.namesrv_addr(), addr.clone());
     let mut stored = Stored::new(addr.clone());
     let mut beside = match arguments.java {
@@ -109,7 +106,7 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
     };
     let mut restarts = Vec::new();
     for round in 1..=arguments.rounds {
-        let before_kill = moments.next(Duration::from_millis(100), Duration::from_millis(600));
+        let before_kill = moment(&mut random, 100, 600);
         let acknowledged = runtime.block_on(async {
             let mut load = producers.start();
             if let Some(beside) = &mut beside {
@@ -126,7 +123,7 @@ fn crash(arguments: &Arguments, server: &Server, mode: &str) -> anyhow::Result<(
         cluster.set_property("enablePopBufferMerge", round % 2 == 1);
         if round % RECOVERY_KILL_EVERY == 0 && !arguments.java {
             cluster.spawn_broker()?;
-            thread::sleep(moments.next(Duration::ZERO, Duration::from_millis(30)));
+            thread::sleep(moment(&mut random, 0, 30));
             cluster.kill_broker()?;
         }
         restarts.push(restart(&mut cluster, &addr)?);
@@ -235,19 +232,10 @@ fn client() -> RemotingClient {
     RemotingClient::new(ClientConfig::default(), None)
 }
 
-/// Reproducible moments for the kills.
-struct Moments(u64);
-
-impl Moments {
-    fn next(&mut self, from: Duration, to: Duration) -> Duration {
-        // The splitmix64 step: any seed will do, also small ones.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let fraction = (mixed >> 40) as f64 / (1u64 << 24) as f64;
-        from + (to - from).mul_f64(fraction)
-    }
+/// A moment for a kill.
+fn moment(random: &mut Random, from_ms: usize, to_ms: usize) -> Duration {
+    let micros = from_ms * 1000 + random.below((to_ms - from_ms) * 1000);
+    Duration::from_micros(micros as u64)
 }
 
 impl Arguments {

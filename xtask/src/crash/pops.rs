@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::now_ms;
 use anyhow::{bail, ensure};
 use oxmq_client::{ConsumeFromWhere, Message, MessageExt, Producer, SendStatus, SimpleConsumer};
 use oxmq_protocol::body::ConsumerOffsetSerializeWrapper;
@@ -352,11 +353,6 @@ fn saved_offsets(store_dir: &Path) -> anyhow::Result<HashMap<i32, i64>> {
         .flatten()
         .map(|(queue_id, offset)| (*queue_id, *offset))
         .collect())
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_millis() as i64
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use oxmq_client::{Message, MessageExt, Producer, SendResult, SendStatus};
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::read_topic;
+use crate::now_ms;
 
 pub(super) const TOPIC: &str = "CrashTimers";
 const PRODUCERS: usize = 8;
@@ -187,9 +188,4 @@ async fn after_send(producer: &Producer, number: u64, sent: SendResult) -> Promi
 fn read_body(message: &MessageExt) -> Option<(u64, i64)> {
     let (number, not_before) = std::str::from_utf8(&message.body).ok()?.split_once('/')?;
     Some((number.parse().ok()?, not_before.parse().ok()?))
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_millis() as i64
 }

@@ -10,7 +10,7 @@ use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::{RemotingCommand, response_code};
 use serde_json::{Map, Value, json};
 
-use super::script::now_ms;
+use crate::now_ms;
 
 /// How long all prefixes of names are, and what they begin with.
 const PREFIX_MARK: &str = "D-";
@@ -205,7 +205,7 @@ fn replace_numbers(text: &str) -> String {
     while !rest.is_empty() {
         let run = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
         let (word, behind) = rest.split_at(run);
-        if run == 13 && word.parse().is_ok_and(|number: u64| number.abs_diff(now) < NEAR_NOW_MS) {
+        if run == 13 && word.parse().is_ok_and(|number: i64| number.abs_diff(now) < NEAR_NOW_MS) {
             replaced.push_str("TIME");
         } else if (run == 32 || run == 56) && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F')) {
             replaced.push_str("ID");

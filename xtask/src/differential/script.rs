@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -175,7 +174,7 @@ impl Memory {
             rest = &rest[at..];
             match placeholder(rest) {
                 Some(("now", millis, bytes)) => {
-                    filled.push_str(&(now_ms() + millis as u64).to_string());
+                    filled.push_str(&(crate::now_ms() + millis as i64).to_string());
                     rest = &rest[bytes..];
                 }
                 Some((kind, index, bytes)) => {
@@ -197,11 +196,6 @@ impl Memory {
         let index = values.len() - 1 - index % values.len();
         values.get(index).map(String::as_str)
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as u64
 }
 
 /// `<kind:n>` at the start of the text: kind, n, and how long it is.

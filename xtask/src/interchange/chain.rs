@@ -12,8 +12,9 @@ use super::traffic::Traffic;
 use super::transactions::{self, Answerer, Transactions};
 use super::version::Version;
 use super::waiting::{Phase, Waiting};
-use super::wire::{Wire, now_ms};
+use super::wire::Wire;
 use crate::crash::{Producers, Stored, create_topic};
+use crate::now_ms;
 use crate::random::Random;
 use crate::servers::{Cluster, Options, Server};
 

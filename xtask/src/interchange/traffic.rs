@@ -15,7 +15,8 @@ use super::snapshot::{COMPACTED, Snapshot};
 use super::transactions::{Answerer, Transactions};
 use super::version::Version;
 use super::waiting::Waiting;
-use super::wire::{Sent, Wire, now_ms};
+use super::wire::{Sent, Wire};
+use crate::now_ms;
 use crate::random::Random;
 
 const PLAIN: &str = "Plain";

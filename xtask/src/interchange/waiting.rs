@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 
 use super::snapshot::Snapshot;
-use super::wire::now_ms;
+use crate::now_ms;
 
 /// What is due later than this is not waited for.
 const FAR_MS: i64 = 60_000;

@@ -1,7 +1,7 @@
 //! Requests to a broker, whichever it is: only what every version since 4.7.1 takes.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
@@ -302,12 +302,7 @@ fn header(topic: &str, queue_id: i32) -> SendMessageHeaderV2 {
         default_topic: topic::AUTO_CREATE_TOPIC.to_owned(),
         default_topic_queue_nums: 4,
         queue_id,
-        born_timestamp: now_ms(),
+        born_timestamp: crate::now_ms(),
         ..SendMessageHeaderV2::default()
     }
-}
-
-pub(super) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_millis() as i64
 }

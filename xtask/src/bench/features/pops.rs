@@ -134,7 +134,7 @@ impl Traffic for PopsAndAcks {
 }
 
 fn pop_fields(group: u32) -> String {
-    let born = frames::now_ms();
+    let born = crate::now_ms();
     format!(
         "\"consumerGroup\":\"bench_pop_{group}\",\"topic\":\"{TOPIC}\",\"queueId\":\"-1\",\"maxMsgNums\":\"32\",\
          \"invisibleTime\":\"{INVISIBLE_MS}\",\"pollTime\":\"0\",\"bornTime\":\"{born}\",\"initMode\":\"0\",\

@@ -65,7 +65,7 @@ impl Feature for Timers {
     fn prepare(&self, addr: &str, scale: Scale, meter: &Meter) -> anyhow::Result<()> {
         request_ok(addr, &frames::create_topic(TOPIC))?;
         let due = Due::of(scale);
-        let first_due_ms = frames::now_ms() + due.lead.as_millis() as i64;
+        let first_due_ms = crate::now_ms() + due.lead.as_millis() as i64;
         FIRST_DUE_MS.store(first_due_ms, Ordering::Relaxed);
         let plan = Plan {
             ramp: Duration::ZERO,
@@ -85,7 +85,7 @@ impl Feature for Timers {
     fn run(&self, addr: &str, scale: Scale, _plan: &Plan, meter: &Meter) -> anyhow::Result<Measure> {
         let due = Due::of(scale);
         let first_due_ms = FIRST_DUE_MS.load(Ordering::Relaxed);
-        let wait_ms = first_due_ms - frames::now_ms();
+        let wait_ms = first_due_ms - crate::now_ms();
         ensure!(wait_ms > 0, "sending the messages took longer than {:?}", due.lead);
         sleep(Duration::from_millis(wait_ms as u64));
         let mut measure = Measure::new();

@@ -82,7 +82,7 @@ impl Traffic for Commits {
                 let serial = self.next_serial;
                 self.next_serial = serial.wrapping_add(1);
                 self.template
-                    .append_timed(output, opaque, serial % QUEUES, serial, frames::now_ms());
+                    .append_timed(output, opaque, serial % QUEUES, serial, crate::now_ms());
                 State::Half { serial }
             }
         };

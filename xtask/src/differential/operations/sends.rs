@@ -19,7 +19,7 @@ pub(super) fn single(generator: &mut Generator) {
 pub(super) fn single_v1(generator: &mut Generator) {
     let header = header(generator);
     let body = body(generator);
-    generator.add(Step::new::<request::SendMessage>("send-v1", &v1(header)).text(body));
+    generator.add(Step::new::<request::SendMessage>("send-v1", &SendMessageHeader::from(header)).text(body));
 }
 
 pub(super) fn one_way(generator: &mut Generator) {
@@ -172,7 +172,7 @@ pub(super) fn reply(generator: &mut Generator) {
     header.properties = Some(text(&entries));
     let body = body(generator);
     let step = match generator.random.one_in(2) {
-        true => Step::new::<request::SendReplyMessage>("send-reply", &v1(header)),
+        true => Step::new::<request::SendReplyMessage>("send-reply", &SendMessageHeader::from(header)),
         false => Step::new::<request::SendReplyMessageV2>("send-reply", &header),
     };
     generator.add(step.text(body));
@@ -240,25 +240,6 @@ fn header(generator: &mut Generator) -> SendMessageHeaderV2 {
         reconsume_times: generator.random.pick(&[None, Some(0), Some(0), Some(2)]),
         unit_mode: generator.random.one_in(10),
         ..SendMessageHeaderV2::default()
-    }
-}
-
-fn v1(header: SendMessageHeaderV2) -> SendMessageHeader {
-    SendMessageHeader {
-        producer_group: header.producer_group,
-        topic: header.topic,
-        default_topic: header.default_topic,
-        default_topic_queue_nums: header.default_topic_queue_nums,
-        queue_id: header.queue_id,
-        sys_flag: header.sys_flag,
-        born_timestamp: header.born_timestamp,
-        flag: header.flag,
-        properties: header.properties,
-        reconsume_times: header.reconsume_times,
-        unit_mode: header.unit_mode,
-        batch: header.batch,
-        max_reconsume_times: header.max_reconsume_times,
-        broker_name: header.broker_name,
     }
 }
 
