@@ -314,26 +314,16 @@ mod tests {
         let body = "Pub\u{1}17\u{1}r\u{1}producers\u{1}t\u{1}A\u{1}tag\u{1}k\u{1}host\u{1}5\u{1}3\u{1}0\u{1}OFF\u{1}true\u{2}\
             SubBefore\u{1}18\u{1}r\u{1}g\u{1}req\u{1}A\u{1}2\u{1}k\u{2}\
             SubAfter\u{1}req\u{1}A\u{1}4\u{1}false\u{1}k\u{1}4\u{1}19\u{1}g\u{2}\
-            SubAfter\u{1}req\u{1}B\u{1}4\u{1}true\u{1}k\u{1}0\u{1}19\u{1}g\u{2}Sub\u{2}\u{2}";
+            SubAfter\u{1}req\u{1}B\u{1}4\u{1}true\u{1}k\u{1}0\u{1}19\u{1}g\u{2}Sub\u{2}\u{2}\
+            Pub\u{1}20\u{1}r\u{1}old\u{1}t\u{1}A\u{1}tag\u{1}k\u{1}host\u{1}5\u{1}5\u{1}0\u{1}false";
         let events = trace_events(body, "A");
+        let sent = |success, cost_ms| TraceKind::Sent { success, cost_ms };
+        let (success, cost_ms) = (false, 4);
         let expected = [
-            (
-                17,
-                "producers",
-                TraceKind::Sent {
-                    success: true,
-                    cost_ms: 3,
-                },
-            ),
+            (17, "producers", sent(true, 3)),
             (18, "g", TraceKind::ConsumeBegins { retry_times: 2 }),
-            (
-                19,
-                "g",
-                TraceKind::ConsumeEnds {
-                    success: false,
-                    cost_ms: 4,
-                },
-            ),
+            (19, "g", TraceKind::ConsumeEnds { success, cost_ms }),
+            (20, "old", sent(false, 5)),
         ];
         let expected = expected.map(|(time_ms, group, kind)| TraceEvent {
             time_ms,
