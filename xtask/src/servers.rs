@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -367,6 +368,9 @@ pub(crate) fn java(classpath: &str, home: &Path) -> Command {
 
 /// The class path of the original's servers and tools in `version`, fetched by Maven on first use.
 pub(crate) fn java_classpath(version: &str) -> anyhow::Result<String> {
+    /// Clusters start side by side.
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _fetching = FETCHING.lock();
     let dir = target_dir().join("java").join(version);
     let lib = dir.join("lib");
     if !lib.exists() {

@@ -14,6 +14,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
@@ -147,8 +148,8 @@ const OLD_JAVA_SERVER: &str = "4.9.7";
 const FIRST_PORT: u16 = 20_000;
 /// From the name server's port to that of the metrics. MetricsCase.java knows it too.
 const METRICS_PORT_STEP: u16 = 12;
-/// From the port of the cluster that cases share to that of the one that a case has for itself.
-const ALONE_PORT_STEP: u16 = 30;
+/// From the port of the cluster that cases share to those of the clusters that cases have for themselves, two at a time.
+const ALONE_PORT_STEPS: [u16; 2] = [30, 65];
 const TRIES: u16 = 3;
 /// Cases that fail on the original in every try show nothing of OxMQ, but are not to become many.
 const NOT_ON_ORIGINAL_MAX: usize = 5;
@@ -492,13 +493,37 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
         false => options,
     };
     // The cases that have a cluster for themselves mostly wait for it.
+    let alone = setup.cases.iter().copied().filter(|case| is_alone(case));
+    let alone = Mutex::new(setup.mqadmin.iter().copied().chain(alone));
     thread::scope(|scope| {
-        let alone = scope.spawn(|| run_alone(setup, &options, arguments));
-        let together = run_together(setup, &options, arguments);
-        let mut outcomes = alone.join().expect("a case that has a cluster for itself panicked")?;
-        outcomes.extend(together?);
-        Ok(outcomes)
+        let lanes = ALONE_PORT_STEPS.map(|port_step| {
+            let mut options = options.clone();
+            options.port += port_step;
+            let alone = &alone;
+            scope.spawn(move || {
+                let mut outcomes = Outcomes::new();
+                while let Some(case) = next(alone) {
+                    let began = Instant::now();
+                    outcomes.extend(run_alone(setup, beside(&options, case), arguments, case)?);
+                    println!("  {}: {case}, {} s", setup.name, began.elapsed().as_secs());
+                }
+                anyhow::Ok(outcomes)
+            })
+        });
+        let mut outcomes = run_together(setup, &options, arguments);
+        for lane in lanes {
+            let alone = lane.join().expect("a case that has a cluster for itself panicked");
+            outcomes = outcomes.and_then(|mut all| {
+                all.extend(alone?);
+                Ok(all)
+            });
+        }
+        outcomes
     })
+}
+
+fn next<T>(cases: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    cases.lock().expect("nobody panics with it").next()
 }
 
 /// The cases that share a cluster.
@@ -527,54 +552,39 @@ fn is_alone(case: &str) -> bool {
         .contains(&case)
 }
 
-/// The cases that need a cluster of another kind, or one without the topics of others, one after the other.
-fn run_alone(setup: &Setup, options: &Options, arguments: &Arguments) -> anyhow::Result<Outcomes> {
-    let mut outcomes = Outcomes::new();
-    for case in setup.cases.iter().copied().filter(|case| is_alone(case)) {
-        let clients: Vec<Client> = arguments
-            .clients
-            .iter()
-            .copied()
-            .filter(|client| client.takes(case))
-            .collect();
-        if clients.is_empty() {
-            continue;
-        }
-        let began = Instant::now();
-        let options = beside(options, case);
-        outcomes.extend(if pair::CASES.contains(&case) {
-            pair::run(options, setup.partner.clone(), &clients, case)?
-        } else if tls::CASES.contains(&case) {
-            tls::run(options, &clients, case)?
-        } else if acl::CASES.contains(&case) {
-            acl::run(options, &clients, case)?
-        } else {
-            let mut cluster = Cluster::start(with_small_files(options))?;
-            let outcomes = cluster_run::run(&mut cluster, &clients, &[case])?;
-            cluster.discard()?;
-            outcomes
-        });
-        println!("  {}: {case}, {} s", setup.name, began.elapsed().as_secs());
-    }
-    for case in &setup.mqadmin {
-        let began = Instant::now();
-        let cluster = Cluster::start(beside(options, case))?;
-        let own = match *case {
+/// A case that needs a cluster of another kind, or one without the topics of others.
+fn run_alone(setup: &Setup, options: Options, arguments: &Arguments, case: &str) -> anyhow::Result<Outcomes> {
+    if setup.mqadmin.contains(&case) {
+        let cluster = Cluster::start(options)?;
+        let own = match case {
             OWN_MQADMIN => Some(oxmq_binary(arguments.debug)?),
             _ => None,
         };
         let outcome = mqadmin::run(&cluster, own.as_deref(), arguments.bless && setup.name == "java")?;
-        outcomes.insert((MQADMIN.to_owned(), (*case).to_owned()), outcome);
         cluster.discard()?;
-        println!("  {}: {case}, {} s", setup.name, began.elapsed().as_secs());
+        return Ok(Outcomes::from([((MQADMIN.to_owned(), case.to_owned()), outcome)]));
     }
-    Ok(outcomes)
+    let takes = |client: &Client| client.takes(case);
+    let clients: Vec<Client> = arguments.clients.iter().copied().filter(takes).collect();
+    if clients.is_empty() {
+        Ok(Outcomes::new())
+    } else if pair::CASES.contains(&case) {
+        pair::run(options, setup.partner.clone(), &clients, case)
+    } else if tls::CASES.contains(&case) {
+        tls::run(options, &clients, case)
+    } else if acl::CASES.contains(&case) {
+        acl::run(options, &clients, case)
+    } else {
+        let mut cluster = Cluster::start(with_small_files(options))?;
+        let outcomes = cluster_run::run(&mut cluster, &clients, &[case])?;
+        cluster.discard()?;
+        Ok(outcomes)
+    }
 }
 
 /// The cluster that a case has for itself while the shared one runs.
 fn beside(options: &Options, case: &str) -> Options {
     let mut options = options.clone();
-    options.port += ALONE_PORT_STEP;
     options.dir.set_extension(case);
     let metrics_port = options.port + METRICS_PORT_STEP;
     options.broker_property("metricsPromExporterPort", metrics_port)
