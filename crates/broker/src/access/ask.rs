@@ -1,11 +1,17 @@
 //! What a request wants to do, by its code (spec: protocol.md §3.8).
 //!
-//! A request whose code stands nowhere here asks for nothing, and one without any field does not either.
+//! A request whose code stands nowhere here asks for nothing, and one without any field does not either, as in the original.
+//! Other than there, requests ask for what they change where their body says it, or nothing does ([`changes`]), and lite
+//! pulls are pulls.
 
 use std::borrow::Cow;
 
-use oxmq_protocol::body::{HeartbeatData, LockBatchRequestBody};
+use oxmq_protocol::body::{
+    BatchAckMessageRequestBody, HeartbeatData, LockBatchRequestBody, SetMessageRequestModeRequestBody,
+    SubscriptionGroupConfig, SubscriptionGroupList, TopicConfigList,
+};
 use oxmq_protocol::{json, topic};
+use serde::de::DeserializeOwned;
 use smallvec::{SmallVec, smallvec};
 
 use super::policy::{Action, Actions, Ask, ResourceKind};
@@ -43,7 +49,7 @@ use Field::{Cluster, Group, Groups, Topic, Topics};
 /// Codes whose fields say everything.
 fn fields_of(code: i32) -> Option<(Actions, &'static [Field])> {
     Some(match code {
-        17 => (CREATE, &[Topic("topic")]),
+        17 | 513 => (CREATE, &[Topic("topic")]),
         215 => (DELETE, &[Topic("topic")]),
         207 => (DELETE, &[Group("groupName")]),
         29 | 30 | 31 | 32 | 33 | 202 | 300 | 351 | 354 => (GET, &[Topic("topic")]),
@@ -92,6 +98,9 @@ pub(crate) fn asks<'a>(
     body: &[u8],
     cluster: &'a str,
 ) -> Result<Asks<'a>, UnreadableAsk> {
+    if let Some(asks) = changes(request.code, body, cluster) {
+        return asks;
+    }
     if request.has_no_fields() {
         return Ok(Asks::new());
     }
@@ -103,7 +112,7 @@ pub(crate) fn asks<'a>(
         370 => smallvec![topic(field("topic"), PUB)],
         37 => given("topic").map(|name| topic(Some(name), PUB)).into_iter().collect(),
         36 => smallvec![group(field("group"), SUB)],
-        11 => topic_and_group(field("topic"), field("consumerGroup"), SUB),
+        11 | 361 => topic_and_group(field("topic"), field("consumerGroup"), SUB),
         12 => smallvec![topic(field("topic"), SUB_OR_GET)],
         14 => topic_and_group(field("topic"), field("consumerGroup"), SUB_OR_GET),
         15 => topic_and_group(field("topic"), field("consumerGroup"), SUB_OR_UPDATE),
@@ -122,6 +131,42 @@ pub(crate) fn asks<'a>(
     })
 }
 
+/// Requests that the original asks for nothing: what they change stands in their body, or is the broker.
+fn changes<'a>(code: i32, body: &[u8], cluster: &'a str) -> Option<Result<Asks<'a>, UnreadableAsk>> {
+    let groups = |groups: Vec<SubscriptionGroupConfig>| {
+        let names = groups.into_iter().map(|config| config.group_name.into());
+        names.map(|name| group(Some(name), CREATE)).collect()
+    };
+    Some(match code {
+        25 | 306 | 316 | 329 | 2001 | 2002 | 2004 => {
+            Ok(smallvec![of(ResourceKind::Cluster, Some(cluster.into()), UPDATE)])
+        }
+        18 => read(body).map(|list: TopicConfigList| {
+            let names = list.topic_config_list.into_iter();
+            names
+                .map(|config| named(ResourceKind::Topic, config.topic_name.into(), CREATE))
+                .collect()
+        }),
+        200 => read(body).map(|config| groups(vec![config])),
+        400 => read(body).map(|mode: SetMessageRequestModeRequestBody| {
+            let consumer_group = mode.consumer_group.into();
+            topic_and_group(Some(mode.topic.into()), Some(consumer_group), UPDATE)
+        }),
+        200_151 if body.is_empty() => Ok(Asks::new()),
+        200_151 => read(body).map(|batch: BatchAckMessageRequestBody| {
+            let acks = batch.acks.into_iter();
+            acks.flat_map(|ack| topic_and_group(Some(ack.topic.into()), Some(ack.consumer_group.into()), SUB))
+                .collect()
+        }),
+        225 => read(body).map(|list: SubscriptionGroupList| groups(list.group_config_list)),
+        _ => return None,
+    })
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, UnreadableAsk> {
+    json::from_slice(body).map_err(|_| UnreadableAsk)
+}
+
 fn send<'a>(name: Option<Cow<'a, str>>, producer_group: Option<Cow<'a, str>>) -> Asks<'a> {
     match is_retry(&name) {
         true => smallvec![group(producer_group.or(name), SUB)],
@@ -135,7 +180,7 @@ fn topic_and_group<'a>(name: Option<Cow<'a, str>>, group_name: Option<Cow<'a, st
 }
 
 fn heartbeat<'a>(body: &[u8]) -> Result<Asks<'a>, UnreadableAsk> {
-    let data: HeartbeatData = json::from_slice(body).map_err(|_| UnreadableAsk)?;
+    let data: HeartbeatData = read(body)?;
     let mut asks = Asks::new();
     for consumer in data.consumer_data_set {
         asks.push(group(Some(consumer.group_name.into()), SUB));
@@ -147,7 +192,7 @@ fn heartbeat<'a>(body: &[u8]) -> Result<Asks<'a>, UnreadableAsk> {
 }
 
 fn locks<'a>(body: &[u8]) -> Result<Asks<'a>, UnreadableAsk> {
-    let locks: LockBatchRequestBody = json::from_slice(body).map_err(|_| UnreadableAsk)?;
+    let locks: LockBatchRequestBody = read(body)?;
     let mut asks: Asks<'_> = smallvec![group(Some(locks.consumer_group.into()), SUB)];
     let topics = locks.mq_set.into_iter().filter(|queue| !topic::is_retry(&queue.topic));
     asks.extend(topics.map(|queue| topic(Some(queue.topic.into()), SUB)));
@@ -247,7 +292,6 @@ mod tests {
         check(322, &[("clusterName", "D")], "", &["Cluster:D"]);
         check(3001, &[("username", "u")], "", &["Cluster:C"]);
         check(33, &[("offset", "1")], "", &[]);
-        check(25, &[("AccessKey", "a")], "", &[]);
         check(17, &[], "", &[]);
         check(36, &[("x", "y")], "", &["Group:null"]);
         let body =
@@ -258,9 +302,32 @@ mod tests {
     }
 
     #[test]
+    fn changes_ask_for_what_they_change() {
+        let signed = [("AccessKey", "a")];
+        for fields in [&signed[..], &[]] {
+            for code in [25, 306, 316, 329, 2001, 2002, 2004] {
+                check(code, fields, "a=b", &["Cluster:C"]);
+            }
+            let body = r#"{"topic":"t","consumerGroup":"g"}"#;
+            check(400, fields, body, &["Topic:t", "Group:g"]);
+            let body = r#"{"acks":[{"c":"g","t":"t"},{"c":"h","t":"%RETRY%h"}]}"#;
+            check(200_151, fields, body, &["Topic:t", "Group:g", "Group:h"]);
+            let body = r#"{"topicConfigList":[{"topicName":"t"},{"topicName":"%RETRY%g"}]}"#;
+            check(18, fields, body, &["Topic:t", "Group:g"]);
+            check(200, fields, r#"{"groupName":"g"}"#, &["Group:g"]);
+            let body = r#"{"groupConfigList":[{"groupName":"g"},{"groupName":"h"}]}"#;
+            check(225, fields, body, &["Group:g", "Group:h"]);
+        }
+        let fields = [("consumerGroup", "g"), ("topic", "t")];
+        check(361, &fields, "", &["Topic:t", "Group:g"]);
+    }
+
+    #[test]
     fn a_body_that_cannot_be_read_asks_for_nothing_that_could_be_granted() {
-        let command = super::super::request::tests::command(34, &[("AccessKey", "a")]);
-        let request = SignedRequest::of_header(&command.header);
-        assert!(asks(&request, b"[", "C").is_err());
+        for code in [34, 18, 200, 225] {
+            let command = super::super::request::tests::command(code, &[("AccessKey", "a")]);
+            let request = SignedRequest::of_header(&command.header);
+            assert!(asks(&request, b"[", "C").is_err());
+        }
     }
 }

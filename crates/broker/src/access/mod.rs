@@ -288,6 +288,17 @@ impl Access {
         Ok(())
     }
 
+    /// Whether who asks for this may see passwords: he has proved who he is, and may administer users or everything.
+    pub(crate) fn shows_passwords(&self, code: i32, name: Option<&str>) -> bool {
+        let is_super = || {
+            name.and_then(|name| self.user(name))
+                .is_some_and(|user| user.user_type == UserType::Super)
+        };
+        self.authentication
+            && !self.authentication_whitelist.contains(&code)
+            && (self.authorization && !self.authorization_whitelist.contains(&code) || is_super())
+    }
+
     /// The user of this name.
     pub(crate) fn user(&self, name: &str) -> Option<std::sync::Arc<User>> {
         self.users.as_ref()?.snapshot().get(name).cloned()

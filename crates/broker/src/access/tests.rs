@@ -229,3 +229,26 @@ fn accounts_of_files_become_users_once() {
     let again = try_open(&config, &disk).unwrap();
     assert_eq!(send_as(&again, "payments", "changed"), Ok(()));
 }
+
+#[test]
+fn passwords_are_for_those_who_have_proved_that_they_may_know_them() {
+    let shown = |change: fn(&mut BrokerConfig), name| {
+        let mut config = config();
+        change(&mut config);
+        let access = open(&config);
+        with_user(&access, "alice", &[("Cluster:C", "Get", "Allow")]);
+        access.shows_passwords(3005, name)
+    };
+    assert!(shown(|_| {}, Some("root")));
+    assert!(shown(|_| {}, Some("alice")));
+    for nobody in [None, Some("root")] {
+        assert!(!shown(|config| config.authentication_enabled = false, nobody));
+        assert!(!shown(|config| config.authentication_whitelist = "3005".into(), nobody));
+    }
+    assert!(shown(|config| config.authorization_enabled = false, Some("root")));
+    assert!(!shown(|config| config.authorization_enabled = false, Some("alice")));
+    assert!(!shown(
+        |config| config.authorization_whitelist = "3005".into(),
+        Some("alice")
+    ));
+}

@@ -58,14 +58,15 @@ pub(super) fn get(broker: &Broker, command: &RemotingCommand) -> Handled {
     let name = header.username.filter(|name| !is_blank(name)).ok_or_else(blank_name)?;
     users(broker)?;
     Ok(match broker.access.user(&name) {
-        Some(user) => success_json(&user.info()),
+        Some(user) => success_json(&shown(broker, command, user.info())),
         None => success(),
     })
 }
 
 pub(super) fn list(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: ListUsersHeader = fields(command)?;
-    let found = users(broker)?.list(header.filter.as_deref());
+    let found = users(broker)?.list(header.filter.as_deref()).into_iter();
+    let found: Vec<_> = found.map(|info| shown(broker, command, info)).collect();
     Ok(list_or_nothing(&found))
 }
 
@@ -105,6 +106,15 @@ pub(super) fn list_acls(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: ListAclsHeader = fields(command)?;
     let found = policies(broker)?.list_acls(header.subject_filter.as_deref(), header.resource_filter.as_deref());
     Ok(list_or_nothing(&found))
+}
+
+/// Without the password where not everybody may know it who gets the answer. The original shows it to all.
+fn shown(broker: &Broker, command: &RemotingCommand, mut info: UserInfo) -> UserInfo {
+    let asks = command.header.ext_fields.get(ACCESS_KEY);
+    if !broker.access.shows_passwords(command.header.code, asks) {
+        info.password = None;
+    }
+    info
 }
 
 /// Nothing found is answered without a body.

@@ -17,6 +17,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.acl.common.AclClientRPCHook;
 import org.apache.rocketmq.acl.common.SessionCredentials;
+import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
@@ -155,6 +156,7 @@ final class AclCases {
         facts.put("send as nobody", send(env, "nobody", SECRET, open));
         facts.put("send unsigned", send(env, null, null, open));
         equal("consumed", 1, consume(env, alice, open, alice + "-group"));
+        equal("pulled", 1, litePull(env, alice, open, alice + "-pullers"));
         requests.ask("disable", "root", 3002, Map.of("username", alice), "{\"userStatus\":\"disable\"}");
         facts.put("send while disabled", send(env, alice, SECRET, open));
         requests.ask("enable", "root", 3002, Map.of("username", alice), "{\"userStatus\":\"enable\",\"password\":\"fresh password\"}");
@@ -288,6 +290,18 @@ final class AclCases {
         await("a message", () -> !received.isEmpty());
         consumer.shutdown();
         return received.size();
+    }
+
+    private static int litePull(Env env, String user, String topic, String group) throws Exception {
+        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(group, hook(user, SECRET));
+        consumer.setNamesrvAddr(env.namesrv);
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.subscribe(topic, "*");
+        consumer.start();
+        int[] received = {0};
+        await("a message", () -> (received[0] += consumer.poll(500).size()) > 0);
+        consumer.shutdown();
+        return received[0];
     }
 
     private static Map<String, String> topic(String name) {
