@@ -339,11 +339,6 @@ impl Broker {
         self.config.store(Arc::new(config));
     }
 
-    /// Registers with all name servers now instead of at the next period.
-    pub fn register_now(&self) {
-        self.registration.request();
-    }
-
     /// Milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
         (self.clock)()

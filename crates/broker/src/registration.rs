@@ -112,14 +112,6 @@ impl Registration {
             }
         }
     }
-
-    /// Asks for a full registration with every name server.
-    pub(crate) fn request(&self) {
-        let mut log = self.changes.log.lock();
-        log.sequence += 1;
-        log.everything_since = log.sequence;
-        self.changes.news.send_replace(log.sequence);
-    }
 }
 
 impl Changes {
@@ -550,9 +542,6 @@ mod tests {
             names(changes.since(before + 1).1).map(|names| names.len()),
             Some(CHANGES_MAX)
         );
-        let known = changes.sequence();
-        registration.request();
-        assert_eq!(names(changes.since(known).1), None);
     }
 
     #[test]

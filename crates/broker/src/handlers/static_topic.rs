@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxmq_protocol::body::{LogicQueueMappingItem, TopicConfig, TopicFilterType, TopicQueueMappingDetail};
+use oxmq_protocol::body::{LogicQueueMappingItem, TopicQueueMappingDetail};
 use oxmq_protocol::requests::CreateTopicHeader;
 use oxmq_protocol::{RemotingCommand, RequestCode, response_code as code};
 
-use super::{Handled, Outcome, RequestContext, body, consumer_offset, fields, later, queue_offset, success};
+use super::{
+    Handled, Outcome, RequestContext, body, consumer_offset, fields, later, queue_offset, success, topic_admin,
+};
 use crate::broker::Broker;
 use crate::response::Refusal;
 use crate::static_topics::{LogicQueue, MappingError};
@@ -19,21 +21,9 @@ use crate::static_topics::{LogicQueue, MappingError};
 pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: CreateTopicHeader = fields(command)?;
     let detail: TopicQueueMappingDetail = body(command)?;
-    let topic_filter_type = TopicFilterType::from_name(&header.topic_filter_type).ok_or_else(|| {
-        let remark = format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
-        Refusal::new(code::SYSTEM_ERROR, remark)
-    })?;
-    let config = TopicConfig {
-        attributes: Default::default(),
-        order: false,
-        perm: header.perm,
-        read_queue_nums: header.read_queue_nums,
-        topic_filter_type,
-        topic_name: header.topic,
-        topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
-        write_queue_nums: header.write_queue_nums,
-    };
-    super::topic_admin::check(broker, &config)?;
+    let force = header.force;
+    let config = topic_admin::config_of(header)?;
+    topic_admin::check(broker, &config)?;
     let own_name = broker.config().broker_name.clone();
     let is_for_us = (config.topic_name.as_str(), own_name.as_str());
     let is_of = (detail.topic.as_str(), detail.bname.as_str());
@@ -45,7 +35,7 @@ pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
     }
     let now = broker.now_ms();
     // The mapping first: whoever hears of the topic's change looks it up.
-    let updated = broker.static_topics.update(detail, header.force, now);
+    let updated = broker.static_topics.update(detail, force, now);
     updated.map_err(|error| refused(&error))?;
     let updated = broker.topics.update(vec![config], now);
     updated.map_err(|error| refused(&error))?;

@@ -20,22 +20,31 @@ use crate::topics::QUEUE_NUMS_MAX;
 
 pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: CreateTopicHeader = fields(command)?;
+    let changes = attributes::parse_changes(header.attributes.as_deref().unwrap_or_default());
+    let config = TopicConfig {
+        attributes: changes.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?,
+        order: header.order,
+        ..config_of(header)?
+    };
+    put(broker, vec![config])
+}
+
+/// The topic that a header describes, without order and attributes.
+pub(super) fn config_of(header: CreateTopicHeader) -> Result<TopicConfig, Refusal> {
     let topic_filter_type = TopicFilterType::from_name(&header.topic_filter_type).ok_or_else(|| {
         let remark = format!("topicFilterType = [{}] value invalid", header.topic_filter_type);
         Refusal::new(code::SYSTEM_ERROR, remark)
     })?;
-    let changes = attributes::parse_changes(&header.attributes.unwrap_or_default());
-    let config = TopicConfig {
-        attributes: changes.map_err(|error| Refusal::new(code::SYSTEM_ERROR, error.to_string()))?,
-        order: header.order,
+    Ok(TopicConfig {
+        attributes: Default::default(),
+        order: false,
         perm: header.perm,
         read_queue_nums: header.read_queue_nums,
         topic_filter_type,
         topic_name: header.topic,
         topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
         write_queue_nums: header.write_queue_nums,
-    };
-    put(broker, vec![config])
+    })
 }
 
 pub(super) fn update_list(broker: &Broker, command: &RemotingCommand) -> Handled {
