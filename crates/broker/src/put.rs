@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use oxmq_protocol::record::{self, RecordError, RecordFields};
+use oxmq_protocol::record::{self, RecordError, RecordFields, RecordRef};
 use oxmq_protocol::{hash, properties, property, sys_flag};
 use oxmq_store::{AppendBatch, AppendEntry, AppendError, ConsumeQueue, Extra, TagsCode};
 use thiserror::Error;
@@ -203,6 +203,25 @@ pub struct InternalMessage<'a> {
     pub properties: &'a [u8],
     /// Above 0 the message waits in the schedule topic first. The property `DELAY` alone delays nothing.
     pub delay_level: i32,
+}
+
+impl<'a> InternalMessage<'a> {
+    /// The same message again, for another place.
+    pub(crate) fn copy_of(record: &RecordRef<'a>, topic: &'a str, queue_id: i32) -> InternalMessage<'a> {
+        InternalMessage {
+            topic,
+            queue_id,
+            flag: record.flag(),
+            sys_flag: record.sys_flag(),
+            born_timestamp: record.born_timestamp(),
+            born_host: record.born_host(),
+            reconsume_times: record.reconsume_times(),
+            prepared_transaction_offset: 0,
+            body: record.body(),
+            properties: record.properties(),
+            delay_level: 0,
+        }
+    }
 }
 
 /// Where a message of the broker was stored.

@@ -388,17 +388,8 @@ fn stage(
     origin: Origin<'_>,
 ) -> Result<(), &'static str> {
     let message = InternalMessage {
-        topic: origin.topic,
-        queue_id: origin.queue_id,
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        born_timestamp: record.born_timestamp(),
-        born_host: record.born_host(),
-        reconsume_times: record.reconsume_times(),
         prepared_transaction_offset: source_mark(record.physical_offset()),
-        body: record.body(),
-        properties: record.properties(),
-        delay_level: 0,
+        ..InternalMessage::copy_of(record, origin.topic, origin.queue_id)
     };
     broker.stage_internal(batch, &message).map_err(|error| {
         tracing::error!(%error, "a delayed message cannot be encoded");

@@ -80,17 +80,10 @@ fn store(
         .queue_offset()
         .rem_euclid(i64::from(topic.write_queue_nums.max(1)));
     let stored = broker.put_internal(&InternalMessage {
-        topic: &topic.topic_name,
-        queue_id: queue_id as i32,
-        flag: original.flag(),
-        sys_flag: original.sys_flag(),
-        born_timestamp: original.born_timestamp(),
-        born_host: original.born_host(),
         reconsume_times: original.reconsume_times().saturating_add(1),
-        prepared_transaction_offset: 0,
-        body: original.body(),
         properties: &properties_back(original, &id.to_string(), destination),
         delay_level,
+        ..InternalMessage::copy_of(original, &topic.topic_name, queue_id as i32)
     });
     stored.map_err(|error| Refusal::new(code::SYSTEM_ERROR, not_stored(&error)))?;
     let first_topic = String::from_utf8_lossy(first_topic(original));

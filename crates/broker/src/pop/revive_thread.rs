@@ -265,17 +265,10 @@ fn hand_back(broker: &Broker, checkpoint: &PopCheckpoint, queue_offset: i64) -> 
     let retry = retry_topic(broker, checkpoint);
     let properties = properties_again(&record, checkpoint);
     let message = InternalMessage {
-        topic: &retry.topic_name,
-        queue_id: 0,
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        born_timestamp: record.born_timestamp(),
         born_host: broker.store_host,
         reconsume_times: record.reconsume_times().saturating_add((!checkpoint.suspend).into()),
-        prepared_transaction_offset: 0,
-        body: record.body(),
         properties: &properties,
-        delay_level: 0,
+        ..InternalMessage::copy_of(&record, &retry.topic_name, 0)
     };
     let put = broker.put_internal(&message).map_err(|error| error.to_string())?;
     let bytes = put.end_offset - put.physical_offset;

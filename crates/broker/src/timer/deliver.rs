@@ -112,17 +112,9 @@ impl Delivery {
             false => (origin.topic, origin.queue_id),
         };
         let message = InternalMessage {
-            topic,
-            queue_id,
-            flag: record.flag(),
-            sys_flag: record.sys_flag(),
-            born_timestamp: record.born_timestamp(),
-            born_host: record.born_host(),
-            reconsume_times: record.reconsume_times(),
             prepared_transaction_offset: source_mark(due.physical_offset),
-            body: record.body(),
             properties: &self.properties,
-            delay_level: 0,
+            ..InternalMessage::copy_of(&record, topic, queue_id)
         };
         let staged = broker.stage_internal(&mut self.batch, &message);
         if let Err(error) = staged {

@@ -129,18 +129,12 @@ impl Worker {
         properties.clear();
         copy_properties(&mut properties, record.properties(), is_of_place);
         let message = InternalMessage {
-            topic: half.real_topic,
-            queue_id: half.real_queue_id,
-            flag: record.flag(),
             sys_flag: record.sys_flag() & !sys_flag::TRANSACTION_MASK | sys_flag::TRANSACTION_COMMIT,
-            born_timestamp: record.born_timestamp(),
-            born_host: record.born_host(),
-            reconsume_times: record.reconsume_times(),
             // Of the half message that the op record names: a start after a crash finds it here.
             prepared_transaction_offset: current.physical_offset,
-            body: record.body(),
             properties: &properties,
             delay_level: half.delay_level,
+            ..InternalMessage::copy_of(record, half.real_topic, half.real_queue_id)
         };
         self.broker.stage_internal(batch, &message)
     }
