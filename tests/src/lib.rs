@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+pub mod golden;
 mod pki;
 
 use std::io::{ErrorKind, Read, Write};

@@ -2,13 +2,13 @@
 //! code, same fields, bodies with the same members.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use oxmq_protocol::body::{HeartbeatData, SubscriptionGroupConfig};
 use oxmq_protocol::message_id::OffsetMessageId;
 use oxmq_protocol::requests::*;
 use oxmq_protocol::{FieldSet, Header, RemotingCommand, SerializeType, json, topic};
 use oxmq_tests::eventually;
+use oxmq_tests::golden::{GoldenFrame, frames};
 use serde_json::Value;
 
 use crate::node::{Client, Node, consumer, json_of, producer};
@@ -40,22 +40,17 @@ struct Exchange {
 
 /// What was asked of the master and answered by it.
 fn exchanges(capture: &str) -> Vec<Exchange> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../protocol/testdata/golden/{capture}.jsonl"));
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    // Records as bodies are written in base64: those answers are compared without their bodies.
-    let of_master = lines.filter(|line| line["server"] == "master" && line["header"].is_string());
-    let (requests, answers): (Vec<_>, Vec<_>) = of_master.partition(|line| line["kind"] == "request");
-    let answers: BTreeMap<(i64, i32), RemotingCommand> = answers
+    let of_master = frames()
+        .filter(|frame| frame.file == capture && frame.server == "master" && frame.serialize == SerializeType::Json);
+    let (requests, answers): (Vec<_>, Vec<_>) = of_master.partition(|frame| frame.is_request);
+    let answers: BTreeMap<(Option<i32>, i32), RemotingCommand> = answers
         .iter()
-        .map(|line| (line["request"].as_i64().unwrap_or(-1), command(line)))
+        .map(|frame| (frame.request, command(frame)))
         .map(|(code, answer)| ((code, answer.header.opaque), answer))
         .collect();
-    let exchange = |line: &Value| {
-        let request = command(line);
-        let answer = answers
-            .get(&(line["request"].as_i64()?, request.header.opaque))?
-            .clone();
+    let exchange = |frame: &GoldenFrame| {
+        let request = command(frame);
+        let answer = answers.get(&(frame.request, request.header.opaque))?.clone();
         // A counter has to be sampled first, which takes ten seconds.
         let takes_time = request.header.code == 315 && answer.header.code == 0;
         let replayed = REPLAYED.contains(&request.header.code) && !takes_time && !request.header.is_oneway();
@@ -64,9 +59,14 @@ fn exchanges(capture: &str) -> Vec<Exchange> {
     requests.iter().filter_map(exchange).collect()
 }
 
-fn command(line: &Value) -> RemotingCommand {
-    let header = Header::decode(SerializeType::Json, line["header"].as_str().unwrap().as_bytes()).unwrap();
-    let body = line["body"].as_str().unwrap_or_default().to_owned();
+/// Records as bodies are no text: those answers are compared without their bodies.
+fn command(frame: &GoldenFrame) -> RemotingCommand {
+    let header = Header::decode(frame.serialize, &frame.header).unwrap();
+    let body = if frame.has_text_body {
+        frame.body.clone()
+    } else {
+        Vec::new()
+    };
     RemotingCommand {
         header,
         body: body.into(),
@@ -237,27 +237,16 @@ fn answers_are_those_of_the_original() {
 #[test]
 fn heartbeats_of_all_clients_are_understood() {
     let node = Node::start();
-    for capture in [
-        "java-5.5.0-json",
-        "java-4.9-json",
-        "java-5.5.0-binary",
-        "go-python-json",
-    ] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../protocol/testdata/golden/{capture}.jsonl"));
-        let text = std::fs::read_to_string(path).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        for line in lines.filter(|line| line["code"] == 34 && line["kind"] == "request") {
-            let body = line["body"].as_str().unwrap().to_owned();
-            let data: HeartbeatData = json::from_slice(body.as_bytes()).unwrap();
-            let mut client = node.connect();
-            client.ok::<request::HeartBeat>(&(), body);
-            for group in data.consumer_data_set {
-                let header = ConsumerGroupHeader {
-                    consumer_group: group.group_name,
-                    broker_name: None,
-                };
-                client.ok::<request::GetConsumerListByGroup>(&header, "");
-            }
+    for frame in frames().filter(|frame| frame.code == 34 && frame.is_request) {
+        let data: HeartbeatData = json::from_slice(&frame.body).unwrap();
+        let mut client = node.connect();
+        client.ok::<request::HeartBeat>(&(), frame.body);
+        for group in data.consumer_data_set {
+            let header = ConsumerGroupHeader {
+                consumer_group: group.group_name,
+                broker_name: None,
+            };
+            client.ok::<request::GetConsumerListByGroup>(&header, "");
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Requests captured from Java brokers, Java tools, Go and Python clients, replayed; the answers must be those that the
 //! original gave.
 
-use std::path::Path;
-
 use bytes::BytesMut;
 use oxmq_namesrv::NamesrvConfig;
 use oxmq_protocol::body::TopicRouteData;
@@ -10,89 +8,49 @@ use oxmq_protocol::header::finish_frame;
 use oxmq_protocol::requests::*;
 use oxmq_protocol::settings::Settings;
 use oxmq_protocol::{Header, RemotingCommand, SerializeType, json};
-use serde_json::Value;
+use oxmq_tests::golden::{GoldenFrame, frames};
 
 use crate::client::{Client, Namesrv};
 
-struct GoldenFrame {
-    serialize: SerializeType,
-    header_bytes: Vec<u8>,
+struct Captured {
+    frame: GoldenFrame,
     header: Header,
-    body: Vec<u8>,
 }
 
 /// A request and its answer.
-type Exchange = (GoldenFrame, GoldenFrame);
+type Exchange = (Captured, Captured);
 
 /// The exchanges of one capture with the name server, in their order.
 fn exchanges(capture: &str, code: RequestCode) -> Vec<Exchange> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../protocol/testdata/golden/{capture}.jsonl"));
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let of_code = lines.filter(|line| line["server"] == "namesrv" && line["request"] == code.code());
-    let (requests, answers): (Vec<_>, Vec<_>) = of_code.partition(|line| line["kind"] == "request");
-    let mut answers: Vec<_> = answers.iter().map(frame).collect();
-    let mut exchanges: Vec<Exchange> = requests
-        .iter()
-        .map(frame)
-        .filter_map(|request| {
-            let opaque = request.header.opaque;
-            let at = answers.iter().position(|answer| answer.header.opaque == opaque)?;
-            Some((request, answers.remove(at)))
-        })
-        .collect();
+    let of_code = frames()
+        .filter(|frame| frame.file == capture && frame.server == "namesrv" && frame.request == Some(code.code()));
+    let captured = of_code.map(|frame| Captured {
+        header: Header::decode(frame.serialize, &frame.header).unwrap(),
+        frame,
+    });
+    let (requests, mut answers): (Vec<_>, Vec<_>) = captured.partition(|captured| captured.frame.is_request);
+    let exchange = |request: Captured| {
+        let opaque = request.header.opaque;
+        let at = answers.iter().position(|answer| answer.header.opaque == opaque)?;
+        Some((request, answers.remove(at)))
+    };
+    let mut exchanges: Vec<Exchange> = requests.into_iter().filter_map(exchange).collect();
     exchanges.sort_by_key(|(request, _)| request.header.opaque);
     exchanges
 }
 
-fn frame(line: &Value) -> GoldenFrame {
-    let serialize = match line["serialize"].as_str() {
-        Some("ROCKETMQ") => SerializeType::RocketMq,
-        _ => SerializeType::Json,
-    };
-    let part = |name: &str| match (line[name].as_str(), line[format!("{name}_base64")].as_str()) {
-        (Some(text), _) => text.as_bytes().to_vec(),
-        (_, Some(encoded)) => from_base64(encoded),
-        _ => Vec::new(),
-    };
-    let header_bytes = part("header");
-    GoldenFrame {
-        serialize,
-        header: Header::decode(serialize, &header_bytes).unwrap(),
-        header_bytes,
-        body: part("body"),
-    }
-}
-
-fn from_base64(text: &str) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = text
-        .bytes()
-        .filter_map(|digit| DIGITS.iter().position(|known| *known == digit));
-    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
-    for digit in digits {
-        bits = bits << 6 | digit as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    bytes
-}
-
 /// Sends the request byte for byte.
-fn replay(client: &mut Client, request: &GoldenFrame) -> RemotingCommand {
+fn replay(client: &mut Client, request: &Captured) -> RemotingCommand {
     let mut bytes = BytesMut::zeroed(8);
-    bytes.extend_from_slice(&request.header_bytes);
-    finish_frame(&mut bytes, 0, request.serialize, request.body.len());
-    bytes.extend_from_slice(&request.body);
+    bytes.extend_from_slice(&request.frame.header);
+    finish_frame(&mut bytes, 0, request.frame.serialize, request.frame.body.len());
+    bytes.extend_from_slice(&request.frame.body);
     client.exchange(&bytes)
 }
 
 fn check(client: &mut Client, (request, answer): &Exchange) {
     let reply = replay(client, request);
-    let shown = String::from_utf8_lossy(&request.header_bytes);
+    let shown = String::from_utf8_lossy(&request.frame.header);
     assert_eq!(reply.header.code, answer.header.code, "{shown}");
     assert_eq!(reply.header.opaque, request.header.opaque, "{shown}");
     assert_eq!(reply.header.remark, answer.header.remark, "{shown}");
@@ -107,7 +65,7 @@ fn check(client: &mut Client, (request, answer): &Exchange) {
         true => body.replace(",\"enableActingMaster\":false", ""),
         false => body.into_owned(),
     };
-    assert_eq!(body, String::from_utf8_lossy(&answer.body), "{shown}");
+    assert_eq!(body, String::from_utf8_lossy(&answer.frame.body), "{shown}");
 }
 
 /// A Java broker's registration as master, and the same as slave.
@@ -120,7 +78,7 @@ fn register_group(client: &mut Client, capture: &str) {
     request.header.ext_fields.set("brokerAddr", "127.0.0.1:60911");
     let command = RemotingCommand {
         header: request.header,
-        body: request.body.into(),
+        body: request.frame.body.into(),
     };
     let reply = client.send(&command, SerializeType::Json);
     let fields: RegisterBrokerReply = crate::client::fields(&reply);
@@ -130,7 +88,7 @@ fn register_group(client: &mut Client, capture: &str) {
 
 /// Makes the topic of a golden route known with the queues that the route shows.
 fn register_topic(client: &mut Client, (request, answer): &Exchange) {
-    let route: TopicRouteData = json::from_slice(&answer.body).unwrap();
+    let route: TopicRouteData = json::from_slice(&answer.frame.body).unwrap();
     let header = TopicHeader {
         topic: request.header.ext_fields.get("topic").unwrap().into(),
         broker_name: None,
@@ -240,7 +198,7 @@ fn settings_change_and_show_as_in_the_original() {
         }
         let (request, answer) = exchanges(capture, RequestCode::GetNamesrvConfig).remove(0);
         let text = String::from_utf8(replay(&mut client, &request).body.to_vec()).unwrap();
-        let theirs = String::from_utf8(answer.body).unwrap();
+        let theirs = String::from_utf8(answer.frame.body).unwrap();
         let keys = |text: &str| {
             text.lines()
                 .map(|line| line.split('=').next().unwrap().to_owned())

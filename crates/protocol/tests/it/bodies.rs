@@ -2,11 +2,10 @@
 
 use oxmq_protocol::body::*;
 use oxmq_protocol::json;
+use oxmq_tests::golden::{GoldenFrame, frames};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-use crate::golden::{GoldenFrame, frames};
 
 /// Everything in `theirs` is in `ours`, with the same value. Lists are sets to Java, so their order is free.
 fn holds(ours: &Value, theirs: &Value) -> bool {

@@ -1,10 +1,10 @@
 //! Replays the committed corpus of the fuzz targets, and cuts and flips of it.
 
+use oxmq_tests::golden::frames;
 use std::fs;
 use std::path::Path;
 
 use crate::fuzz_checks::TARGETS;
-use crate::golden::frames;
 
 #[test]
 fn the_corpus_holds_no_surprise() {

@@ -6,9 +6,8 @@ use bytes::BytesMut;
 use oxmq_protocol::requests::{PullMessageHeader, SendMessageHeader, SendMessageHeaderV2, request};
 use oxmq_protocol::scan::{ScannedPull, ScannedRequest, ScannedSend, scan};
 use oxmq_protocol::{ExtFields, FieldSet, Header, Request, SerializeType};
+use oxmq_tests::golden::{GoldenFrame, frames};
 use serde_json::Value;
-
-use crate::golden::{GoldenFrame, frames};
 
 fn decoded(frame: &GoldenFrame) -> Header {
     Header::decode(frame.serialize, &frame.header).unwrap_or_else(|error| {

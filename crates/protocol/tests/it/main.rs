@@ -5,6 +5,5 @@ mod allocations;
 mod bodies;
 mod corpus;
 mod fuzz_checks;
-mod golden;
 mod headers;
 mod messages;

@@ -4,8 +4,7 @@ use bytes::{Bytes, BytesMut};
 use oxmq_protocol::batch;
 use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::record::{self, RecordFields, RecordRef};
-
-use crate::golden::frames;
+use oxmq_tests::golden::frames;
 
 /// Replies whose body is a row of stored messages.
 fn bodies_of_messages() -> impl Iterator<Item = Bytes> {

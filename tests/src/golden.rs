@@ -1,40 +1,45 @@
-//! Reads the golden frames.
+//! Frames that were captured between stock clients, tools and servers: `crates/protocol/testdata/golden`.
 
 use oxmq_protocol::SerializeType;
 use serde_json::Value;
 
-pub(crate) struct GoldenFrame {
-    pub(crate) file: &'static str,
+#[derive(Debug, Clone)]
+pub struct GoldenFrame {
+    pub file: &'static str,
+    /// `namesrv` or `master`: whom the client talked to.
+    pub server: String,
     /// The code of the request, on a response too.
-    pub(crate) request: Option<i32>,
-    pub(crate) is_request: bool,
-    pub(crate) code: i32,
-    pub(crate) serialize: SerializeType,
-    pub(crate) header: Vec<u8>,
-    pub(crate) body: Vec<u8>,
+    pub request: Option<i32>,
+    pub is_request: bool,
+    pub code: i32,
+    pub serialize: SerializeType,
+    pub header: Vec<u8>,
+    pub body: Vec<u8>,
+    /// Bodies that are no text are written in base64.
+    pub has_text_body: bool,
 }
 
 const FILES: [(&str, &str); 4] = [
     (
         "java-5.5.0-json",
-        include_str!("../../testdata/golden/java-5.5.0-json.jsonl"),
+        include_str!("../../crates/protocol/testdata/golden/java-5.5.0-json.jsonl"),
     ),
     (
         "java-5.5.0-binary",
-        include_str!("../../testdata/golden/java-5.5.0-binary.jsonl"),
+        include_str!("../../crates/protocol/testdata/golden/java-5.5.0-binary.jsonl"),
     ),
     (
         "java-4.9-json",
-        include_str!("../../testdata/golden/java-4.9-json.jsonl"),
+        include_str!("../../crates/protocol/testdata/golden/java-4.9-json.jsonl"),
     ),
     (
         "go-python-json",
-        include_str!("../../testdata/golden/go-python-json.jsonl"),
+        include_str!("../../crates/protocol/testdata/golden/go-python-json.jsonl"),
     ),
 ];
 
 /// Every frame of every file.
-pub(crate) fn frames() -> impl Iterator<Item = GoldenFrame> {
+pub fn frames() -> impl Iterator<Item = GoldenFrame> {
     FILES
         .iter()
         .flat_map(|(file, text)| text.lines().map(move |line| frame(file, line)))
@@ -44,6 +49,7 @@ fn frame(file: &'static str, line: &str) -> GoldenFrame {
     let line: Value = serde_json::from_str(line).unwrap();
     GoldenFrame {
         file,
+        server: line["server"].as_str().unwrap_or_default().to_owned(),
         request: line["request"].as_i64().map(|code| code as i32),
         is_request: line["kind"] == "request",
         code: line["code"].as_i64().unwrap() as i32,
@@ -53,13 +59,14 @@ fn frame(file: &'static str, line: &str) -> GoldenFrame {
         },
         header: part(&line, "header"),
         body: part(&line, "body"),
+        has_text_body: line["body"].is_string(),
     }
 }
 
 fn part(line: &Value, name: &str) -> Vec<u8> {
     match line[name].as_str() {
         Some(text) => text.as_bytes().to_vec(),
-        None => base64(line[format!("{name}_base64")].as_str().unwrap()),
+        None => base64(line[format!("{name}_base64")].as_str().unwrap_or_default()),
     }
 }
 
