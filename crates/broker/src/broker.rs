@@ -42,7 +42,7 @@ use crate::duplicates::DuplicateWindow;
 use crate::environment::Environment;
 use crate::groups::{AutoCreate, Groups};
 use crate::mailbox::{Mailboxes, Service, WORKERS_MAX};
-use crate::metrics::{Endpoint, Health, Metrics, Stage};
+use crate::metrics::{Endpoint, Health, Metrics, Pusher, Stage};
 use crate::peers::Peers;
 use crate::pop::{Pops, revive_thread};
 use crate::queue_locks::QueueLocks;
@@ -159,6 +159,7 @@ pub struct BrokerHandle {
     threads: Vec<JoinHandle<()>>,
     health: Arc<Health>,
     endpoint: Option<Endpoint>,
+    pusher: Option<Pusher>,
 }
 
 impl Broker {
@@ -211,9 +212,11 @@ impl Broker {
             threads,
             health,
             endpoint,
+            pusher: None,
         };
         handle.server = Some(server?);
         handle.background = Some(Background::start(&broker).map_err(StartError::Thread)?);
+        handle.pusher = Pusher::start(&broker.config(), Arc::clone(&handle.health)).map_err(StartError::Thread)?;
         handle.health.enter(Stage::Serving);
         Ok(handle)
     }
@@ -498,6 +501,7 @@ impl BrokerHandle {
         if let Some(server) = self.server.take() {
             server.shutdown(SHUTDOWN_GRACE);
         }
+        self.pusher = None;
         self.broker.saver.stop();
         self.broker.schedule.stop(&self.broker);
         self.broker.timers.stop(&self.broker);
@@ -575,13 +579,8 @@ fn refuse_forms(config: &BrokerConfig) -> Result<(), StartError> {
 
 /// The listener for metrics, if there shall be one.
 fn endpoint(config: &BrokerConfig, health: &Arc<Health>) -> Result<Option<Endpoint>, StartError> {
-    match config.metrics_exporter_type {
-        MetricsExporterType::Prom => {}
-        MetricsExporterType::Disable => return Ok(None),
-        MetricsExporterType::OtlpGrpc | MetricsExporterType::Log => {
-            tracing::warn!("metricsExporterType: only PROM is there yet, nobody gets metrics");
-            return Ok(None);
-        }
+    if config.metrics_exporter_type != MetricsExporterType::Prom {
+        return Ok(None);
     }
     let host = metrics_host(config);
     let addr = first_address((host, config.metrics_prom_exporter_port));

@@ -416,16 +416,27 @@ settings_with_tls! {
         stateful_authentication_cache_expired_second: u64 = "statefulAuthenticationCacheExpiredSecond" => 60, unit("s"), range(1..=86_400);
 
         // Metrics.
-        /// Who gets metrics, by name or number: nobody (0), or whoever asks the HTTP endpoint (PROM, 2). OTLP_GRPC and LOG are
-        /// not there yet: a warning says so, and nobody gets any.
+        /// Who gets metrics, by name or number: nobody (0), an OpenTelemetry collector (OTLP_GRPC, 1), whoever asks the HTTP endpoint
+        /// (PROM, 2), or the log (LOG, 3).
         metrics_exporter_type: MetricsExporterType = "metricsExporterType" => MetricsExporterType::Disable, important();
         /// Port of the HTTP endpoint.
         metrics_prom_exporter_port: u16 = "metricsPromExporterPort" => 5557, local(), important();
         /// Address that it listens on; unless set that of bindAddress, or brokerIP1 where bindAddress is every address.
         metrics_prom_exporter_host: String = "metricsPromExporterHost" => String::new(), local();
+        /// The collector, `http://host:port`; without `http://` it is `https://`.
+        metrics_grpc_exporter_target: String = "metricsGrpcExporterTarget" => String::new(), local();
+        /// Headers for the collector, `name:value,name:value`.
+        metrics_grpc_exporter_header: String = "metricsGrpcExporterHeader" => String::new(), local(), secret();
+        /// How long the collector may take to answer.
+        metric_grpc_exporter_timeout_ms: u64 = "metricGrpcExporterTimeOutInMills" => 3000, unit("ms"), range(1..=3_600_000);
+        /// How often the collector gets metrics.
+        metric_grpc_exporter_interval_ms: u64 = "metricGrpcExporterIntervalInMills" => 60_000, unit("ms"), range(10..=86_400_000);
+        /// How often the log gets metrics.
+        metric_logging_exporter_interval_ms: u64 = "metricLoggingExporterIntervalInMills" => 10_000, unit("ms"), range(10..=86_400_000);
         /// Labels for every metric, `name:value,name:value`.
         metrics_label: String = "metricsLabel" => String::new();
-        /// Adds the label aggregation=delta. The values of the HTTP endpoint count up all the same, as in RocketMQ.
+        /// A collector gets what has come since the last time instead of values that count up. Adds the label aggregation=delta, also
+        /// for others, whose values count up all the same, as in RocketMQ.
         metrics_in_delta: bool = "metricsInDelta" => false;
         /// Series of one metric; those beyond it share one.
         metrics_otel_cardinality_limit: usize = "metricsOtelCardinalityLimit" => 50_000, unit("series"), range(1..=10_000_000);
@@ -556,9 +567,6 @@ settings_with_tls! {
             "statefulAuthorizationCacheMaxNum", "userCacheExpiredSecond", "userCacheMaxNum", "userCacheRefreshSecond";
         "the broker sets it itself" =>
             "authConfigPath", "clusterName", "configName";
-        "metrics are shown by an HTTP endpoint only, so far" =>
-            "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills",
-            "metricLoggingExporterIntervalInMills", "metricsGrpcExporterHeader", "metricsGrpcExporterTarget";
         "these statistics are not kept" =>
             "accountStatsEnable", "accountStatsPrintZeroValues", "commercialBaseCount", "commercialSizePerMsg",
             "consumerFallbehindThreshold", "disableConsumeIfConsumerReadSlowly", "enableDetailStat", "enableLmqStats",

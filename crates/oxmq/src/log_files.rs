@@ -20,13 +20,14 @@ const QUEUE_MAX: usize = 10_000;
 /// Where everything goes that no other file is for.
 const REST: usize = 0;
 /// Files and the modules whose lines they get.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("broker", ""),
     ("namesrv", "oxmq_namesrv"),
     ("store", "oxmq_store"),
     ("remoting", "oxmq_remoting"),
     ("transaction", "oxmq_broker::transactions"),
     ("auth_audit", "audit"),
+    ("broker_metrics", "metrics"),
 ];
 /// Errors of the store have a file besides, as they do in RocketMQ.
 const STORE: &str = "oxmq_store";

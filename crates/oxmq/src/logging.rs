@@ -26,7 +26,9 @@ pub(crate) fn init(audit: bool) -> Option<LogGuard> {
     };
     let usual = |default| {
         let level = if audit { LevelFilter::INFO } else { default };
-        Targets::new().with_default(default).with_target("audit", level)
+        let targets = Targets::new().with_default(default).with_target("audit", level);
+        // There is nothing in it unless metricsExporterType asks for it.
+        targets.with_target("metrics", LevelFilter::INFO)
     };
     let filter = |default| parsed.clone().unwrap_or_else(|| usual(default));
     let lines = fmt::layer()

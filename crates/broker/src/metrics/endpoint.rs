@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::health::Health;
-use super::{scrape, text};
+use super::{Metrics, text};
 
 /// Open connections. Those beyond are closed at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -203,7 +203,7 @@ impl Pages {
         }
         let broker = self.health.broker().ok_or("the store is not open yet")?;
         let began = Instant::now();
-        let page = spawn_blocking(move || scrape::page(&broker)).await;
+        let page = spawn_blocking(move || Metrics::page(&broker)).await;
         let page = Bytes::from(page.map_err(|error| format!("the metrics cannot be gathered: {error}"))?);
         self.last.replace(Some((began, page.clone())));
         Ok(page)

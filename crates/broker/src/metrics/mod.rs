@@ -1,4 +1,5 @@
-//! The metrics of RocketMQ 5.x (spec: behaviour.md §14) and the HTTP endpoint that shows them.
+//! The metrics of RocketMQ 5.x (spec: behaviour.md §14) and those who get them: an HTTP endpoint
+//! ([`Endpoint`]), a collector or the log ([`Pusher`]).
 //!
 //! What happens is counted where it happens: in the broker's statistics ([`crate::stats`]), which exist anyway, in
 //! [`RpcLatencies`] of each worker, and in the [`Family`]s of [`Metrics`] for what happens seldom. Everything else is looked
@@ -9,22 +10,30 @@ mod endpoint;
 mod health;
 mod lag;
 mod names;
+mod otlp;
+mod push;
 mod rpc;
 mod scrape;
 mod series;
+mod sheet;
 mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::broker::Broker;
 use crate::config::{BrokerConfig, MetricsExporterType};
 use crate::stats::SentBatch;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use health::{Health, Stage};
+pub(crate) use push::Pusher;
 pub(crate) use rpc::RpcLatencies;
 pub(crate) use series::{Family, Histogram};
+
+/// What RocketMQ calls the meter of all these.
+const SCOPE: &str = "broker-meter";
 
 /// Upper ends of the classes of histograms. What is larger than the last has a class of its own.
 pub(crate) mod bounds {
@@ -96,9 +105,9 @@ impl ReviveRecordType {
 }
 
 impl Metrics {
-    /// Nothing where the settings ask for none, or for an exporter that is not there.
+    /// Nothing where the settings ask for none.
     pub(crate) fn of(config: &BrokerConfig, workers: usize) -> Option<Metrics> {
-        if config.metrics_exporter_type != MetricsExporterType::Prom {
+        if config.metrics_exporter_type == MetricsExporterType::Disable {
             return None;
         }
         let max = config.metrics_otel_cardinality_limit;
@@ -131,6 +140,12 @@ impl Metrics {
             revive_retry: Family::new(max),
             buffer_scan: Family::new(max),
         })
+    }
+
+    /// The page of the HTTP endpoint. May wait for the disk.
+    fn page(broker: &Broker) -> String {
+        let labels = broker.metrics.as_ref().map_or(&[][..], |metrics| &metrics.labels);
+        text::page(&scrape::families(broker), labels)
     }
 
     /// Where a worker counts its answers.
@@ -169,7 +184,7 @@ impl Metrics {
     }
 
     pub(crate) fn topic_created(&self, success: bool, is_system: bool, took: Duration) {
-        let labels = [status(success), text::bool_label(is_system)];
+        let labels = [status(success), sheet::bool_label(is_system)];
         self.topic_create
             .with(&labels, |row| row.record(&bounds::CREATE_MS, took.as_millis() as u64));
     }

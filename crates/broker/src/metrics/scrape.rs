@@ -1,4 +1,4 @@
-//! One page of metrics: every family of RocketMQ 5.5.0 that a broker of this kind has, gathered from where it is known
+//! All metrics at one moment: every family of RocketMQ 5.5.0 that a broker of this kind has, gathered from where it is known
 //! (spec: behaviour.md §14). May wait for the disk.
 
 mod store;
@@ -10,7 +10,7 @@ use oxmq_protocol::topic;
 
 use super::lag::{self, Lag};
 use super::series::Histogram;
-use super::text::{Head, Page, Row, bool_label, summed};
+use super::sheet::{Family, Head, Row, Sheet, bool_label, summed};
 use super::{Metrics, bounds, names};
 use crate::broker::Broker;
 use crate::stats::{MessageType, SIZE_BOUNDS, SentBatch};
@@ -31,38 +31,38 @@ const PROCESSORS: [&str; 12] = [
     "reply",
 ];
 
-pub(super) fn page(broker: &Broker) -> String {
+pub(super) fn families(broker: &Broker) -> Vec<Family> {
     let Some(metrics) = &broker.metrics else {
-        return String::new();
+        return Vec::new();
     };
-    let mut page = Page::new(&metrics.labels, metrics.cardinality_max);
+    let mut sheet = Sheet::new(metrics.cardinality_max);
     let switches = metrics.switches;
     if switches.stats {
-        stats(broker, &mut page);
+        stats(broker, &mut sheet);
     }
     if switches.requests {
-        requests(broker, metrics, &mut page);
+        requests(broker, metrics, &mut sheet);
     }
     if switches.connections {
-        connections(broker, &mut page);
+        connections(broker, &mut sheet);
     }
     if switches.lag {
-        lags(broker, metrics, &mut page);
+        lags(broker, metrics, &mut sheet);
     }
     if switches.transactions {
-        transactions(broker, metrics, &mut page);
+        transactions(broker, metrics, &mut sheet);
     }
     if switches.remoting {
-        remoting(metrics, &mut page);
+        remoting(metrics, &mut sheet);
     }
     if switches.store {
-        store::storage(broker, &mut page);
-        store::timers(broker, metrics, &mut page);
+        store::storage(broker, &mut sheet);
+        store::timers(broker, metrics, &mut sheet);
     }
     if switches.pop {
-        store::pops(broker, metrics, &mut page);
+        store::pops(broker, metrics, &mut sheet);
     }
-    page.finish()
+    sheet.families
 }
 
 const fn head(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Head {
@@ -73,7 +73,7 @@ fn row<T>(values: &[&str], value: T) -> Row<T> {
     (values.iter().map(|value| (*value).to_owned()).collect(), value)
 }
 
-fn stats(broker: &Broker, page: &mut Page<'_>) {
+fn stats(broker: &Broker, sheet: &mut Sheet) {
     let watermark = head(
         "rocketmq_processor_watermark",
         "Requests that wait for a thread",
@@ -83,18 +83,18 @@ fn stats(broker: &Broker, page: &mut Page<'_>) {
         "reply" => broker.reply_pushes.under_way() as i64,
         _ => 0,
     };
-    page.gauge(watermark, PROCESSORS.map(|name| row(&[name], waiting(name))).into());
-    let single = |page: &mut Page<'_>, name, help, value: i64| page.gauge(head(name, help, &[]), vec![row(&[], value)]);
+    sheet.gauge(watermark, PROCESSORS.map(|name| row(&[name], waiting(name))).into());
+    let single = |sheet: &mut Sheet, name, help, value: i64| sheet.gauge(head(name, help, &[]), vec![row(&[], value)]);
     let permission = broker.config().broker_permission.into();
     single(
-        page,
+        sheet,
         "rocketmq_broker_permission",
         "Sum of 4 for reading and 2 for writing",
         permission,
     );
-    single(page, "rocketmq_topic_number", "Topics", broker.topics.count() as i64);
+    single(sheet, "rocketmq_topic_number", "Topics", broker.topics.count() as i64);
     single(
-        page,
+        sheet,
         "rocketmq_consumer_group_number",
         "Consumer groups",
         broker.groups.count() as i64,
@@ -102,7 +102,7 @@ fn stats(broker: &Broker, page: &mut Page<'_>) {
 }
 
 /// Only where there are quotas: the original has none.
-fn quotas(broker: &Broker, page: &mut Page<'_>) {
+fn quotas(broker: &Broker, sheet: &mut Sheet) {
     const LABELS: &[&str] = &["quota", "name"];
     let mut quotas = broker.quotas.all();
     quotas.retain(|quota| quota.counts() != [0; 2]);
@@ -117,12 +117,12 @@ fn quotas(broker: &Broker, page: &mut Page<'_>) {
             .collect()
     };
     let delayed = "Messages sent, and pulls and pops, that were held because of a quota";
-    page.counter(head("rocketmq_quota_delayed_total", delayed, LABELS), rows(0));
+    sheet.counter(head("rocketmq_quota_delayed_total", delayed, LABELS), rows(0));
     let refused = "Messages sent that were refused because of a quota";
-    page.counter(head("rocketmq_quota_refused_total", refused, LABELS), rows(1));
+    sheet.counter(head("rocketmq_quota_refused_total", refused, LABELS), rows(1));
 }
 
-fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
+fn requests(broker: &Broker, metrics: &Metrics, sheet: &mut Sheet) {
     const IN: &[&str] = &["topic", "message_type", "is_system"];
     const OUT: &[&str] = &["topic", "consumer_group", "is_system", "is_retry"];
     let sent: Vec<Row<SentBatch>> = broker
@@ -141,15 +141,15 @@ fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
             .map(|(labels, sent)| (labels.clone(), value(sent)))
             .collect()
     };
-    page.counter(
+    sheet.counter(
         head("rocketmq_messages_in_total", "Messages that were stored", IN),
         each(|sent| sent.messages),
     );
-    page.counter(
+    sheet.counter(
         head("rocketmq_throughput_in_total", "Bytes that were stored", IN),
         each(|sent| sent.bytes),
     );
-    quotas(broker, page);
+    quotas(broker, sheet);
     let sizes = sent.iter().map(|(labels, sent)| {
         let mut sizes = Histogram {
             sum: sent.size_sum,
@@ -159,7 +159,7 @@ fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         (labels.clone(), sizes)
     });
     let message_size = head("rocketmq_message_size", "Sizes of stored messages in bytes", IN);
-    page.histogram(message_size, &SIZE_BOUNDS, sizes.collect());
+    sheet.histogram(message_size, &SIZE_BOUNDS, sizes.collect());
 
     let mut got: HashMap<Vec<String>, (i64, i64)> = HashMap::new();
     let mut add = |labels: &[&str], (count, bytes): (i64, i64)| {
@@ -187,16 +187,16 @@ fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
             .map(|(labels, got)| (labels.clone(), value(got) as u64))
             .collect()
     };
-    page.counter(
+    sheet.counter(
         head("rocketmq_messages_out_total", "Messages handed to consumers", OUT),
         each(|got| got.0),
     );
-    page.counter(
+    sheet.counter(
         head("rocketmq_throughput_out_total", "Bytes handed to consumers", OUT),
         each(|got| got.1),
     );
 
-    page.histogram(
+    sheet.histogram(
         head(
             "rocketmq_topic_create_execution_time_milliseconds",
             "How long the creation or change of a topic took",
@@ -205,7 +205,7 @@ fn requests(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         &bounds::CREATE_MS,
         metrics.topic_create.rows(),
     );
-    page.histogram(
+    sheet.histogram(
         head(
             "rocketmq_consumer_group_create_execution_time_milliseconds",
             "How long the creation or change of a consumer group took",
@@ -227,7 +227,7 @@ fn is_system_group(group: &str) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-fn connections(broker: &Broker, page: &mut Page<'_>) {
+fn connections(broker: &Broker, sheet: &mut Sheet) {
     let producers = broker.producers.all();
     let producers = producers.values().flatten().map(|client| {
         let (language, version) = (client.language.name().to_lowercase(), names::version(client.version));
@@ -235,7 +235,7 @@ fn connections(broker: &Broker, page: &mut Page<'_>) {
     });
     let labels = &["language", "version", "protocol_type"];
     let producer_connections = head("rocketmq_producer_connections", "Connected producers", labels);
-    page.gauge(producer_connections, summed(producers));
+    sheet.gauge(producer_connections, summed(producers));
 
     let mut consumers = Vec::new();
     broker.consumers.each(|name, group| {
@@ -259,10 +259,10 @@ fn connections(broker: &Broker, page: &mut Page<'_>) {
         "is_system",
     ];
     let consumer_connections = head("rocketmq_consumer_connections", "Connected consumers", labels);
-    page.gauge(consumer_connections, summed(consumers));
+    sheet.gauge(consumer_connections, summed(consumers));
 }
 
-fn lags(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
+fn lags(broker: &Broker, metrics: &Metrics, sheet: &mut Sheet) {
     const LABELS: &[&str] = &["consumer_group", "topic", "is_retry", "is_system"];
     let all = lag::all(broker);
     let mut gauge = |name, help, value: fn(&Lag) -> Option<i64>| {
@@ -271,7 +271,7 @@ fn lags(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
             let labels = [lag.group.as_str(), &lag.topic, bool_label(lag.is_retry), is_system];
             Some(row(&labels, value(lag)?))
         });
-        page.gauge(head(name, help, LABELS), rows.collect());
+        sheet.gauge(head(name, help, LABELS), rows.collect());
     };
     gauge(
         "rocketmq_consumer_lag_messages",
@@ -311,29 +311,29 @@ fn lags(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         "Messages that were given up",
         labels,
     );
-    page.counter(dead_letters, dead.collect());
+    sheet.counter(dead_letters, dead.collect());
 }
 
-fn transactions(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
+fn transactions(broker: &Broker, metrics: &Metrics, sheet: &mut Sheet) {
     let of_topic = |name, help| head(name, help, &["topic"]);
     let commits = of_topic("rocketmq_commit_messages_total", "Transactions that were committed");
-    page.counter(commits, metrics.commits.rows());
+    sheet.counter(commits, metrics.commits.rows());
     let rollbacks = of_topic("rocketmq_rollback_messages_total", "Transactions that were rolled back");
-    page.counter(rollbacks, metrics.rollbacks.rows());
+    sheet.counter(rollbacks, metrics.rollbacks.rows());
     let finish = of_topic(
         "rocketmq_finish_message_latency_milliseconds",
         "From the making of a half message to its commit, in seconds whatever the name says",
     );
-    page.histogram(finish, &bounds::FINISH_S, metrics.finish_latency.rows());
+    sheet.histogram(finish, &bounds::FINISH_S, metrics.finish_latency.rows());
     let half = broker.transactions.metrics.counts().into_iter();
     let half = half.map(|(topic, count)| (vec![topic], count)).collect();
-    page.gauge(
+    sheet.gauge(
         of_topic("rocketmq_half_messages", "Half messages that wait for their end"),
         half,
     );
 }
 
-fn remoting(metrics: &Metrics, page: &mut Page<'_>) {
+fn remoting(metrics: &Metrics, sheet: &mut Sheet) {
     let (mut sum, mut overflow) = (HashMap::new(), Histogram::default());
     for worker in &metrics.rpc {
         overflow.add(&worker.add_to(&mut sum));
@@ -366,5 +366,5 @@ fn remoting(metrics: &Metrics, page: &mut Page<'_>) {
         "From a request to its answer",
         labels,
     );
-    page.histogram(latency, &bounds::RPC_MS, rows);
+    sheet.histogram(latency, &bounds::RPC_MS, rows);
 }

@@ -73,6 +73,18 @@ impl Histogram {
         self.sum += value * times;
     }
 
+    /// What has come since it was `earlier`; nothing when it never was.
+    pub(crate) fn since(&self, earlier: &Histogram) -> Option<Histogram> {
+        let mut since = Histogram {
+            sum: self.sum.checked_sub(earlier.sum)?,
+            ..Histogram::default()
+        };
+        for (class, count) in since.counts.iter_mut().enumerate() {
+            *count = self.counts[class].checked_sub(earlier.counts[class])?;
+        }
+        Some(since)
+    }
+
     pub(crate) fn add(&mut self, other: &Histogram) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;

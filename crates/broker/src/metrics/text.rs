@@ -4,127 +4,68 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use hashbrown::HashMap;
-
-use super::series::Histogram;
+use super::sheet::{Family, Head, Row, Rows};
 
 /// The media type of a page.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// On every sample, as the Java broker's library puts it there.
-const SCOPE: (&str, &str) = ("otel_scope_name", "broker-meter");
-/// The row of a family that stands for all beyond the limit.
-const OVERFLOW: (&str, &str) = ("otel_metric_overflow", "true");
+const SCOPE_LABEL: &str = "otel_scope_name";
 
-/// Values of a family's labels, in the order of their names; none for the row of what is beyond the limit.
-pub(crate) type Row<T> = (Vec<String>, T);
+pub(super) fn page(families: &[Family], common: &[(String, String)]) -> String {
+    let mut page = Page {
+        out: String::new(),
+        common,
+    };
+    for family in families {
+        page.family(family);
+    }
+    page.out
+}
 
 /// One page, written family by family.
-pub(crate) struct Page<'a> {
+struct Page<'a> {
     out: String,
     common: &'a [(String, String)],
-    rows_max: usize,
 }
 
-/// What a family is called. The name ends with its unit, that of a counter with `_total`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Head {
-    pub(crate) name: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) labels: &'static [&'static str],
-}
-
-impl<'a> Page<'a> {
-    pub(crate) fn new(common: &'a [(String, String)], rows_max: usize) -> Page<'a> {
-        Page {
-            out: String::new(),
-            common,
-            rows_max,
-        }
-    }
-
-    pub(crate) fn finish(self) -> String {
-        self.out
-    }
-
-    pub(crate) fn counter(&mut self, head: Head, rows: Vec<Row<u64>>) {
-        let rows = self.limited(rows, |sum, more| *sum += more);
-        self.family(head, "counter", &rows, |page, labels, value| {
-            page.sample(head.name, "", labels, None, value);
-        });
-    }
-
-    pub(crate) fn gauge(&mut self, head: Head, rows: Vec<Row<i64>>) {
-        let rows = self.limited(rows, |sum, more| *sum += more);
-        self.family(head, "gauge", &rows, |page, labels, value| {
-            page.sample(head.name, "", labels, None, value);
-        });
-    }
-
-    pub(crate) fn histogram(&mut self, head: Head, bounds: &[u64], rows: Vec<Row<Histogram>>) {
-        let rows = self.limited(rows, |sum, more| sum.add(more));
-        self.family(head, "histogram", &rows, |page, labels, histogram| {
-            let mut count = 0;
-            for (class, in_class) in histogram.counts[..=bounds.len()].iter().enumerate() {
-                count += in_class;
-                let bound = match bounds.get(class) {
-                    Some(bound) => format!("{bound}.0"),
-                    None => "+Inf".to_owned(),
-                };
-                page.sample(head.name, "_bucket", labels, Some(&bound), &count);
-            }
-            page.sample(head.name, "_count", labels, None, &count);
-            page.sample(head.name, "_sum", labels, None, &histogram.sum);
-        });
-    }
-
-    /// No more rows than `metricsOtelCardinalityLimit`; those beyond become one.
-    fn limited<T>(&self, mut rows: Vec<Row<T>>, add: impl Fn(&mut T, &T)) -> Vec<Row<T>> {
-        if rows.len() <= self.rows_max {
-            return rows;
-        }
-        rows.sort_by(|(a, _), (b, _)| a.is_empty().cmp(&b.is_empty()).then_with(|| a.cmp(b)));
-        let beyond = rows.split_off(self.rows_max - 1);
-        let mut values = beyond.into_iter().map(|(_, value)| value);
-        if let Some(mut sum) = values.next() {
-            values.for_each(|more| add(&mut sum, &more));
-            rows.push((Vec::new(), sum));
-        }
-        rows
-    }
-
-    fn family<T>(&mut self, head: Head, kind: &str, rows: &[Row<T>], each: impl Fn(&mut Self, &str, &T)) {
-        if rows.is_empty() {
-            return;
-        }
+impl Page<'_> {
+    fn family(&mut self, Family { head, rows }: &Family) {
         let (name, help) = (head.name, head.help);
+        let kind = match rows {
+            Rows::Counters(_) => "counter",
+            Rows::Gauges(_) => "gauge",
+            Rows::Histograms(..) => "histogram",
+        };
         let written = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         written.expect("a string takes any text");
-        for (values, value) in rows {
-            let labels = self.labels(head.labels, values);
-            each(self, &labels, value);
+        match rows {
+            Rows::Counters(rows) => self.singles(head, rows),
+            Rows::Gauges(rows) => self.singles(head, rows),
+            Rows::Histograms(bounds, rows) => {
+                for (values, histogram) in rows {
+                    let labels = labels(head, values, self.common);
+                    let mut count = 0;
+                    for (class, in_class) in histogram.counts[..=bounds.len()].iter().enumerate() {
+                        count += in_class;
+                        let bound = match bounds.get(class) {
+                            Some(bound) => format!("{bound}.0"),
+                            None => "+Inf".to_owned(),
+                        };
+                        self.sample(name, "_bucket", &labels, Some(&bound), &count);
+                    }
+                    self.sample(name, "_count", &labels, None, &count);
+                    self.sample(name, "_sum", &labels, None, &histogram.sum);
+                }
+            }
         }
     }
 
-    /// The labels of a row as text, sorted by name.
-    fn labels(&self, names: &[&str], values: &[String]) -> String {
-        let own: Vec<(&str, &str)> = match values.is_empty() && !names.is_empty() {
-            true => vec![OVERFLOW],
-            false => names.iter().copied().zip(values.iter().map(String::as_str)).collect(),
-        };
-        // Not every row of a family has all labels.
-        let own: Vec<_> = own.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let is_own = |name: &str| own.iter().any(|(known, _)| *known == name);
-        let common = self.common.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let mut labels: Vec<_> = common.filter(|(name, _)| !is_own(name)).collect();
-        labels.push(SCOPE);
-        labels.extend(&own);
-        labels.sort_unstable();
-        labels.dedup_by_key(|(name, _)| *name);
-        let shown = labels
-            .iter()
-            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
-        shown.collect::<Vec<_>>().join(",")
+    fn singles<T: std::fmt::Display>(&mut self, head: &Head, rows: &[Row<T>]) {
+        for (values, value) in rows {
+            let labels = labels(head, values, self.common);
+            self.sample(head.name, "", &labels, None, value);
+        }
     }
 
     fn sample(&mut self, name: &str, suffix: &str, labels: &str, bound: Option<&str>, value: &impl std::fmt::Display) {
@@ -136,17 +77,16 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Rows that were found one by one, where several may be alike.
-pub(crate) fn summed(found: impl IntoIterator<Item = (Vec<String>, i64)>) -> Vec<Row<i64>> {
-    let mut rows: HashMap<Vec<String>, i64> = HashMap::new();
-    for (values, count) in found {
-        *rows.entry(values).or_default() += count;
-    }
-    rows.into_iter().collect()
-}
-
-pub(crate) fn bool_label(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
+/// The labels of a row as text, sorted by name.
+pub(super) fn labels(head: &Head, values: &[String], common: &[(String, String)]) -> String {
+    let mut labels = head.labels(values, common);
+    labels.push((SCOPE_LABEL, super::SCOPE));
+    labels.sort_unstable();
+    labels.dedup_by_key(|(name, _)| *name);
+    let shown = labels
+        .iter()
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+    shown.collect::<Vec<_>>().join(",")
 }
 
 /// A name that the format allows.
@@ -169,6 +109,8 @@ fn escaped(value: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::series::Histogram;
+    use super::super::sheet::Sheet;
     use super::*;
 
     const HEAD: Head = Head {
@@ -184,11 +126,11 @@ mod tests {
     #[test]
     fn labels_are_sorted_and_escaped() {
         let common = [("node_id".to_owned(), "b\"\\\n".to_owned())];
-        let mut page = Page::new(&common, 10);
-        page.gauge(HEAD, vec![row(&["t", "1"], -5)]);
+        let mut sheet = Sheet::new(10);
+        sheet.gauge(HEAD, vec![row(&["t", "1"], -5)]);
         let wanted = "# HELP x_ms Some times\n# TYPE x_ms gauge\n\
                       x_ms{a=\"1\",node_id=\"b\\\"\\\\\\n\",otel_scope_name=\"broker-meter\",topic=\"t\"} -5\n";
-        assert_eq!(page.finish(), wanted);
+        assert_eq!(page(&sheet.families, &common), wanted);
     }
 
     #[test]
@@ -197,9 +139,9 @@ mod tests {
         for value in [1, 2, 100] {
             histogram.record(&[1, 10], value);
         }
-        let mut page = Page::new(&[], 10);
-        page.histogram(Head { labels: &[], ..HEAD }, &[1, 10], vec![row(&[], histogram)]);
-        let text = page.finish();
+        let mut sheet = Sheet::new(10);
+        sheet.histogram(Head { labels: &[], ..HEAD }, &[1, 10], vec![row(&[], histogram)]);
+        let text = page(&sheet.families, &[]);
         let values: Vec<_> = text
             .lines()
             .skip(2)
@@ -211,25 +153,5 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(",le=\"+Inf\"} 3\n"), "{text}");
-    }
-
-    #[test]
-    fn rows_beyond_the_limit_become_one() {
-        let mut page = Page::new(&[], 3);
-        let rows = ["a", "b", "c", "d"].map(|topic| row(&[topic, "1"], 1));
-        page.counter(HEAD, rows.to_vec());
-        let text = page.finish();
-        assert_eq!(text.lines().count(), 2 + 3, "{text}");
-        assert!(
-            text.contains("{otel_metric_overflow=\"true\",otel_scope_name=\"broker-meter\"} 2\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn nothing_is_said_of_a_family_without_rows() {
-        let mut page = Page::new(&[], 3);
-        page.gauge(HEAD, Vec::new());
-        assert_eq!(page.finish(), "");
     }
 }

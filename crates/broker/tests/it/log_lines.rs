@@ -1,6 +1,6 @@
 //! What brokers say in the log.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -17,6 +17,22 @@ impl LogLines {
             wanted,
             lines: Mutex::default(),
         }))
+    }
+
+    /// Of all brokers of this process: what has a target that no other test turns to.
+    pub(crate) fn of_all() -> &'static LogLines {
+        static ALL: OnceLock<&LogLines> = OnceLock::new();
+        ALL.get_or_init(|| {
+            let lines = LogLines::of(|metadata| ["oxmq_broker::slow_requests", "metrics"].contains(&metadata.target()));
+            tracing::subscriber::set_global_default(lines).unwrap();
+            lines
+        })
+    }
+
+    /// Those that say this.
+    pub(crate) fn with(&self, text: &str) -> Vec<String> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
     pub(crate) fn take(&self) -> Vec<String> {

@@ -13,6 +13,7 @@ use oxmq_store::disk::SimulatedDisk;
 use oxmq_tests::{DEADLINE, eventually};
 
 use crate::crash_points::physical_offset;
+use crate::log_lines::LogLines;
 use crate::node::*;
 use crate::pops::{handed_out, popping};
 use crate::scrape::{Scrape, connect, exchange, get};
@@ -31,6 +32,26 @@ fn commit(client: &mut Client, topic: &str, queue_offset: i64) {
         ..UpdateConsumerOffsetHeader::default()
     };
     client.ok::<request::UpdateConsumerOffset>(&header, "");
+}
+
+#[test]
+fn the_log_gets_metrics() {
+    let lines = LogLines::of_all();
+    let node = Node::start_with(|config| {
+        config.broker_name = "logs-metrics".into();
+        config.metrics_exporter_type = MetricsExporterType::Log;
+        config.metric_logging_exporter_interval_ms = 20;
+    });
+    let mut client = node.connect();
+    client.create_topic("t", 1);
+    client.send("t", 0, "hello", &[]);
+    let told = |name: &str, value: &str| {
+        let lines = lines.with("node_id=\"logs-metrics\"").into_iter();
+        lines
+            .filter(|line| line.contains(&format!("message={name}{{")) && line.contains("topic=\"t\""))
+            .any(|line| line.contains(value))
+    };
+    eventually(|| told("rocketmq_messages_in_total", "} 1 ") && told("rocketmq_message_size", "} count=1 sum="));
 }
 
 #[test]

@@ -27,8 +27,7 @@ fn pull(topic: &str, suspend_ms: i64) -> RemotingCommand {
 
 #[test]
 fn slow_requests_are_told_of_and_those_that_want_to_wait_are_not() {
-    let lines = LogLines::of(|metadata| metadata.target() == "oxmq_broker::slow_requests");
-    tracing::subscriber::set_global_default(lines).unwrap();
+    let lines = LogLines::of_all();
     let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
     let node = Node::start_in(clock.with_disk(&disk), |config| {
         config.mapped_file_size_commit_log = 1 << 20;
@@ -64,7 +63,7 @@ fn slow_requests_are_told_of_and_those_that_want_to_wait_are_not() {
     client.send("awaited", 0, "x", &[]);
     assert_eq!(waiter.read_reply().header.code, 0);
 
-    let lines = lines.take();
+    let lines = lines.with("slow request");
     for (code, parts) in [
         (11, "request=PullMessage peer=127.0.0.1:"),
         (200_050, "request=PopMessage peer=127.0.0.1:"),

@@ -4,7 +4,7 @@ use oxmq_protocol::pop::REVIVE_GROUP;
 
 use super::{head, row};
 use crate::broker::Broker;
-use crate::metrics::text::{Page, Row};
+use crate::metrics::sheet::{Row, Sheet};
 use crate::metrics::{Metrics, bounds};
 
 /// Upper ends, in seconds, of how far ahead timer messages are counted.
@@ -12,11 +12,11 @@ const AHEAD_S: [i64; 8] = [5, 60, 300, 900, 3600, 14_400, 28_800, 86_400];
 
 const LOCAL_DISK: [&str; 2] = ["local", "disk"];
 
-pub(super) fn storage(broker: &Broker, page: &mut Page<'_>) {
+pub(super) fn storage(broker: &Broker, sheet: &mut Sheet) {
     let store = &broker.store;
     let mut gauge = |name, help, value: Option<i64>| {
         let rows = value.into_iter().map(|value| row(&LOCAL_DISK, value));
-        page.gauge(head(name, help, &["storage_type", "storage_medium"]), rows.collect());
+        sheet.gauge(head(name, help, &["storage_type", "storage_medium"]), rows.collect());
     };
     let used = rustix::fs::statvfs(&store.config().root).ok();
     let used = used.map(|space| (space.f_blocks.saturating_sub(space.f_bfree) * space.f_frsize) as i64);
@@ -44,14 +44,14 @@ pub(super) fn storage(broker: &Broker, page: &mut Page<'_>) {
     );
 }
 
-pub(super) fn timers(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
+pub(super) fn timers(broker: &Broker, metrics: &Metrics, sheet: &mut Sheet) {
     const DISK: &[&str] = &["storage_type", "storage_medium"];
     const TOPIC: &[&str] = &["topic", "storage_type", "storage_medium"];
     if !broker.config().timer_wheel_enable {
         return;
     }
     let figures = broker.timers.figures(broker);
-    let mut gauge = |name, help, value| page.gauge(head(name, help, DISK), vec![row(&LOCAL_DISK, value)]);
+    let mut gauge = |name, help, value| sheet.gauge(head(name, help, DISK), vec![row(&LOCAL_DISK, value)]);
     gauge(
         "rocketmq_timer_enqueue_lag",
         "Timer messages that are not on the wheel yet",
@@ -83,16 +83,16 @@ pub(super) fn timers(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         (on_disk(vec![topic]), count)
     });
     let timing_messages = head("rocketmq_timing_messages", "Timer messages of a topic that wait", TOPIC);
-    page.gauge(timing_messages, timing.collect());
+    sheet.gauge(timing_messages, timing.collect());
     let counted = |rows: Vec<Row<u64>>| {
         rows.into_iter()
             .map(|(labels, count)| (on_disk(labels), count))
             .collect()
     };
     let enqueue = head("rocketmq_timer_enqueue_total", "Timer messages put on the wheel", TOPIC);
-    page.counter(enqueue, counted(metrics.timer_enqueue.rows()));
+    sheet.counter(enqueue, counted(metrics.timer_enqueue.rows()));
     let dequeue = head("rocketmq_timer_dequeue_total", "Timer messages delivered", TOPIC);
-    page.counter(dequeue, counted(metrics.timer_dequeue.rows()));
+    sheet.counter(dequeue, counted(metrics.timer_dequeue.rows()));
     let ahead = broker.timers.waiting_within(broker.now_ms(), &AHEAD_S);
     let ahead = AHEAD_S
         .iter()
@@ -103,7 +103,7 @@ pub(super) fn timers(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         "Timer messages due after the bound before and before this one",
         &["timer_bound_s", "storage_type", "storage_medium"],
     );
-    page.gauge(snapshot, ahead.collect());
+    sheet.gauge(snapshot, ahead.collect());
     let latency = metrics.delay_latency.rows().into_iter();
     let latency = latency
         .map(|(labels, histogram)| (on_disk(labels), histogram))
@@ -113,16 +113,16 @@ pub(super) fn timers(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         "How far ahead timer messages were sent",
         TOPIC,
     );
-    page.histogram(delay, &bounds::DELAY_S, latency);
+    sheet.histogram(delay, &bounds::DELAY_S, latency);
 }
 
-pub(super) fn pops(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
+pub(super) fn pops(broker: &Broker, metrics: &Metrics, sheet: &mut Sheet) {
     let scan = head(
         "rocketmq_pop_buffer_scan_time_consume_milliseconds",
         "How long a look through the checkpoints in memory took",
         &[],
     );
-    page.histogram(scan, &bounds::SCAN_MS, metrics.buffer_scan.rows());
+    sheet.histogram(scan, &bounds::SCAN_MS, metrics.buffer_scan.rows());
     let revive_in = metrics.revive_in.rows().into_iter().map(|(mut labels, count)| {
         if !labels.is_empty() {
             labels.push("PUT_OK".into());
@@ -135,21 +135,21 @@ pub(super) fn pops(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         "Records put into the revive topic",
         labels,
     );
-    page.counter(into, revive_in.collect());
+    sheet.counter(into, revive_in.collect());
     let labels = &["consumer_group", "topic", "queue_id", "revive_message_type"];
     let out = head(
         "rocketmq_pop_revive_out_message_total",
         "Records read from the revive topic",
         labels,
     );
-    page.counter(out, metrics.revive_out.rows());
+    sheet.counter(out, metrics.revive_out.rows());
     let labels = &["consumer_group", "topic", "put_status"];
     let retry = head(
         "rocketmq_pop_revive_retry_messages_total",
         "Messages that came again",
         labels,
     );
-    page.counter(retry, metrics.revive_retry.rows());
+    sheet.counter(retry, metrics.revive_retry.rows());
 
     let batches = broker
         .pops
@@ -157,7 +157,7 @@ pub(super) fn pops(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         .iter()
         .map(|(.., queue)| queue.lock().batches() as i64)
         .sum();
-    let mut single = |name, help, value: i64| page.gauge(head(name, help, &[]), vec![row(&[], value)]);
+    let mut single = |name, help, value: i64| sheet.gauge(head(name, help, &[]), vec![row(&[], value)]);
     single(
         "rocketmq_pop_offset_buffer_size",
         "Batches of popped messages whose offsets are open",
@@ -183,7 +183,7 @@ pub(super) fn pops(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         "Records of the revive topic that are open, whatever the name says",
         &["queue_id"],
     );
-    page.gauge(
+    sheet.gauge(
         lag,
         behind.iter().map(|(queue, left, _)| row(&[queue], *left)).collect(),
     );
@@ -192,7 +192,7 @@ pub(super) fn pops(broker: &Broker, metrics: &Metrics, page: &mut Page<'_>) {
         "How long the oldest of them is due",
         &["queue_id"],
     );
-    page.gauge(
+    sheet.gauge(
         latency,
         behind.iter().map(|(queue, _, late)| row(&[queue], *late)).collect(),
     );
