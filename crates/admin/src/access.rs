@@ -3,27 +3,23 @@
 use oxmq_protocol::body::{AclInfo, PolicyEntryInfo, PolicyInfo, UserInfo};
 
 use crate::call::{Call, Done, Failure};
-use crate::declare::{BROKER, CLUSTER, Opt, commands, opt};
+use crate::declare::{BROKER, CLUSTER, commands, opt, options};
 use crate::java::{list, or_null};
 use crate::output::Answer;
 use crate::table::{Cell, Table, row};
 
-const WHOLE_CLUSTER: Opt = opt("c", "clusterName", "CLUSTER", "Every broker of this cluster");
-const USERNAME: Opt = opt("u", "username", "NAME", "User").required();
-const USER_TYPE: Opt = opt("t", "userType", "Normal|Super", "Kind of user");
-const SUBJECT: Opt = opt("s", "subject", "User:NAME", "Who").required();
-const RESOURCES: Opt = opt("r", "resources", "Topic:NAME,Group:*,…", "What").required();
-const ACTIONS: Opt = opt(
-    "a",
-    "actions",
-    "Pub,Sub,…",
-    "Pub, Sub, Create, Update, Delete, Get, List, All",
-)
-.required();
-const SOURCES: Opt = opt("i", "sourceIp", "IP,…", "From where");
-const DECISION: Opt = opt("d", "decision", "Allow|Deny", "Whether it may").required();
-const FROM: Opt = opt("f", "fromBroker", "HOST:PORT", "Broker to read from").required();
-const TO: Opt = opt("t", "toBroker", "HOST:PORT", "Broker to write to").required();
+options! {
+    WHOLE_CLUSTER = opt("c", "clusterName", "CLUSTER", "Every broker of this cluster");
+    USERNAME = opt("u", "username", "NAME", "User").required();
+    USER_TYPE = opt("t", "userType", "Normal|Super", "Kind of user");
+    SUBJECT = opt("s", "subject", "User:NAME", "Who").required();
+    RESOURCES = opt("r", "resources", "Topic:NAME,Group:*,…", "What").required();
+    ACTIONS = opt("a", "actions", "Pub,Sub,…", "Pub, Sub, Create, Update, Delete, Get, List, All").required();
+    SOURCES = opt("i", "sourceIp", "IP,…", "From where");
+    DECISION = opt("d", "decision", "Allow|Deny", "Whether it may").required();
+    FROM = opt("f", "fromBroker", "HOST:PORT", "Broker to read from").required();
+    TO = opt("t", "toBroker", "HOST:PORT", "Broker to write to").required();
+}
 
 commands! {
     create_user: "createUser", "Create a user", "-c DefaultCluster -u alice -p secret -t Normal",

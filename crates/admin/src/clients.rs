@@ -7,18 +7,16 @@ use oxmq_protocol::body::{ConsumeType, ConsumerConnection, ConsumerRunningInfo};
 use oxmq_protocol::version;
 
 use crate::call::{Call, Done, Failure, now};
-use crate::declare::{Opt, commands, flag, opt};
+use crate::declare::{commands, flag, opt, options};
 use crate::output::Answer;
 use crate::running_info;
 use crate::table::{Cell, Table, row};
 
-const CONSUMER_GROUP: Opt = opt("g", "consumerGroup", "GROUP", "Consumer group").required();
-const BROKER: Opt = opt(
-    "b",
-    "brokerAddr",
-    "HOST:PORT",
-    "Broker that is asked (default: one of the group's)",
-);
+options! {
+    CONSUMER_GROUP = opt("g", "consumerGroup", "GROUP", "Consumer group").required();
+    BROKER = opt("b", "brokerAddr", "HOST:PORT", "Broker that is asked (default: one of the group's)");
+}
+
 /// Consumers that run less long may not have the same subscription yet.
 const SETTLED_AFTER_MS: i64 = 120_000;
 /// Without progress for so long, a queue with messages is said to be stuck.

@@ -127,14 +127,19 @@ impl Opt {
     }
 }
 
-pub(crate) const TOPIC: Opt = opt("t", "topic", "TOPIC", "Topic").required();
-pub(crate) const TOPIC_OF_NAME: Opt = opt("t", "topicName", "TOPIC", "Topic");
-pub(crate) const GROUP: Opt = opt("g", "groupName", "GROUP", "Consumer group").required();
-pub(crate) const BROKER: Opt = opt("b", "brokerAddr", "HOST:PORT", "One broker");
-pub(crate) const CLUSTER: Opt = opt("c", "clusterName", "CLUSTER", "Every master of this cluster");
-pub(crate) const INTERVAL: Opt = opt(
-    "i",
-    "interval",
-    "SECONDS",
-    "Again and again, with so many seconds between",
-);
+/// Options that several commands have.
+macro_rules! options {
+    ($( $vis:vis $name:ident = $option:expr; )*) => {
+        $( $vis const $name: $crate::declare::Opt = $option; )*
+    };
+}
+pub(crate) use options;
+
+options! {
+    pub(crate) TOPIC = opt("t", "topic", "TOPIC", "Topic").required();
+    pub(crate) TOPIC_OF_NAME = opt("t", "topicName", "TOPIC", "Topic");
+    pub(crate) GROUP = opt("g", "groupName", "GROUP", "Consumer group").required();
+    pub(crate) BROKER = opt("b", "brokerAddr", "HOST:PORT", "One broker");
+    pub(crate) CLUSTER = opt("c", "clusterName", "CLUSTER", "Every master of this cluster");
+    pub(crate) INTERVAL = opt("i", "interval", "SECONDS", "Again and again, with so many seconds between");
+}

@@ -11,34 +11,22 @@ use oxmq_protocol::{json, response_code};
 use serde_json::{Value, json};
 
 use crate::call::{Call, Done, Failure, colon_time, milliseconds, now, utc_offset_ms};
-use crate::declare::{Opt, TOPIC, commands, flag, opt};
+use crate::declare::{TOPIC, commands, flag, opt, options};
 use crate::java::{self, decode_text};
 use crate::output::Answer;
 use crate::table::{Table, columns, row};
 use crate::tracks::track;
 
-pub(crate) const MESSAGE_ID: Opt = opt("i", "msgId", "ID", "Message id").required();
-const PARENT: Opt = opt("c", "cluster", "TOPIC", "The topic that a light queue came from");
-const FORMAT: Opt = opt(
-    "f",
-    "bodyFormat",
-    "CHARSET",
-    "Show the body as text of this character set",
-);
-pub(crate) const SINCE: Opt = opt(
-    "b",
-    "beginTimestamp",
-    "TIME",
-    "Stored since, in milliseconds since 1970",
-);
-pub(crate) const UNTIL: Opt = opt("e", "endTimestamp", "TIME", "Stored until, in milliseconds since 1970");
-const CONSUMER: Opt = opt(
-    "g",
-    "consumerGroup",
-    "GROUP",
-    "With -d: let a consumer of this group consume it now",
-);
-const CLIENT: Opt = opt("d", "clientId", "ID", "With -g: this consumer");
+options! {
+    pub(crate) MESSAGE_ID = opt("i", "msgId", "ID", "Message id").required();
+    PARENT = opt("c", "cluster", "TOPIC", "The topic that a light queue came from");
+    FORMAT = opt("f", "bodyFormat", "CHARSET", "Show the body as text of this character set");
+    pub(crate) SINCE = opt("b", "beginTimestamp", "TIME", "Stored since, in milliseconds since 1970");
+    pub(crate) UNTIL = opt("e", "endTimestamp", "TIME", "Stored until, in milliseconds since 1970");
+    CONSUMER = opt("g", "consumerGroup", "GROUP", "With -d: let a consumer of this group consume it now");
+    CLIENT = opt("d", "clientId", "ID", "With -g: this consumer");
+}
+
 /// Where bodies are written, as mqadmin does.
 const BODIES: &str = "/tmp/rocketmq/msgbodys";
 

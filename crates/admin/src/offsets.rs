@@ -8,20 +8,17 @@ use oxmq_protocol::requests::ResetOffsetHeader;
 use oxmq_protocol::response_code;
 
 use crate::call::{Call, Done, Failure};
-use crate::declare::{Opt, TOPIC, commands, opt};
+use crate::declare::{TOPIC, commands, opt, options};
 use crate::output::Answer;
 use crate::table::{Table, front, row};
 
-const GROUP: Opt = opt("g", "group", "GROUP", "Consumer group").required();
-const TIME: Opt = opt(
-    "s",
-    "timestamp",
-    "TIME",
-    "Milliseconds since 1970, now, or yyyy-MM-dd#HH:mm:ss:SSS; -1 for the end",
-)
-.required();
-const FORCE: Opt = opt("f", "force", "BOOL", "Forward, too").or("true");
-const PARENT: Opt = opt("c", "cluster", "TOPIC", "The topic that a light queue came from");
+options! {
+    GROUP = opt("g", "group", "GROUP", "Consumer group").required();
+    TIME = opt("s", "timestamp", "TIME",
+        "Milliseconds since 1970, now, or yyyy-MM-dd#HH:mm:ss:SSS; -1 for the end").required();
+    FORCE = opt("f", "force", "BOOL", "Forward, too").or("true");
+    PARENT = opt("c", "cluster", "TOPIC", "The topic that a light queue came from");
+}
 
 commands! {
     reset_by_time: "resetOffsetByTime", "Let a group go on at a time, also while it consumes",

@@ -8,22 +8,20 @@ use oxmq_protocol::message::decode_messages;
 use oxmq_protocol::{hash, perm};
 
 use crate::call::{Call, Done, Failure};
-use crate::declare::{Opt, TOPIC, commands, opt};
+use crate::declare::{TOPIC, commands, opt, options};
 use crate::java::{self, decode_text};
 use crate::messages::facts;
 use crate::output::Answer;
 use crate::running_info::queue as shown;
 use crate::table::columns;
 
-const CHARSET: Opt = opt("c", "charsetName", "CHARSET", "Character set of bodies").or("UTF-8");
-const EXPRESSION: Opt = opt("s", "subExpression", "EXPRESSION", "Tags, such as: paid || shipped").or("*");
-const SINCE: Opt = opt(
-    "b",
-    "beginTimestamp",
-    "TIME",
-    "Stored since: milliseconds since 1970 or yyyy-MM-dd#HH:mm:ss:SSS",
-);
-const UNTIL: Opt = opt("e", "endTimestamp", "TIME", "Stored before");
+options! {
+    CHARSET = opt("c", "charsetName", "CHARSET", "Character set of bodies").or("UTF-8");
+    EXPRESSION = opt("s", "subExpression", "EXPRESSION", "Tags, such as: paid || shipped").or("*");
+    SINCE = opt("b", "beginTimestamp", "TIME", "Stored since: milliseconds since 1970 or yyyy-MM-dd#HH:mm:ss:SSS");
+    UNTIL = opt("e", "endTimestamp", "TIME", "Stored before");
+}
+
 const BATCH: u32 = 32;
 
 commands! {
