@@ -191,27 +191,25 @@ impl Worker {
     /// The queue has grown: everything that waits for it looks at it.
     pub(super) fn arrived(&self, queue: &Arc<ConsumeQueue>) {
         let waiting = self.waiting.borrow_mut().take_queue(queue);
-        for (deadline_ms, mut pull) in waiting {
+        for (deadline_ms, pull) in waiting {
             if pull.connection.is_congested() {
                 self.put_off(&pull);
                 continue;
             }
-            match self.look_again(&mut pull) {
-                Look::Answered => {}
-                Look::Nothing(got) => self.wait_until(deadline_ms, pull, got.max_offset),
-                Look::Elsewhere(lane) => {
-                    self.send_away(pull.connection.begin_request(AWAY_REPLY_BYTES), pull.pull, lane);
-                }
-                Look::Throttled(exceeded) => self.hold_pull(deadline_ms, pull, &exceeded),
-            }
+            self.go_on(deadline_ms, pull);
         }
     }
 
     /// A pull that was beyond a quota looks again.
-    pub(super) fn pull_again(&self, deadline_ms: u64, mut pull: WaitingPull) {
+    pub(super) fn pull_again(&self, deadline_ms: u64, pull: WaitingPull) {
         if self.now_ms() >= deadline_ms || pull.connection.is_congested() || self.stopping.get() {
             return self.put_off(&pull);
         }
+        self.go_on(deadline_ms, pull);
+    }
+
+    /// A pull that waits looks again, and waits on if there is nothing for it.
+    fn go_on(&self, deadline_ms: u64, mut pull: WaitingPull) {
         match self.look_again(&mut pull) {
             Look::Answered => {}
             Look::Nothing(got) => self.wait_until(deadline_ms, pull, got.max_offset),
