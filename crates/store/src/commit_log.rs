@@ -543,19 +543,25 @@ impl CommitLog {
         }
     }
 
+    /// What the tail says, if it reaches there.
+    fn record_in_tail(&self, physical_offset: i64) -> Option<Option<Bytes>> {
+        let piece = self.tail.find(physical_offset)?;
+        let at = (physical_offset - piece.physical_offset) as usize;
+        let bytes = &piece.bytes[at..];
+        Some(match log_scan::judge(bytes, physical_offset, bytes.len()) {
+            Verdict::Record(record) => Some(piece.bytes.slice(at..at + record.total_size())),
+            _ => None,
+        })
+    }
+
     /// The record at this position, checked, read without disturbing the caches.
     pub(crate) fn record_at(&self, physical_offset: i64) -> Result<Option<BytesMut>, ReadError> {
         let written = self.written();
         if physical_offset < self.segments.min() || physical_offset >= written {
             return Ok(None);
         }
-        if let Some(piece) = self.tail.find(physical_offset) {
-            let at = (physical_offset - piece.physical_offset) as usize;
-            let bytes = &piece.bytes[at..];
-            return Ok(match log_scan::judge(bytes, physical_offset, bytes.len()) {
-                Verdict::Record(record) => Some(BytesMut::from(record.as_bytes())),
-                _ => None,
-            });
+        if let Some(in_tail) = self.record_in_tail(physical_offset) {
+            return Ok(in_tail.map(|record| BytesMut::from(&record[..])));
         }
         let Some(segment) = self.segments.at(physical_offset) else {
             return Ok(None);
@@ -582,13 +588,8 @@ impl CommitLog {
         if physical_offset < self.segments.min() || physical_offset >= written {
             return Ok(None);
         }
-        if let Some(piece) = self.tail.find(physical_offset) {
-            let at = (physical_offset - piece.physical_offset) as usize;
-            let bytes = &piece.bytes[at..];
-            return Ok(match log_scan::judge(bytes, physical_offset, bytes.len()) {
-                Verdict::Record(record) => Some(piece.bytes.slice(at..at + record.total_size())),
-                _ => None,
-            });
+        if let Some(in_tail) = self.record_in_tail(physical_offset) {
+            return Ok(in_tail);
         }
         let Some(segment) = self.segments.at(physical_offset) else {
             return Ok(None);
