@@ -13,6 +13,7 @@ use crate::call::{Call, Done, Failure, now};
 use crate::declare::{BROKER, CLUSTER, Opt, commands, flag, opt};
 use crate::java;
 use crate::output::Answer;
+use crate::progress::followed;
 use crate::runtime::Runtime;
 use crate::stats::sum_of_day;
 
@@ -218,9 +219,9 @@ async fn export_metrics(call: &Call, answer: &mut Answer) -> Done {
 }
 
 /// The languages and versions of consumers that are online.
-async fn versions(admin: &Admin, groups: impl Iterator<Item = &String>) -> Value {
+async fn versions(admin: &Admin, groups: impl ExactSizeIterator<Item = &String>) -> Value {
     let mut clients = BTreeSet::new();
-    for group in groups {
+    for group in followed("groups", groups) {
         let connected = admin.consumer_connections(group).await.unwrap_or_default();
         let of_group = connected.connection_set.iter();
         clients.extend(of_group.map(|client| format!("{}%{}", client.language, version::name(client.version))));

@@ -8,6 +8,7 @@ use crate::call::{Call, Done, Failure, seconds};
 use crate::declare::{BROKER, CLUSTER, GROUP, TOPIC_OF_NAME, commands, opt};
 use crate::java;
 use crate::output::Answer;
+use crate::progress::followed;
 use crate::table::{Table, columns, decimal, front, row};
 
 commands! {
@@ -241,10 +242,9 @@ async fn progress_of_all(call: &Call, answer: &mut Answer) -> Done {
     const NAMES: &str = "#Group, #Count, #Version, #Type, #Model, #TPS, #Diff Total";
     let admin = call.admin().await?;
     let mut table = Table::new(NAMES, "%-64s  %-6s  %-24s %-5s  %-14s  %-7s  %s");
-    for topic in admin.topics().await? {
-        let Some(group) = topic::group_of_retry(&topic) else {
-            continue;
-        };
+    let topics = admin.topics().await?;
+    let groups: Vec<_> = topics.iter().filter_map(|topic| topic::group_of_retry(topic)).collect();
+    for group in followed("groups", groups) {
         // Groups that are offline or have consumed nothing are shown as such.
         let stats = admin.consume_stats(group).await.unwrap_or_default();
         let connected = admin.consumer_connections(group).await.unwrap_or_default();

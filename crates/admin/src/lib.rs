@@ -25,6 +25,7 @@ mod messages;
 mod namesrv;
 mod offsets;
 mod output;
+mod progress;
 mod reading;
 mod running_info;
 mod runtime;

@@ -10,6 +10,7 @@ use crate::call::{Call, Done, Failure, now};
 use crate::clients::{stuck_queues, subscribes_alike};
 use crate::declare::{commands, flag, opt};
 use crate::output::Answer;
+use crate::progress::followed;
 use crate::table::{Cell, Table, decimal, front, row};
 
 /// Seconds between rounds.
@@ -31,7 +32,8 @@ async fn stats_all(call: &Call, answer: &mut Answer) -> Done {
         is_own && call.text("topic").is_none_or(|wanted| wanted == *topic)
     };
     let active_only = call.flag("activeTopic");
-    for topic in admin.topics().await?.iter().filter(is_meant) {
+    let topics = admin.topics().await?;
+    for topic in followed("topics", topics.iter().filter(is_meant).collect::<Vec<_>>()) {
         // A topic that goes away meanwhile is left out.
         let (Ok(masters), Ok(groups)) = (admin.masters_of_topic(topic).await, admin.groups_of_topic(topic).await)
         else {

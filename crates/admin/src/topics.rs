@@ -11,6 +11,7 @@ use crate::call::{Call, Done, Failure, milliseconds};
 use crate::declare::{BROKER, CLUSTER, TOPIC, commands, flag, opt};
 use crate::java::{self, map};
 use crate::output::Answer;
+use crate::progress::followed;
 use crate::reading::queues_of;
 use crate::table::{Table, front, row};
 
@@ -334,10 +335,8 @@ async fn topic_list(call: &Call, answer: &mut Answer) -> Done {
     }
     let names = "#Cluster Name, #Topic, #Consumer Group";
     let mut table = Table::new(names, "%-20s  %-48s  %-48s").with_rows_as("%-20s  %-64s  %-64s");
-    for topic in topics
-        .iter()
-        .filter(|topic| !topic::is_retry(topic) && !topic::is_dlq(topic))
-    {
+    let is_own = |topic: &&String| !topic::is_retry(topic) && !topic::is_dlq(topic);
+    for topic in followed("topics", topics.iter().filter(is_own).collect::<Vec<_>>()) {
         // A topic that goes away meanwhile is shown without what is not known any more.
         let clusters = admin.clusters_of_topic(topic).await.unwrap_or_default();
         let cluster = clusters.first().map(String::as_str).unwrap_or_default();

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::call::Failure;
 use crate::java::or_null;
+use crate::progress::followed;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,7 +36,7 @@ pub(crate) async fn track(admin: &Admin, message: &MessageExt) -> Result<Vec<Tra
     let mut tracks = Vec::new();
     let groups = admin.groups_of_topic(&message.topic).await?;
     let brokers = admin.cluster_info().await?;
-    for group in groups {
+    for group in followed("groups", groups) {
         let (track_type, exception_desc) = match admin.consumer_connections(&group).await {
             Err(error) => failed(error),
             Ok(connected) if connected.consume_type == ConsumeType::Actively => ("PULL", None),

@@ -70,8 +70,9 @@ $ oxmq admin sendMessage -t orders -p hello -k ORD-1 --json
 ```
 
 Tables become lists of objects with the names of the columns in camel case; numbers are numbers. Headings are bold on a
-terminal only, and not where `NO_COLOR` is set. `oxmq completion bash` and `mqadmin completion bash` (zsh, fish, elvish,
-powershell) print what lets a shell complete names and options:
+terminal only, and not where `NO_COLOR` is set. What takes longer than half a second shows on standard error how far it is, on a terminal
+only. `oxmq completion bash` and `mqadmin completion bash` (zsh, fish, elvish, powershell) print what lets a shell complete names and
+options:
 
 ```sh
 oxmq completion bash > /etc/bash_completion.d/oxmq

@@ -15,6 +15,7 @@ use super::certificate::not_after_ms;
 use super::facts::{Broker, Certificate, Facts, Group, Member, NameServer, StoreDir};
 use super::machine;
 use crate::ask::{Ask, AskedMember};
+use crate::progress::followed;
 use crate::text::now_ms;
 
 /// Topics whose routes are compared.
@@ -195,7 +196,7 @@ async fn oldest_half(ask: &Ask, broker: &Broker) -> Result<Option<i64>, oxmq_cli
 async fn routes(ask: &Ask, facts: &mut Facts) {
     let topics: Vec<String> = facts.topics().into_iter().take(ROUTES_MAX).map(str::to_owned).collect();
     for server in facts.name_servers.iter_mut().filter(|server| server.error.is_none()) {
-        for topic in &topics {
+        for topic in followed("routes", &topics) {
             let header = GetRouteInfoHeader {
                 topic: topic.clone(),
                 accept_standard_json_only: Some(true),

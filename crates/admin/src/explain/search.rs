@@ -1,5 +1,6 @@
 //! Looks for the message, and for everything else that has its id.
 
+use crate::progress::followed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -237,7 +238,7 @@ impl Gathering {
         }
         // Refreshes the places of what was found before the groups were known.
         self.add(messages, false, &groups);
-        for topic in topics {
+        for topic in followed("topics", topics) {
             let found = self.query(&topic, &unique_id, true).await;
             self.add(found, true, &groups);
         }

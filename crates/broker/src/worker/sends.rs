@@ -171,7 +171,7 @@ impl Worker {
         }
     }
 
-    /// Notes the answers that were just written, those of one client's requests in a row at once.
+    /// Notes the answers that were just written, those of requests that came together at once.
     fn note_answers(&self, staged: &[StagedSend], must_wait: bool) {
         if !self.notes_answers() {
             return;
