@@ -143,6 +143,9 @@ async fn list_users(call: &Call, answer: &mut Answer) -> Done {
         let users = call.admin().await?.users(&addr, call.text("filter")).await?;
         if !users.is_empty() {
             say_users(&users, answer);
+            if call.text("brokerAddr").is_none() {
+                answer.say(format!("get user from {addr} success."));
+            }
             break;
         }
     }

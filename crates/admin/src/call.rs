@@ -255,16 +255,6 @@ pub(crate) fn compact_time(time_ms: i64) -> String {
     local(time_ms, "%Y%m%d%H%M%S%3f")
 }
 
-/// As times are given on the command line.
-pub(crate) fn colon_time(time_ms: i64) -> String {
-    local(time_ms, "%Y-%m-%d#%H:%M:%S:%3f")
-}
-
-/// What local time is ahead of UTC.
-pub(crate) fn utc_offset_ms() -> i64 {
-    i64::from(jiff::Zoned::now().offset().seconds()) * 1000
-}
-
 fn local(time_ms: i64, format: &str) -> String {
     match Timestamp::from_millisecond(time_ms) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime(format).to_string(),

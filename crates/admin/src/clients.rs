@@ -30,8 +30,6 @@ commands! {
         "-g order-service",
         &[CONSUMER_GROUP, opt("i", "clientId", "ID", "This consumer only, in full"), BROKER,
           flag("s", "jstack", "With the stacks of its threads")];
-    consumers: "consumer", "The same in short", "-g order-service",
-        &[CONSUMER_GROUP, flag("s", "jstack", "With the stacks of their threads")];
     producer_connection: "producerConnection", "Show the producers of a group", "-g order-producer -t orders",
         &[opt("g", "producerGroup", "GROUP", "Producer group").required(), crate::declare::TOPIC];
     producers: "producer", "Show all producers of a broker", "-b 127.0.0.1:10911",
@@ -92,17 +90,8 @@ async fn consumer_status(call: &Call, answer: &mut Answer) -> Done {
         Some(addr) => admin.consumer_connections_on(addr, group).await?,
         None => admin.consumer_connections(group).await?,
     };
-    let (table, infos) = ask_all(call, group, &connected, "%-10s %-40s %-20s %s", answer).await?;
+    let (table, infos) = ask_all(call, group, &connected, answer).await?;
     answer.table("clients", &table);
-    judge(&infos, answer);
-    Ok(())
-}
-
-async fn consumers(call: &Call, answer: &mut Answer) -> Done {
-    let group = call.required("consumerGroup");
-    let connected = call.admin().await?.consumer_connections(group).await?;
-    let (table, infos) = ask_all(call, group, &connected, "%s  %-40s %-20s %s", answer).await?;
-    answer.rows("clients", &table);
     judge(&infos, answer);
     Ok(())
 }
@@ -112,13 +101,12 @@ async fn ask_all(
     call: &Call,
     group: &str,
     connected: &ConsumerConnection,
-    layout: &'static str,
     answer: &mut Answer,
 ) -> Result<(Table, BTreeMap<String, ConsumerRunningInfo>), Failure> {
     let folder = now().to_string();
     let mut infos = BTreeMap::new();
     let names = "#Index, #ClientId, #Version, #ConsumerRunningInfoFile";
-    let mut table = Table::new(names, layout);
+    let mut table = Table::new(names, "%-10s %-40s %-20s %s");
     for connection in &connected.connection_set {
         let id = &connection.client_id;
         let info = call
@@ -132,17 +120,7 @@ async fn ask_all(
         let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, running_info::text(&info)));
         written.map_err(|error| Failure::new(format!("cannot write {path}: {error}")))?;
         let index = infos.len() + 1;
-        let shown = if layout.starts_with("%s") {
-            format!("{index:03}")
-        } else {
-            index.to_string()
-        };
-        table.push(row![
-            Cell::shown(shown, index),
-            id,
-            version::name(connection.version),
-            path
-        ]);
+        table.push(row![index, id, version::name(connection.version), path]);
         answer.fact(id, running_info::facts(&info));
         infos.insert(id.clone(), info);
     }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use oxmq_client::{Message, MessageExt, MessageQueue, Producer, PullStatus};
 use oxmq_protocol::body::{ConsumeType, MASTER_ID, SUB_ALL};
-use oxmq_protocol::message_id::{OffsetMessageId, unique_id_ip, unique_id_timestamp_ms};
+use oxmq_protocol::message_id::OffsetMessageId;
 use oxmq_protocol::requests::{ConsumeMessageDirectlyHeader, QueryConsumeQueueHeader, QueryMessageHeader};
 use oxmq_protocol::{json, response_code};
 use serde_json::{Value, json};
 
-use crate::call::{Call, Done, Failure, colon_time, milliseconds, now, utc_offset_ms};
+use crate::call::{Call, Done, Failure, milliseconds};
 use crate::declare::{TOPIC, commands, flag, opt, options};
 use crate::java::{self, decode_text};
 use crate::output::Answer;
@@ -51,9 +51,6 @@ commands! {
         &[TOPIC, opt("b", "brokerName", "BROKER", "Name of the broker").required(),
           opt("i", "queueId", "ID", "Queue").required(), opt("o", "offset", "OFFSET", "Queue offset").required(),
           FORMAT, opt("r", "routeTopic", "TOPIC", "Topic whose route leads to the broker")];
-    decode_id: "DecodeMessageId", "Show where and when a message id was made",
-        "-i 7F0000010000000000000000000000007F00000100002A9F",
-        &[opt("i", "messageId", "ID", "Message id that a producer gave").required()];
     query_queue: "queryCq", "Show entries of a consume queue", "-t orders -q 0 -i 1500 -c 10",
         &[TOPIC, opt("q", "queue", "ID", "Queue").required(),
           opt("i", "index", "OFFSET", "First queue offset").required(),
@@ -356,17 +353,6 @@ async fn query_by_offset(call: &Call, answer: &mut Answer) -> Done {
             pulled.min_offset, pulled.max_offset
         ))),
     }
-}
-
-async fn decode_id(call: &Call, answer: &mut Answer) -> Done {
-    let id = call.required("messageId");
-    let wrong = |_| Failure::new(format!("{id} is no id that a producer gives"));
-    let ip = unique_id_ip(id).map_err(wrong)?;
-    let time = unique_id_timestamp_ms(id, now(), utc_offset_ms()).map_err(wrong)?;
-    answer.say(format!("ip={ip}date={}", colon_time(time)));
-    answer.fact("ip", ip);
-    answer.fact("timestamp", time);
-    Ok(())
 }
 
 async fn query_queue(call: &Call, answer: &mut Answer) -> Done {

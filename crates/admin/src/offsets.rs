@@ -27,9 +27,6 @@ commands! {
           opt("b", "broker", "HOST:PORT", "With -q: one queue of this broker only"),
           opt("q", "queue", "ID", "With -b: this queue only"),
           opt("o", "offset", "OFFSET", "With -b and -q: this offset instead of the time's")];
-    reset_by_time_offline: "resetOffsetByTimeOld", "Let a group that is offline go on at a time, queue by queue",
-        "-g order-service -t orders -s 1756720800000",
-        &[GROUP, TOPIC, TIME, FORCE, PARENT];
     skip_accumulated: "skipAccumulatedMessage", "Let a group go on at the end", "-g order-service -t orders",
         &[GROUP, TOPIC, FORCE, PARENT];
     clone_offsets: "cloneGroupOffset", "Let a group go on where another is",
@@ -37,8 +34,6 @@ commands! {
         &[opt("s", "srcGroup", "GROUP", "Group that is copied").required(),
           opt("d", "destGroup", "GROUP", "Group that goes on").required(), TOPIC,
           opt("o", "offline", "BOOL", "Taken for compatibility")];
-    get_status: "getConsumerStatus", "Show where consumers are by their own account", "-g order-service -t orders",
-        &[GROUP, TOPIC, opt("i", "originClientId", "ID", "This consumer only")];
 }
 
 async fn reset_by_time(call: &Call, answer: &mut Answer) -> Done {
@@ -207,24 +202,5 @@ async fn clone_offsets(call: &Call, answer: &mut Answer) -> Done {
     answer.say(format!(
         "clone group offset success. srcGroup[{from}], destGroup=[{to}], topic[{topic}]"
     ));
-    Ok(())
-}
-
-async fn get_status(call: &Call, answer: &mut Answer) -> Done {
-    let (group, topic) = (call.required("group"), call.required("topic"));
-    let client_id = call.text("originClientId");
-    let status = call.admin().await?.consumer_status(topic, group, client_id).await?;
-    answer.say(format!(
-        "get consumer status from client. group={group}, topic={topic}, originClientId={}",
-        client_id.unwrap_or_default()
-    ));
-    let names = "#clientId, #brokerName, #queueId, #offset";
-    let mut table = Table::new(names, "%-50s  %-15s  %-15s  %-20s");
-    for (client, queues) in &status.consumer_table {
-        for (queue, offset) in queues.iter() {
-            table.push(row![front(client, 50), &queue.broker_name, queue.queue_id, *offset]);
-        }
-    }
-    answer.table("queues", &table);
     Ok(())
 }

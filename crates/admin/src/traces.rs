@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use oxmq_client::ClientError;
 use oxmq_protocol::{response_code, topic};
 
 use crate::call::{Call, Done, Failure, seconds};
@@ -26,7 +27,14 @@ async fn query_trace(call: &Call, answer: &mut Answer) -> Done {
     let (since, until) = (since.unwrap_or(0), until.unwrap_or(i64::MAX));
     let found = admin
         .query_message(topic, id, call.required_number("maxNum")?, since, until)
-        .await?;
+        .await
+        .map_err(|error| match error {
+            ClientError::NoRoute { topic } => Failure::with_code(
+                response_code::TOPIC_NOT_EXIST,
+                format!("The topic[{topic}] not matched route info"),
+            ),
+            other => other.into(),
+        })?;
     if found.is_empty() {
         return Err(Failure::with_code(
             response_code::NO_MESSAGE,

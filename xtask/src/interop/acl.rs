@@ -29,6 +29,17 @@ accounts:
       - acl-closed=DENY
 ";
 
+const PROVIDERS: [(&str, &str); 2] = [
+    (
+        "authenticationMetadataProvider",
+        "org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider",
+    ),
+    (
+        "authorizationMetadataProvider",
+        "org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider",
+    ),
+];
+
 pub(super) fn run(mut options: Options, clients: &[Client], case: &str) -> anyhow::Result<Outcomes> {
     if case == FILES && matches!(options.broker, Server::Java(JAVA_SERVER)) {
         options.namesrv = Server::Java(OLD_JAVA_SERVER);
@@ -53,26 +64,27 @@ pub(super) fn run(mut options: Options, clients: &[Client], case: &str) -> anyho
     Ok(outcomes)
 }
 
+/// Users and policies can be kept, but nobody is asked for them.
+pub(super) fn with_providers(options: Options) -> Options {
+    PROVIDERS
+        .into_iter()
+        .fold(options, |options, (key, value)| options.broker_property(key, value))
+}
+
 fn settings(case: &str) -> Vec<(&'static str, &'static str)> {
     if case == FILES {
         return vec![("aclEnable", "true")];
     }
-    vec![
+    let mut settings = PROVIDERS.to_vec();
+    settings.extend([
         ("authenticationEnabled", "true"),
         ("authorizationEnabled", "true"),
-        (
-            "authenticationMetadataProvider",
-            "org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider",
-        ),
-        (
-            "authorizationMetadataProvider",
-            "org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider",
-        ),
         ("initAuthenticationUser", r#"{"username":"root","password":"12345678"}"#),
         (
             "innerClientAuthenticationCredentials",
             r#"{"accessKey":"inner","secretKey":"87654321"}"#,
         ),
         ("migrateAuthFromV1Enabled", "true"),
-    ]
+    ]);
+    settings
 }

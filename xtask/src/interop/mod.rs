@@ -555,7 +555,7 @@ fn is_alone(case: &str) -> bool {
 /// A case that needs a cluster of another kind, or one without the topics of others.
 fn run_alone(setup: &Setup, options: Options, arguments: &Arguments, case: &str) -> anyhow::Result<Outcomes> {
     if setup.mqadmin.contains(&case) {
-        let cluster = Cluster::start(options)?;
+        let cluster = Cluster::start(acl::with_providers(options))?;
         let own = match case {
             OWN_MQADMIN => Some(oxmq_binary(arguments.debug)?),
             _ => None,

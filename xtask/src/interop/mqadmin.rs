@@ -79,7 +79,15 @@ fn failures_in_a_line(text: &str) -> String {
                 let said = line[at..].split(" BROKER: ").next().unwrap_or_default();
                 format!("failed: {}", said.split_whitespace().collect::<Vec<_>>().join(" "))
             }
-            None if is_failure => line.split_once(": ").map_or(line, |(_, said)| said).to_owned(),
+            None if is_failure => {
+                let said = line.split_once(": ").map_or(line, |(_, said)| said);
+                let unreachable = [
+                    "cannot connect to ",
+                    "org.apache.rocketmq.remoting.exception.RemotingConnectException",
+                ];
+                let is_unreachable = unreachable.iter().any(|beginning| said.starts_with(beginning));
+                if is_unreachable { "no connection" } else { said }.to_owned()
+            }
             None => line.to_owned(),
         }
     });

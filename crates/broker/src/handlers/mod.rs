@@ -150,6 +150,8 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::SetMessageRequestMode => audited(context, code, command, assignment::set_mode),
         Code::GetAllMessageRequestMode => reply(&command, assignment::all_modes(broker)),
         Code::PeekMessage => offload(command, peek::peek),
+        // What POP knows never lies in a RocksDB here, so that there is nothing to bring back from it.
+        Code::PopRollback => reply(&command, Ok(success())),
         Code::PollingInfo => reply(&command, peek::polling_info(broker, &command)),
 
         Code::AuthCreateUser => audited(context, code, command, users::create),

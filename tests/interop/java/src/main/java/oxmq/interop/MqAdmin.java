@@ -154,13 +154,15 @@ public final class MqAdmin {
             "brokerConsumeStats -b BROKER",
             "statsAll -t TOPIC", "consumerProgress -g GROUP -t TOPIC", "consumerStatus -g GROUP",
             "consumerStatus -g GROUP -i CLIENT_ID", "producer -b BROKER",
-            "queryMsgById -t TOPIC -i UNIQUE_ID -g GROUP -d CLIENT_ID");
+            "queryMsgById -t TOPIC -i UNIQUE_ID -g GROUP -d CLIENT_ID",
+            "queryMsgTraceById -i UNIQUE_ID");
 
         consumer.shutdown();
         commands("consumerConnection -g GROUP", "consumerProgress -g GROUP", "consumerProgress",
             "resetOffsetByTime -g GROUP -t TOPIC -s 0", "resetOffsetByTime -g GROUP -t TOPIC -s now",
             "resetOffsetByTime -g GROUP -t TOPIC -s 0 -b BROKER -q 1 -o 2", "consumerProgress -g GROUP",
-            "skipAccumulatedMessage -g GROUP -t TOPIC", "resetOffsetByTime -g GROUP -t missing -s now",
+            "skipAccumulatedMessage -g GROUP -t TOPIC",
+            "resetOffsetByTime -g GROUP -t missing -s now",
             "cloneGroupOffset -s GROUP -d missing-group -t TOPIC -o false",
             "cloneGroupOffset -s GROUP -d other-group -t TOPIC", "consumerProgress -g GROUP",
             "clusterList", "clusterList -m", "brokerStatus -b BROKER", "brokerStatus -c DefaultCluster");
@@ -170,6 +172,24 @@ public final class MqAdmin {
             "exportMetadata -c DefaultCluster -f FOLDER", "exportMetadata -c DefaultCluster -f FOLDER -t",
             "exportMetadata -c DefaultCluster -f FOLDER -g -s", "exportConfigs -c DefaultCluster -f FOLDER",
             "exportMetrics -c DefaultCluster -f FOLDER");
+
+        commands("exportPopRecord -b BROKER", "getControllerMetaData -a 127.0.0.1:1", "getControllerConfig -a 127.0.0.1:1",
+            "getSyncStateSet -a 127.0.0.1:1 -b broker-a", "electMaster -a 127.0.0.1:1 -b 1 -bn broker-a -c DefaultCluster",
+            "cleanBrokerMetadata -a 127.0.0.1:1 -bn broker-a -c DefaultCluster", "addBroker -c BROKER -b broker.conf",
+            "removeBroker -c BROKER -b DefaultCluster:broker-a:0");
+
+        commands("createUser -b BROKER -u alice -p secret7 -t Normal", "createUser -b BROKER -u alice -p other7 -t Normal",
+            "createUser -c DefaultCluster -u root -p secret7 -t Super", "updateUser -b BROKER -u alice -s disable",
+            "updateUser -b BROKER -u nobody -p secret7", "getUser -b BROKER -u nobody", "getUser -b BROKER -u alice",
+            "listUser -b BROKER", "listUser -c DefaultCluster -f ali",
+            "createAcl -b BROKER -s User:alice -r Topic:orders,Group:* -a Pub,Sub -i 10.0.0.1,10.1.0.0/16 -d Allow",
+            "createAcl -b BROKER -s User:nobody -r Topic:orders -a Pub -d Allow",
+            "createAcl -b BROKER -s User:alice -r Topic:orders -a Drink -d Allow",
+            "updateAcl -c DefaultCluster -s User:alice -r Topic:orders -a Sub -d Deny", "getAcl -b BROKER -s User:alice",
+            "getAcl -b BROKER -s User:nobody", "listAcl -b BROKER", "listAcl -b BROKER -s alice -r Topic:orders",
+            "deleteAcl -b BROKER -s User:alice -r Topic:orders", "listAcl -c DefaultCluster", "getAcl -c DefaultCluster -s User:alice",
+            "getUser -c DefaultCluster -u alice", "copyAcl -f BROKER -t BROKER -s User:alice", "deleteAcl -b BROKER -s User:alice", "deleteUser -b BROKER -u alice",
+            "deleteUser -b BROKER -u alice", "listUser -b BROKER");
 
         commands("deleteSubGroup -b BROKER -g GROUP -r true", "deleteSubGroup -c DefaultCluster -g other-group",
             "consumerProgress -g GROUP",
@@ -283,6 +303,11 @@ public final class MqAdmin {
             // Counts samples that are taken every ten seconds.
             case "statsAll":
                 lines = lines.map(line -> line.replaceAll(" [0-9]+", " N"));
+                break;
+            // Here passwords are for those who sign.
+            case "getUser":
+            case "listUser":
+                lines = lines.map(line -> line.replaceAll("^(\\w+) (secret7 |null )?(Normal|Super)", "$1 PASSWORD $3"));
                 break;
             // In the order of some hash table.
             case "topicList":
