@@ -176,7 +176,8 @@ impl ConsumeQueue {
         in_log.min(self.kept_from.load(Ordering::Acquire))
     }
 
-    pub(crate) fn next_offset(&self) -> i64 {
+    /// Queue offset after the last record that was appended. Readers see it when it is visible.
+    pub fn next_offset(&self) -> i64 {
         self.next_offset.load(Ordering::Relaxed)
     }
 

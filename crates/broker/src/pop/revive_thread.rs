@@ -126,6 +126,10 @@ impl ReviveThread {
 
     /// Reads a queue and deals with what is due; when to look again.
     fn run_queue(&mut self, broker: &Broker, queue_id: usize, arrived_until: Option<i64>) -> i64 {
+        // What was delivered may have to wait for the disk before it can be read.
+        let queue = broker.store.queue(&broker.pops.revive_topic, queue_id as i32);
+        let all_visible = queue.is_none_or(|queue| queue.max_offset() >= queue.next_offset());
+        let arrived_until = arrived_until.filter(|_| all_visible);
         let at_end = match self.read(broker, queue_id) {
             Ok(at_end) => at_end,
             Err(error) => {

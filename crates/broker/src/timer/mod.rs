@@ -233,7 +233,7 @@ impl Timers {
     /// Every message for this time or an earlier one has been delivered; `None` while some that were stored are not even
     /// known here. May wait for the disk.
     pub(crate) fn delivered_until(&self, store: &MessageStore, now: i64) -> Option<i64> {
-        let end = store.queue(TIMER_TOPIC, 0).map_or(0, |queue| queue.max_offset());
+        let end = store.queue(TIMER_TOPIC, 0).map_or(0, |queue| queue.next_offset());
         let timers = self.store.lock();
         let next = timers.next_wake().unwrap_or(i64::MAX);
         (timers.queue_offset() >= end).then(|| now.min(next.saturating_sub(1)))

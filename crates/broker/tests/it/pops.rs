@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use oxmq_broker::{FlushDiskType, MetricsExporterType};
 use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::body::{BatchAck, BatchAckMessageRequestBody};
 use oxmq_protocol::message::{MessageExt, decode_messages};
-use oxmq_protocol::pop::ReceiptHandle;
+use oxmq_protocol::pop::{REVIVE_GROUP, ReceiptHandle, revive_topic};
 use oxmq_protocol::requests::*;
+use oxmq_store::disk::SimulatedDisk;
 use oxmq_tests::eventually;
 
 use crate::node::*;
@@ -553,4 +555,52 @@ fn wrong_requests_get_the_codes_of_java() {
     };
     assert_eq!(client.refused::<request::AckMessage>(&header(1, "t"), "").0, 13);
     assert_eq!(client.refused::<request::AckMessage>(&header(0, "none"), "").0, 17);
+}
+
+/// What a timer has delivered can be read when the disk has it, not before.
+#[test]
+fn an_acknowledgement_that_is_on_its_way_to_the_disk_is_not_missed() {
+    let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
+    let node = Node::start_in(clock.with_disk(&disk), |config| {
+        config.flush_disk_type = FlushDiskType::SyncFlush;
+        config.metrics_exporter_type = MetricsExporterType::Prom;
+        config.metrics_prom_exporter_port = 0;
+    });
+    let sum = |name, labels: &[_]| {
+        let scrape = node.scrape();
+        scrape.all(name, labels).iter().map(|(_, value)| value).sum::<f64>()
+    };
+    let revive_topic = revive_topic("DefaultCluster");
+    let delivered = || sum("rocketmq_timer_dequeue_total", &[("topic", &*revive_topic)]);
+    let rounds = || sum("rocketmq_pop_buffer_scan_time_consume_milliseconds_count", &[]);
+    let mut client = node.connect();
+    sent(&mut client, "t", 1, &["a"]);
+    let popped = client.pop(&PopMessageHeader {
+        invisible_time: 5000,
+        ..popping("t")
+    });
+    assert_eq!(client.ack("t", &popped.handle(&popped.messages[0])).0, 0);
+    // Each round of the thread that lets messages come again is counted from here on.
+    client.ok::<request::UpdateBrokerConfig>(&(), "enablePopBufferMerge=true");
+    node.pass(&clock, 4500);
+    eventually(|| delivered() == 1.0);
+    disk.hold_syncs();
+    node.pass(&clock, 3000);
+    eventually(|| delivered() == 2.0);
+    let before = rounds();
+    eventually(|| rounds() >= before + 3.0);
+    disk.release_syncs();
+    let revive_queue = popped.fields.revive_qid;
+    let progress = QueryConsumerOffsetHeader {
+        consumer_group: REVIVE_GROUP.into(),
+        topic: revive_topic.clone(),
+        queue_id: revive_queue,
+        ..QueryConsumerOffsetHeader::default()
+    };
+    eventually(|| client.call::<request::QueryConsumerOffset>(&progress, "").header.code == 0);
+    assert_eq!(
+        client.pop(&popping("t")).bodies(),
+        Vec::<String>::new(),
+        "it was acknowledged in time"
+    );
 }

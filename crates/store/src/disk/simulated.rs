@@ -31,8 +31,8 @@ type Page = Arc<[u8; PAGE_BYTES]>;
 #[derive(Debug, Clone, Default)]
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
-    /// Reads that are held, and those who wait for them.
-    reads: Arc<Condvar>,
+    /// Reads and syncs that are held, and those who wait for them.
+    releases: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +60,8 @@ struct State {
     /// Files whose reads hang.
     held: BTreeSet<usize>,
     held_reads: usize,
+    syncs_hang: bool,
+    held_syncs: usize,
     /// What readers said they want and want no more.
     advised: Vec<(usize, Advice, Range<u64>)>,
     capacity_bytes: Option<u64>,
@@ -192,14 +194,33 @@ impl SimulatedDisk {
 
     pub fn release_reads(&self) {
         self.state.lock().held.clear();
-        self.reads.notify_all();
+        self.releases.notify_all();
+    }
+
+    /// From now on syncs of files hang until [`SimulatedDisk::release_syncs`].
+    pub fn hold_syncs(&self) {
+        self.state.lock().syncs_hang = true;
+    }
+
+    pub fn release_syncs(&self) {
+        self.state.lock().syncs_hang = false;
+        self.releases.notify_all();
+    }
+
+    /// Waits until a sync hangs. False when that does not happen in time.
+    pub fn wait_for_held_sync(&self, at_most: Duration) -> bool {
+        let mut state = self.state.lock();
+        let waited = self
+            .releases
+            .wait_while_for(&mut state, |state| state.held_syncs == 0, at_most);
+        !waited.timed_out()
     }
 
     /// Waits until so many reads hang. False when that does not happen in time.
     pub fn wait_for_held_reads(&self, count: usize, at_most: Duration) -> bool {
         let mut state = self.state.lock();
         let waited = self
-            .reads
+            .releases
             .wait_while_for(&mut state, |state| state.held_reads < count, at_most);
         !waited.timed_out()
     }
@@ -280,7 +301,7 @@ impl SimulatedDisk {
                 names,
                 ..State::default()
             })),
-            reads: Arc::default(),
+            releases: Arc::default(),
         }
     }
 }
@@ -767,9 +788,9 @@ impl DiskFile for SimulatedFile {
         }
         if state.held.contains(&self.id) {
             state.held_reads += 1;
-            self.disk.reads.notify_all();
+            self.disk.releases.notify_all();
             self.disk
-                .reads
+                .releases
                 .wait_while(&mut state, |state| state.held.contains(&self.id));
             state.held_reads -= 1;
         }
@@ -792,6 +813,12 @@ impl DiskFile for SimulatedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
+        if state.syncs_hang {
+            state.held_syncs += 1;
+            self.disk.releases.notify_all();
+            self.disk.releases.wait_while(&mut state, |state| state.syncs_hang);
+            state.held_syncs -= 1;
+        }
         state.whole_operation()?;
         if state.fail_sync == Some(self.id) {
             state.fail_sync = None;
