@@ -21,6 +21,8 @@ pub(crate) struct System {
     broker: Option<BrokerHandle>,
     config: BrokerConfig,
     pub(crate) dir: TempDir,
+    /// Around it, so that what has climbed out of it is no other program's.
+    _above: TempDir,
 }
 
 impl System {
@@ -30,7 +32,8 @@ impl System {
 
     pub(crate) fn start_with(change: impl FnOnce(&mut BrokerConfig)) -> System {
         watch_panics();
-        let dir = tempfile::tempdir().unwrap();
+        let above = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(&above).unwrap();
         let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         let namesrv = oxmq_namesrv::start(NamesrvConfig {
             bind_address: "127.0.0.1".into(),
@@ -60,6 +63,7 @@ impl System {
             broker: Some(broker),
             config,
             dir,
+            _above: above,
         };
         system.assert_registered();
         system
