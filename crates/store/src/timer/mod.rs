@@ -428,15 +428,20 @@ impl TimerStore {
     }
 
     /// The slot of a message, and its unit but for the chain. What is too far away waits half way; what is late comes
-    /// behind the progress.
+    /// behind the progress. What went round before a crash has to be met before [`Delivered`] is forgotten, and goes round
+    /// again if its copy is lost in the next one.
     fn place(&self, now: i64, message: &TimerMessage) -> (i64, Unit) {
         let precision_ms = self.config.precision_ms;
         let write_ms = self.slot_of(now) * precision_ms;
         let window_ms = self.roll_window_slots * precision_ms;
         let wanted = self.slot_of(message.out_ms);
         let ahead_ms = wanted.saturating_mul(precision_ms).saturating_sub(write_ms);
-        let rolls = ahead_ms >= window_ms;
+        let last_known = self.slot_of(self.delivered.until_ms);
+        let went_round =
+            wanted > last_known && !message.cancels && self.delivered.sources.contains(&message.physical_offset);
+        let rolls = ahead_ms >= window_ms || went_round;
         let (wanted, due_ms) = match ahead_ms - window_ms {
+            _ if went_round => (last_known, 0),
             ..0 => (wanted, message.due_ms),
             beyond if beyond < self.roll_window_slots / 3 * precision_ms => {
                 (self.slot_of(write_ms + self.roll_window_slots / 2 * precision_ms), 0)

@@ -372,6 +372,19 @@ fn what_a_killed_java_broker_has_entered_is_not_entered_again() {
     machine.finish();
 }
 
+/// Entered anew, the message would have its own slot by now: later than that from which its copy went back to the topic.
+#[test]
+fn what_went_round_before_a_kill_is_delivered_once() {
+    let steps = [
+        Step::Send(12_000),
+        Step::Deliver(1),
+        Step::Pass(7000),
+        Step::Deliver(1),
+        Step::Kill,
+    ];
+    run(&steps);
+}
+
 proptest! {
     #[test]
     fn every_timer_is_delivered_once_and_not_early(steps in proptest::collection::vec(step(), 1..120)) {
