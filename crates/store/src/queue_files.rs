@@ -310,7 +310,12 @@ impl QueueFiles {
             Wait::Never => file.try_read_at(buffer, position - base)?,
             Wait::Allowed => file.read_at(buffer, position - base)?,
         };
-        Ok(read - read % self.unit_bytes() as usize)
+        let whole = read - read % self.unit_bytes() as usize;
+        // Half of a unit is no end of what is there: the other half is on a page that is not in memory.
+        if whole == 0 && read > 0 && wait == Wait::Never {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(whole)
     }
 
     /// First unit of the file after the one that holds this one.

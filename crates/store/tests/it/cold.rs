@@ -93,6 +93,31 @@ fn a_backlog_that_is_read_once_does_not_stay_in_memory() {
     assert!(kept <= (8 << 20) + BLOCK_BYTES, "{kept} bytes stay");
 }
 
+/// It ends in a page that is not in memory: it is there all the same, and so is what comes behind it.
+#[test]
+fn an_entry_that_is_only_half_in_memory_is_waited_for() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    fill(&store);
+    // What was flushed last goes to the queue's file.
+    store.run_background_work();
+    let queue = store.queue("orders", 0).unwrap();
+    let across = 4096 / 20;
+    assert_ne!(4096 % 20, 0);
+    disk.forget_part(
+        "/store/consumequeue/orders/0/00000000000000000000".as_ref(),
+        4096..20 * 1000,
+    );
+    let mut out = BytesMut::new();
+    let mut get = |from, wait| {
+        let limits = GetLimits::count(1);
+        let got = store.get_messages(&queue, from, &limits, &mut |_: i64| true, wait, &mut out);
+        got.map(|got| (got.count, got.next_begin_offset))
+    };
+    assert!(matches!(get(across, Wait::Never), Err(GetError::WouldBlock)));
+    assert_eq!(get(across, Wait::Allowed).unwrap(), (1, across + 1));
+}
+
 #[test]
 fn a_backlog_in_memory_stays_there_when_pages_of_it_are_missing() {
     let disk = SimulatedDisk::new();
