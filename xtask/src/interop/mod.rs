@@ -492,9 +492,10 @@ fn run_setup(setup: &Setup, port: u16, arguments: &Arguments) -> anyhow::Result<
             .broker_property("quotaGroupMessagesPerSecond", QUOTA),
         false => options,
     };
-    // The cases that have a cluster for themselves mostly wait for it.
+    // The cases that have a cluster for themselves mostly wait for it. At first everything starts at once, which the scenario
+    // of mqadmin does not like.
     let alone = setup.cases.iter().copied().filter(|case| is_alone(case));
-    let alone = Mutex::new(setup.mqadmin.iter().copied().chain(alone));
+    let alone = Mutex::new(alone.chain(setup.mqadmin.iter().copied()));
     thread::scope(|scope| {
         let lanes = ALONE_PORT_STEPS.map(|port_step| {
             let mut options = options.clone();
