@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::checkpoint::{Checkpoint, CheckpointFile, RecoveryPosition};
-use crate::commit_log::{Arrivals, CommitLog, Mark};
+use crate::commit_log::{Arrivals, CommitLog, Flushed, Mark};
 use crate::config::{FlushDiskType, StoreConfig};
 use crate::disk::Disk;
+use crate::error::StoreFailure;
+use crate::flush_group::FlushGroup;
 use crate::index::Index;
 use crate::queues::Queues;
 use crate::recovery::write_out;
@@ -41,6 +43,8 @@ pub(crate) struct Engine {
     /// Queues with entries of the replay that are not written out yet.
     pub(crate) replayed: Mutex<Vec<(Arc<str>, i32)>>,
     pub(crate) wake_flush: Wake,
+    /// SYNC_FLUSH: the next flush begins when so many messages have been written, since the start.
+    pub(crate) flush_at: AtomicU64,
     pub(crate) wake_allocate: Wake,
     pub(crate) wake_dispatch: Wake,
     pub(crate) wake_index: Wake,
@@ -80,9 +84,13 @@ pub(crate) struct Wake {
 
 impl Wake {
     pub(crate) fn notify(&self) {
+        self.notify_if(|| true);
+    }
+
+    pub(crate) fn notify_if(&self, has_work: impl FnOnce() -> bool) {
         // Pairs with the fence in `sleep`: either this sees the thread asleep, or the thread sees what was done before.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+        if self.asleep.load(Ordering::Relaxed) && has_work() && self.asleep.swap(false, Ordering::Relaxed) {
             self.unpark();
         }
     }
@@ -152,47 +160,83 @@ impl Engine {
 
     /// Forces the log to disk and tells everyone who waits for that.
     pub(crate) fn flush_step(&self) -> bool {
-        match self.log.flush() {
-            Ok(Some((flushed, arrivals))) => {
-                self.announce(&arrivals);
-                self.listener.flushed(flushed);
-                self.wake_index.notify();
-                true
-            }
-            Ok(None) => true,
-            Err(failure) => {
-                self.listener.failed(&failure);
-                false
-            }
+        self.flush().is_ok()
+    }
+
+    fn flush(&self) -> Result<Option<Flushed>, StoreFailure> {
+        let flushed = self.log.flush().inspect_err(|failure| self.listener.failed(failure))?;
+        if let Some(flushed) = &flushed {
+            self.announce(&flushed.arrivals);
+            self.listener.flushed(flushed.offset);
+            self.wake_index.notify();
         }
+        Ok(flushed)
+    }
+
+    /// The appending thread says that it is done. Under SYNC_FLUSH the flush may wait for more.
+    pub(crate) fn wake_flush(&self) {
+        self.wake_flush
+            .notify_if(|| self.log.written_messages() >= self.flush_at.load(Ordering::Relaxed));
     }
 
     fn run_flush(&self) {
         self.wake_flush.register();
+        match self.config.flush_disk_type {
+            FlushDiskType::Sync => self.run_sync_flush(),
+            FlushDiskType::Async => self.run_async_flush(),
+        }
+    }
+
+    fn run_sync_flush(&self) {
+        let mut group = FlushGroup::default();
+        let mut covered = self.log.written_messages();
+        while !self.is_stopping() {
+            self.flush_at.store(0, Ordering::Relaxed);
+            self.wake_flush.sleep(IDLE_PAUSE, || {
+                self.log.written() > self.log.flushed() || self.is_stopping()
+            });
+            let began = Instant::now();
+            let flushed = match self.flush() {
+                Ok(Some(flushed)) => flushed,
+                Ok(None) => continue,
+                Err(_) => return,
+            };
+            let ended = Instant::now();
+            if let Some(gather) = group.after(flushed.messages - covered, flushed.waiting, ended - began) {
+                let enough = flushed.messages + gather.messages;
+                let has_enough = self.gather(enough, ended + gather.at_most);
+                group.waited(has_enough);
+            }
+            covered = flushed.messages;
+        }
+    }
+
+    /// Waits for so many messages, since the start. False when the time came first.
+    fn gather(&self, enough: u64, until: Instant) -> bool {
+        self.flush_at.store(enough, Ordering::Relaxed);
+        let has_enough = || self.log.written_messages() >= enough;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if has_enough() || left.is_zero() || self.is_stopping() {
+                return has_enough();
+            }
+            self.wake_flush.sleep(left, || has_enough() || self.is_stopping());
+        }
+    }
+
+    fn run_async_flush(&self) {
         let mut last_flush = Instant::now();
         while !self.is_stopping() {
             let behind = self.log.written() - self.log.flushed();
-            let due = match self.config.flush_disk_type {
-                FlushDiskType::Sync => behind > 0,
-                FlushDiskType::Async => {
-                    let thorough = Duration::from_millis(self.config.flush_thorough_interval_ms);
-                    behind >= (self.config.flush_least_pages * 4096) as i64 || last_flush.elapsed() >= thorough
-                }
-            };
-            if due {
+            let thorough = Duration::from_millis(self.config.flush_thorough_interval_ms);
+            if behind >= (self.config.flush_least_pages * 4096) as i64 || last_flush.elapsed() >= thorough {
                 if !self.flush_step() {
                     return;
                 }
                 last_flush = Instant::now();
             }
-            match self.config.flush_disk_type {
-                FlushDiskType::Sync => self.wake_flush.sleep(IDLE_PAUSE, || {
-                    self.log.written() > self.log.flushed() || self.is_stopping()
-                }),
-                FlushDiskType::Async if !self.is_stopping() => {
-                    thread::park_timeout(Duration::from_millis(self.config.flush_interval_ms));
-                }
-                FlushDiskType::Async => {}
+            if !self.is_stopping() {
+                thread::park_timeout(Duration::from_millis(self.config.flush_interval_ms));
             }
         }
     }

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -59,6 +59,8 @@ pub(crate) struct CommitLog {
     clock: Clock,
     writer: Mutex<Writer>,
     written: AtomicI64,
+    /// Messages since the start, of all appends.
+    written_messages: AtomicU64,
     flushed: AtomicI64,
     flushed_mark: Mutex<Mark>,
     /// SYNC_FLUSH: maxima that become visible when the flush passes a position.
@@ -93,6 +95,16 @@ pub(crate) struct Appended {
     pub(crate) prepare_next: bool,
 }
 
+/// What a flush has made durable.
+pub(crate) struct Flushed {
+    pub(crate) offset: i64,
+    /// Of all appends since the start.
+    pub(crate) messages: u64,
+    /// Messages that came during the flush.
+    pub(crate) waiting: u64,
+    pub(crate) arrivals: Arrivals,
+}
+
 /// Records of a batch that go into one file, and whether that file ends with them.
 struct Part {
     segment: Arc<Segment>,
@@ -125,6 +137,7 @@ impl CommitLog {
             }),
             segments,
             written: AtomicI64::new(end.offset),
+            written_messages: AtomicU64::new(0),
             flushed: AtomicI64::new(end.offset),
             flushed_mark: Mutex::new(end),
             unconfirmed: Mutex::default(),
@@ -143,6 +156,11 @@ impl CommitLog {
 
     pub(crate) fn written(&self) -> i64 {
         self.written.load(Ordering::Acquire)
+    }
+
+    /// Of all appends since the start.
+    pub(crate) fn written_messages(&self) -> u64 {
+        self.written_messages.load(Ordering::Relaxed)
     }
 
     pub(crate) fn flushed(&self) -> i64 {
@@ -275,6 +293,8 @@ impl CommitLog {
         self.enter_queues(writer, batch);
         let mut appended = Appended::default();
         self.written.store(end_offset, Ordering::Release);
+        let messages = self.written_messages.load(Ordering::Relaxed) + batch.entries.len() as u64;
+        self.written_messages.store(messages, Ordering::Relaxed);
         if self.flush_disk_type == FlushDiskType::Async {
             appended.arrivals = publish(batch);
         }
@@ -468,11 +488,14 @@ impl CommitLog {
     }
 
     /// Forces what was written before the call to disk. `None` when there was nothing.
-    pub(crate) fn flush(&self) -> Result<Option<(i64, Arrivals)>, StoreFailure> {
+    pub(crate) fn flush(&self) -> Result<Option<Flushed>, StoreFailure> {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
-        let mark = self.writer.lock().mark;
+        let (mark, messages) = {
+            let writer = self.writer.lock();
+            (writer.mark, self.written_messages())
+        };
         let from = self.flushed();
         if mark.offset <= from {
             return Ok(None);
@@ -482,6 +505,7 @@ impl CommitLog {
                 return Err(self.fail("flush", from, error));
             }
         }
+        let waiting = self.written_messages() - messages;
         {
             let mut flushed_mark = self.flushed_mark.lock();
             if flushed_mark.offset < mark.offset {
@@ -489,7 +513,12 @@ impl CommitLog {
                 self.flushed.store(mark.offset, Ordering::Release);
             }
         }
-        Ok(Some((mark.offset, self.confirm(mark.offset))))
+        Ok(Some(Flushed {
+            offset: mark.offset,
+            messages,
+            waiting,
+            arrivals: self.confirm(mark.offset),
+        }))
     }
 
     fn confirm(&self, flushed: i64) -> Arrivals {

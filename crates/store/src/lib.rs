@@ -25,6 +25,7 @@ mod damage;
 pub mod disk;
 mod dispatch;
 pub mod error;
+mod flush_group;
 mod foreign;
 mod index;
 mod index_file;

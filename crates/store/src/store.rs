@@ -219,6 +219,7 @@ impl MessageStore {
             }),
             replayed: Mutex::new(recovered.replayed),
             wake_flush: Wake::default(),
+            flush_at: AtomicU64::new(0),
             wake_allocate: Wake::default(),
             wake_dispatch: Wake::default(),
             wake_index: Wake::default(),
@@ -341,7 +342,7 @@ impl MessageStore {
         })?;
         engine.announce(&appended.arrivals);
         match engine.config.flush_disk_type {
-            FlushDiskType::Sync => engine.wake_flush.notify(),
+            FlushDiskType::Sync => engine.wake_flush(),
             FlushDiskType::Async => engine.wake_index.notify(),
         }
         if appended.prepare_next {
