@@ -19,6 +19,7 @@ pub(crate) fn check() -> Result<()> {
         "-D",
         "warnings",
     ])?;
+    cargo(&["check", "--quiet", "-p", "oxmq-broker", "--no-default-features"])?;
     cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     snippets::check()?;
     deny()

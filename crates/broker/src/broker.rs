@@ -125,6 +125,10 @@ pub enum StartError {
     Slave,
     #[error("{0} keeps the store in a form that is not read here")]
     Form(&'static str),
+    #[error(
+        "metricsExporterType=OTLP_GRPC: this program was built without the feature otlp, and cannot send to collectors"
+    )]
+    NoOtlp,
     #[error("messageDelayLevel: {0}")]
     DelayLevels(#[from] DelayLevelError),
     #[error("brokerIP1: {host} has no address")]
@@ -170,10 +174,7 @@ impl Broker {
 
     /// The same on another disk, by another clock.
     pub fn start_in(mut config: BrokerConfig, environment: Environment) -> Result<BrokerHandle, StartError> {
-        if config.broker_role == BrokerRole::Slave {
-            return Err(StartError::Slave);
-        }
-        refuse_forms(&config)?;
+        refuse(&config, cfg!(feature = "otlp"))?;
         if config.listen_port == 0 {
             config.listen_port = free_port(&config.bind_address).map_err(StartError::Port)?;
         }
@@ -566,9 +567,13 @@ fn recover_deliveries(store: &MessageStore, schedule: &Schedule, timers: &Timers
     timers.begin(store, sources, latest)
 }
 
-/// Settings under which a RocketMQ broker keeps what could not be taken over.
-fn refuse_forms(config: &BrokerConfig) -> Result<(), StartError> {
+/// Settings that ask for what is not here, or under which a RocketMQ broker keeps what could not be taken over.
+fn refuse(config: &BrokerConfig, has_otlp: bool) -> Result<(), StartError> {
     let form = match config {
+        config if config.broker_role == BrokerRole::Slave => return Err(StartError::Slave),
+        config if config.metrics_exporter_type == MetricsExporterType::OtlpGrpc && !has_otlp => {
+            return Err(StartError::NoOtlp);
+        }
         config if config.store_type == StoreType::RocksDb => "storeType=defaultRocksDB",
         config if config.config_manager_version == ConfigManagerVersion::V2 => "configManagerVersion=v2",
         config if config.enable_dledger_commit_log => "enableDLegerCommitLog=true",
@@ -723,6 +728,15 @@ mod tests {
             };
             assert_eq!(metrics_host(&config), expected, "{bind} {host:?}");
         }
+    }
+
+    #[test]
+    fn a_program_without_the_exporter_refuses_to_send_to_collectors() {
+        let mut config = BrokerConfig::default();
+        assert!(refuse(&config, false).is_ok());
+        config.metrics_exporter_type = MetricsExporterType::OtlpGrpc;
+        assert!(matches!(refuse(&config, false), Err(StartError::NoOtlp)));
+        assert!(refuse(&config, true).is_ok());
     }
 
     #[test]

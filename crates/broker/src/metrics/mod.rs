@@ -10,6 +10,7 @@ mod endpoint;
 mod health;
 mod lag;
 mod names;
+#[cfg(feature = "otlp")]
 mod otlp;
 mod push;
 mod rpc;

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::health::Health;
+#[cfg(feature = "otlp")]
 use super::otlp::{Otlp, Times};
 use super::sheet::{Family, Rows};
 use super::{scrape, text};
@@ -27,6 +28,7 @@ pub(crate) struct Pusher {
 }
 
 enum Taker {
+    #[cfg(feature = "otlp")]
     Otlp(Box<Otlp>),
     /// The log, with these labels.
     Log(Vec<(String, String)>),
@@ -38,6 +40,7 @@ impl Pusher {
         let labels = super::common_labels(config);
         let (taker, interval_ms) = match config.metrics_exporter_type {
             MetricsExporterType::Log => (Taker::Log(labels), config.metric_logging_exporter_interval_ms),
+            #[cfg(feature = "otlp")]
             MetricsExporterType::OtlpGrpc => match Otlp::of(config, labels) {
                 Ok(otlp) => (Taker::Otlp(Box::new(otlp)), config.metric_grpc_exporter_interval_ms),
                 Err(error) => {
@@ -45,7 +48,7 @@ impl Pusher {
                     return Ok(None);
                 }
             },
-            MetricsExporterType::Disable | MetricsExporterType::Prom => return Ok(None),
+            _ => return Ok(None),
         };
         let interval = Duration::from_millis(interval_ms);
         let (stop, stopped) = oneshot::channel();
@@ -112,6 +115,7 @@ async fn push_once(taker: &mut Taker, health: &Health) -> Result<(), String> {
     let Some(broker) = health.broker() else {
         return Ok(());
     };
+    #[cfg(feature = "otlp")]
     let times = Times {
         started_ms: broker.started_at,
         now_ms: broker.now_ms(),
@@ -119,6 +123,7 @@ async fn push_once(taker: &mut Taker, health: &Health) -> Result<(), String> {
     let families = spawn_blocking(move || scrape::families(&broker)).await;
     let families = families.map_err(|error| format!("the metrics cannot be gathered: {error}"))?;
     match taker {
+        #[cfg(feature = "otlp")]
         Taker::Otlp(otlp) => otlp.export(&families, times).await,
         Taker::Log(labels) => {
             log(&families, labels);

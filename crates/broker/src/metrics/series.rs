@@ -74,6 +74,7 @@ impl Histogram {
     }
 
     /// What has come since it was `earlier`; nothing when it never was.
+    #[cfg(feature = "otlp")]
     pub(crate) fn since(&self, earlier: &Histogram) -> Option<Histogram> {
         let mut since = Histogram {
             sum: self.sum.checked_sub(earlier.sum)?,

@@ -61,14 +61,6 @@ pub(super) struct Times {
 
 impl Otlp {
     pub(super) fn of(config: &BrokerConfig, labels: Vec<(String, String)>) -> Result<Otlp, OtlpError> {
-        Otlp::with_roots(config, labels, roots)
-    }
-
-    fn with_roots(
-        config: &BrokerConfig,
-        labels: Vec<(String, String)>,
-        roots: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Result<Otlp, OtlpError> {
         let target = config.metrics_grpc_exporter_target.trim();
         if target.is_empty() {
             return Err(OtlpError::NoTarget);

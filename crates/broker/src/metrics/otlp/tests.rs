@@ -1,6 +1,8 @@
 //! A broker and a collector that takes what it sends.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::process::{self, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -8,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use oxmq_protocol::RemotingCommand;
 use oxmq_protocol::requests::{SendMessageHeader, request};
-use oxmq_tests::{Authority, DEADLINE, RawClient};
+use oxmq_tests::{Authority, DEADLINE, RawClient, write_roots};
 use prost::Message as _;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,9 +19,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::proto::*;
-use super::{Otlp, Times};
 use crate::config::MetricsExporterType;
-use crate::metrics::sheet::{Head, Sheet};
 use crate::{Broker, BrokerConfig, BrokerHandle};
 
 type Taken = (HeaderMap, ExportRequest);
@@ -265,8 +265,42 @@ fn a_broker_serves_without_a_collector_that_answers() {
     }
 }
 
+/// A broker in a process of its own: authorities are those of the environment.
+struct Child(process::Child);
+
+impl Child {
+    fn start(collector: SocketAddr, roots: &str) -> Child {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "metrics::otlp::tests::child", "--ignored", "--nocapture"])
+            .env(COLLECTOR, collector.to_string())
+            .env("SSL_CERT_FILE", roots)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        Child(child.unwrap())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+const COLLECTOR: &str = "OXMQ_TEST_COLLECTOR";
+
 #[test]
-fn a_collector_with_tls_has_to_be_known() {
+#[ignore = "a part of the next test"]
+fn child() {
+    tracing_subscriber::fmt().with_ansi(false).init();
+    let (_broker, _dir) = start(std::env::var(COLLECTOR).unwrap(), |_| {});
+    // The parent closes it.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn over_https_a_collector_has_to_be_known() {
     let authority = Authority::new("ours");
     let pair = authority.issue("127.0.0.1");
     let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
@@ -277,28 +311,18 @@ fn a_collector_with_tls_has_to_be_known() {
         .unwrap();
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let (addr, taken) = serve(Some(tls));
-    let config = BrokerConfig {
-        metrics_grpc_exporter_target: addr.to_string(),
-        ..BrokerConfig::default()
-    };
-    let mut sheet = Sheet::new(10);
-    let (name, help, labels) = ("rocketmq_topic_number", "", &[]);
-    sheet.gauge(Head { name, help, labels }, vec![(Vec::new(), 7)]);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let export = |root: String| {
-        let mut otlp = Otlp::with_roots(&config, Vec::new(), || Some(root.into())).unwrap();
-        let times = Times {
-            started_ms: 1,
-            now_ms: 2,
-        };
-        runtime.block_on(otlp.export(&sheet.families, times))
-    };
-    let refused = export(Authority::new("another").root()).unwrap_err();
-    assert!(refused.contains("UnknownIssuer"), "{refused}");
-    export(authority.root()).unwrap();
-    let (_, request) = taken.recv_timeout(DEADLINE).unwrap();
-    assert!(find(&request, "rocketmq_topic_number").is_some());
+    let dir = tempfile::tempdir().unwrap();
+
+    let others = write_roots(dir.path(), "others", &[&Authority::new("another")]);
+    let mut refused = Child::start(addr, &others);
+    let mut lines = BufReader::new(refused.0.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let line = lines.find(|line| line.contains("metrics are not exported")).unwrap();
+    assert!(line.contains("UnknownIssuer"), "{line}");
+    drop(refused);
+    assert!(taken.try_recv().is_err());
+
+    let _trusting = Child::start(addr, &write_roots(dir.path(), "ours", &[&authority]));
+    wait_for(&taken, "rocketmq_topic_number");
 }
