@@ -490,7 +490,8 @@ fn write_logback_configuration(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tail(path: &Path) -> String {
+/// Its last lines, indented.
+pub(crate) fn tail(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

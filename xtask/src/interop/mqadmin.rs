@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::cluster_run::TIME_LIMIT;
 use super::{Outcome, programs};
-use crate::servers::{Cluster, wait};
+use crate::servers::{Cluster, tail, wait};
 
 const VERSION: &str = "5.5.0";
 
@@ -39,8 +39,10 @@ pub(super) fn run(cluster: &Cluster, own: Option<&Path>, bless: bool) -> anyhow:
     let status = wait(&mut child, TIME_LIMIT)?;
     if !status.is_some_and(|status| status.success()) {
         return Ok(Outcome::Failed(format!(
-            "the scenario did not end well, see {}",
-            home.display()
+            "the scenario did not end well, see {}; it ended with {status:?} and said\n{}after\n{}",
+            home.display(),
+            tail(&home.join("stderr.log")),
+            tail(&output)
         )));
     }
     let actual = fs::read_to_string(output)?;
