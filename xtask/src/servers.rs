@@ -58,6 +58,8 @@ pub(crate) struct Options {
     /// How long a start or a stop may take.
     pub(crate) patience: Duration,
     pub(crate) tls: Option<Tls>,
+    /// OxMQ's executable, for programs that use its tools.
+    pub(crate) tools: Option<PathBuf>,
 }
 
 /// A broker that takes TLS only, a name server that takes both, and clients that speak TLS.
@@ -86,6 +88,7 @@ impl Options {
             jvm_flags: ["-Xms512m", "-Xmx1g", "-XX:+UseSerialGC"].map(String::from).to_vec(),
             patience: PATIENCE,
             tls: None,
+            tools: None,
         }
     }
 
@@ -148,6 +151,10 @@ impl Cluster {
 
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.options.tls.as_ref()
+    }
+
+    pub(crate) fn tools(&self) -> Option<&Path> {
+        self.options.tools.as_deref()
     }
 
     /// The keys of a role.

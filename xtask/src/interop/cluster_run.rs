@@ -75,6 +75,9 @@ fn start(cluster: &Cluster, client: Client, cases: &[&str], events: Sender<Event
         command.env("JAVA_TOOL_OPTIONS", properties.collect::<Vec<_>>().join(" "));
         command.env("OXMQ_TLS", &tls.folder);
     }
+    if let Some(tools) = cluster.tools() {
+        command.env("OXMQ", tools);
+    }
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;

@@ -5,6 +5,7 @@
 
 mod acl;
 mod cluster_run;
+mod diagnosis;
 mod mqadmin;
 mod pair;
 pub(crate) mod peer;
@@ -115,6 +116,7 @@ const CASES: &[&str] = &[
     "docs-access-control",
     "acl",
     "acl-files",
+    "diagnosis",
     "broker-restart",
 ];
 /// Cases that have a broker with small files for themselves, and wait for the first time that the original cleans.
@@ -548,9 +550,14 @@ fn run_together(setup: &Setup, options: &Options, arguments: &Arguments) -> anyh
 }
 
 fn is_alone(case: &str) -> bool {
-    [&pair::CASES[..], &tls::CASES, &acl::CASES, SMALL_FILES_CASES]
-        .concat()
-        .contains(&case)
+    let alone = [
+        &pair::CASES[..],
+        &tls::CASES,
+        &acl::CASES,
+        &diagnosis::CASES,
+        SMALL_FILES_CASES,
+    ];
+    alone.concat().contains(&case)
 }
 
 /// A case that needs a cluster of another kind, or one without the topics of others.
@@ -575,6 +582,8 @@ fn run_alone(setup: &Setup, options: Options, arguments: &Arguments, case: &str)
         tls::run(options, &clients, case)
     } else if acl::CASES.contains(&case) {
         acl::run(options, &clients, case)
+    } else if diagnosis::CASES.contains(&case) {
+        diagnosis::run(options, &clients, case, oxmq_binary(arguments.debug)?)
     } else {
         let mut cluster = Cluster::start(with_small_files(options))?;
         let outcomes = cluster_run::run(&mut cluster, &clients, &[case])?;

@@ -64,7 +64,12 @@ impl Client {
         if acl::CASES.contains(&case) {
             return !matches!(self, Self::Python | Self::Rust);
         }
-        let has_own_brokers = super::pair::CASES.contains(&case) || super::SMALL_FILES_CASES.contains(&case);
+        let own_brokers = [
+            &super::pair::CASES[..],
+            &super::diagnosis::CASES,
+            super::SMALL_FILES_CASES,
+        ];
+        let has_own_brokers = own_brokers.concat().contains(&case);
         let once = case.starts_with("docs-") || has_own_brokers;
         !once || self.name() == "java-5.5.0"
     }

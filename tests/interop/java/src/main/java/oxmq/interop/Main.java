@@ -111,6 +111,7 @@ public final class Main {
         CASES.put("docs-access-control", (env, facts) -> oxmq.docs.AccessControl.main(env.docs("docs-access-control")));
         CASES.put("acl", AclCases::users);
         CASES.put("acl-files", AclCases::files);
+        CASES.put("diagnosis", DiagnosisCase::run);
         CASES.put("docs-tls", (env, facts) -> oxmq.docs.Tls.main(env.docs("docs-tls")));
         CASES.put("broker-restart", RestartCase::run);
     }
