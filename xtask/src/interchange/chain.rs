@@ -20,7 +20,7 @@ use crate::servers::{Cluster, Options, Server};
 
 /// Small files, so that every kind of them is more than one.
 const COMMIT_LOG_FILE_BYTES: i64 = 1 << 20;
-const BROKER_PROPERTIES: [(&str, &str); 12] = [
+const BROKER_PROPERTIES: [(&str, &str); 13] = [
     ("mappedFileSizeCommitLog", "1048576"),
     ("mappedFileSizeConsumeQueue", "2000"),
     ("maxHashSlotNum", "500"),
@@ -33,6 +33,8 @@ const BROKER_PROPERTIES: [(&str, &str); 12] = [
     ("sendMessageThreadPoolNums", "1"),
     ("diskMaxUsedSpaceRatio", "95"),
     ("cleanFileForciblyEnable", "false"),
+    // After a kill 5.5.0 reads at most ten files, which are small here.
+    ("commitLogRecoverMaxNum", "1000"),
     ("bindAddress", "127.0.0.1"),
 ];
 /// The last broker takes over and is left alone.
