@@ -6,11 +6,12 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::hmac;
+use hmac::{Hmac, KeyInit, Mac};
 use oxmq_protocol::RemotingCommand;
 use serde::Deserialize;
+use sha1::Sha1;
 use smallvec::SmallVec;
+use subtle::ConstantTimeEq;
 
 pub const ACCESS_KEY: &str = "AccessKey";
 pub const SIGNATURE: &str = "Signature";
@@ -138,24 +139,23 @@ fn order(one: &[u8], other: &[u8]) -> Ordering {
 }
 
 /// A secret key made ready for many signatures.
-pub struct SigningKey(hmac::Key);
+pub struct SigningKey(Hmac<Sha1>);
 
 impl SigningKey {
     pub fn new(secret_key: &str) -> SigningKey {
-        let algorithm = hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY;
-        SigningKey(hmac::Key::new(algorithm, secret_key.as_bytes()))
+        SigningKey(Hmac::new_from_slice(secret_key.as_bytes()).expect("a key may be of any length"))
     }
 
     /// The signature in base64.
     #[inline]
     pub fn sign(&self, content: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        base64(hmac::sign(&self.0, content).as_ref())
+        base64(&self.0.clone().chain_update(content).finalize().into_bytes())
     }
 
     /// Whether `signature` is the one of `content`. How long it takes does not tell how much of it is right.
     #[inline]
     pub fn verify(&self, content: &[u8], signature: &[u8]) -> bool {
-        verify_slices_are_equal(&self.sign(content), signature).is_ok()
+        self.sign(content).as_slice().ct_eq(signature).into()
     }
 }
 
