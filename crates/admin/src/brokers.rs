@@ -1,8 +1,12 @@
 //! Brokers (spec: admin.md §3).
 
+use std::collections::BTreeMap;
+
 use oxmq_client::ClusterInfo;
-use oxmq_protocol::body::{BrokerData, MASTER_ID};
+use oxmq_protocol::body::{BrokerData, ColdDataFlowInfo, MASTER_ID};
+use oxmq_protocol::json;
 use oxmq_protocol::properties_file::Property;
+use serde::Serialize;
 
 use crate::call::{Call, Done, Failure, seconds};
 use crate::declare::{BROKER, CLUSTER, INTERVAL, commands, flag, opt};
@@ -42,26 +46,22 @@ commands! {
     delete_expired_commit_log: "deleteExpiredCommitLog", "Delete expired files of the commit log now",
         "-b 127.0.0.1:10911",
         ANY_BROKER;
-    get_cold_data_flow: "getColdDataFlowCtrInfo", "Show what groups read from disk and may read",
-        "-b 127.0.0.1:10911",
-        &[BROKER, CLUSTER], answered_by: Some("brokers of the original");
-    update_cold_data_flow: "updateColdDataFlowCtrGroupConfig", "Set what a group may read from disk in a second",
+    get_cold_data_flow: "getColdDataFlowCtrInfo", "Show what groups read of cold messages and may read",
+        "-b 127.0.0.1:10911", &[BROKER, CLUSTER];
+    update_cold_data_flow: "updateColdDataFlowCtrGroupConfig", "Set how much a group may read of cold messages in 5 s",
         "-b 127.0.0.1:10911 -g orders-archive -v 1048576",
         &[BROKER, CLUSTER, opt("g", "consumerGroup", "GROUP", "Consumer group").required(),
-          opt("v", "threshold", "BYTES", "Bytes a second").required()], answered_by: Some("brokers of the original");
-    remove_cold_data_flow: "removeColdDataFlowCtrGroupConfig", "Let a group read from disk like others",
+          opt("v", "threshold", "BYTES", "Bytes in 5 s").required()];
+    remove_cold_data_flow: "removeColdDataFlowCtrGroupConfig", "Let a group read cold messages like others",
         "-b 127.0.0.1:10911 -g orders-archive",
-        &[BROKER, CLUSTER, opt("g", "consumerGroup", "GROUP", "Consumer group").required()],
-        answered_by: Some("brokers of the original");
-    set_read_ahead_mode: "setCommitLogReadAheadMode", "Say how the system reads ahead in the commit log",
+        &[BROKER, CLUSTER, opt("g", "consumerGroup", "GROUP", "Consumer group").required()];
+    set_read_ahead_mode: "setCommitLogReadAheadMode", "Say whether brokers read ahead in the commit log",
         "-b 127.0.0.1:10911 -m 0",
-        &[BROKER, CLUSTER, opt("m", "commitLogReadAheadMode", "0|1", "0 as usual, 1 not at all").required()],
-        answered_by: Some("brokers of the original");
+        &[BROKER, CLUSTER, opt("m", "commitLogReadAheadMode", "0|1", "0 reads ahead, 1 does not").required()];
     check_rocksdb_queues: "checkRocksdbCqWriteProgress", "Compare consume queues in files with those in RocksDB",
         "-c DefaultCluster",
         &[opt("c", "cluster", "CLUSTER", "Cluster").required(), opt("t", "topic", "TOPIC", "This topic only"),
-          opt("cf", "checkFrom", "TIME", "Messages stored since, in milliseconds since 1970")],
-        answered_by: Some("brokers of the original");
+          opt("cf", "checkFrom", "TIME", "Messages stored since, in milliseconds since 1970")];
 }
 
 /// The brokers of each cluster, of one cluster if one is named.
@@ -233,7 +233,7 @@ pub(crate) fn say_settings(addr: &str, mut settings: Vec<Property>, answer: &mut
     }
     answer.say("");
     let facts = settings.into_iter().map(|setting| (setting.key, setting.value));
-    answer.fact(addr, facts.collect::<std::collections::BTreeMap<_, _>>());
+    answer.fact(addr, facts.collect::<BTreeMap<_, _>>());
 }
 
 async fn update_broker_config(call: &Call, answer: &mut Answer) -> Done {
@@ -301,10 +301,50 @@ async fn get_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
     for addr in call.targets().await? {
         let info = call.admin().await?.cold_data_flow_control(&addr).await?;
         answer.heading(format!("============{addr}============"));
-        answer.say(crate::java::pretty(info.to_string().as_bytes()));
+        let shown = ShownColdData::from(&info);
+        answer.say(crate::java::pretty(&json::to_vec(&shown)));
         answer.fact(&addr, info);
     }
     Ok(())
+}
+
+/// With times as the original shows them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownColdData<'a> {
+    runtime_table: BTreeMap<&'a str, ShownColdReads>,
+    config_table: &'a BTreeMap<String, i64>,
+    cg_cold_read_threshold: i64,
+    global_cold_read_threshold: i64,
+    global_acc: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownColdReads {
+    cold_acc: i64,
+    last_cold_read_time_format: String,
+    create_time_format: String,
+}
+
+impl<'a> From<&'a ColdDataFlowInfo> for ShownColdData<'a> {
+    fn from(info: &'a ColdDataFlowInfo) -> ShownColdData<'a> {
+        let runtime = info.runtime_table.iter().map(|(group, reads)| {
+            let reads = ShownColdReads {
+                cold_acc: reads.cold_acc,
+                last_cold_read_time_format: seconds(reads.last_cold_read_time_mills),
+                create_time_format: seconds(reads.create_time_mills),
+            };
+            (group.as_str(), reads)
+        });
+        ShownColdData {
+            runtime_table: runtime.collect(),
+            config_table: &info.config_table,
+            cg_cold_read_threshold: info.cg_cold_read_threshold,
+            global_cold_read_threshold: info.global_cold_read_threshold,
+            global_acc: info.global_acc,
+        }
+    }
 }
 
 async fn update_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
@@ -348,12 +388,12 @@ async fn check_rocksdb_queues(call: &Call, answer: &mut Answer) -> Done {
     for (_, broker) in by_cluster(&admin.cluster_info().await?, Some(call.required("cluster"))) {
         let Some(addr) = broker.master() else { continue };
         let result = admin.check_rocksdb_queues(addr, call.text("topic"), from_ms).await?;
-        let name = &broker.broker_name;
+        let (name, found) = (&broker.broker_name, result.check_result.as_deref().unwrap_or_default());
         answer.say(match result.check_status {
-            0 => format!("{name} check finish, all is right: {}", result.check_result),
-            1 => format!("{name} check finish, something is wrong: {}", result.check_result),
+            0 => format!("{name} check finish, all is right: {found}"),
+            1 => format!("{name} check finish, something is wrong: {found}"),
             2 => format!("{name} check doing, please wait and get the result from log..."),
-            _ => format!("{name} check error: {}", result.check_result),
+            _ => format!("{name} check error: {found}"),
         });
         answer.fact(name, result);
     }

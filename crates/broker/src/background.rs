@@ -13,6 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::broker::Broker;
+use crate::cold_reads;
 use crate::handlers::heartbeat;
 use crate::registration;
 use crate::stats;
@@ -84,6 +85,9 @@ async fn run(broker: Arc<Broker>, registered: mpsc::SyncSender<()>, stopped: one
         let now = broker.now_ms();
         let utc_offset_ms = i64::from(jiff::Zoned::now().offset().seconds()) * 1000;
         broker.stats.tick(now, stats::local_day(now, utc_offset_ms));
+    });
+    every(&broker, cold_reads::WINDOW, |broker| {
+        broker.cold_flow.tick(broker.now_ms())
     });
     if broker.access.plain.is_some() {
         every(&broker, ACCOUNTS_PERIOD, |broker| {

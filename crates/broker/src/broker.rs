@@ -24,7 +24,8 @@ use oxmq_protocol::{properties, property};
 use oxmq_remoting::{ConnectionHandle, ServeError, ServerConfig, ServerHandle, TlsConfig, serve};
 use oxmq_store::timer::source_of_mark;
 use oxmq_store::{
-    AppendBatch, Clock, ConsumeQueue, GetError, GetLimits, GetStatus, MessageStore, OpenError, StoreConfig, Wait,
+    AppendBatch, Clock, ConsumeQueue, GetError, GetLimits, GetMessages, GetStatus, MessageStore, OpenError,
+    StoreConfig, Wait,
 };
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use crate::access::{Access, AccessError};
 use crate::background::Background;
 use crate::clients::{Consumers, Producers};
+use crate::cold_reads::ColdFlow;
 use crate::compaction::{self, Compaction};
 use crate::config::{BrokerConfig, BrokerRole, ConfigManagerVersion, FlushDiskType, MetricsExporterType, StoreType};
 use crate::config_file::ConfigFile;
@@ -108,6 +110,7 @@ pub struct Broker {
     pub(crate) peers: Peers,
     pub(crate) reply_pushes: ReplyPushes,
     pub(crate) quotas: Quotas,
+    pub(crate) cold_flow: ColdFlow,
     pub(crate) slow_requests: SlowRequests,
     /// Nothing unless `duplicateSendWindow` says how long.
     pub(crate) duplicates: Option<DuplicateWindow>,
@@ -288,6 +291,8 @@ impl Broker {
                 Some(window)
             }
         };
+        let cold_flow = ColdFlow::new(&config, &store);
+        store.set_read_ahead(config.data_read_ahead_enable);
         Ok(Broker {
             store,
             topics,
@@ -321,6 +326,7 @@ impl Broker {
             peers: Peers::default(),
             reply_pushes: ReplyPushes::default(),
             quotas: Quotas::new(&config),
+            cold_flow,
             slow_requests: SlowRequests::new(&config),
             duplicates,
             internal_batch: Mutex::default(),
@@ -339,6 +345,8 @@ impl Broker {
     pub fn set_config(&self, config: BrokerConfig) {
         self.store.set_retention(retention::settings(&config));
         self.quotas.set_config(&config);
+        self.cold_flow.set_config(&config, &self.store);
+        self.store.set_read_ahead(config.data_read_ahead_enable);
         self.slow_requests.set_config(&config);
         self.config.store(Arc::new(config));
     }
@@ -418,6 +426,14 @@ impl Broker {
         match self.store.flush() {
             true => Ok(()),
             false => Err(io::Error::other("the commit log cannot be flushed")),
+        }
+    }
+
+    /// A pull of the group was answered with this.
+    #[inline]
+    pub(crate) fn note_cold(&self, group: &str, got: &GetMessages) {
+        if got.cold_bytes > 0 {
+            self.cold_flow.read(self.now_ms(), group, got.cold_bytes);
         }
     }
 

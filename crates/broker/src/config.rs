@@ -166,6 +166,25 @@ settings_with_tls! {
         max_transfer_bytes_on_message_in_disk: usize = "maxTransferBytesOnMessageInDisk" => 65_536, unit("bytes"), range(1..=134_217_728), live();
         /// How far behind the end a message counts as on disk.
         access_message_in_memory_max_ratio: u32 = "accessMessageInMemoryMaxRatio" => 40, unit("% of RAM"), range(1..=100), live();
+        /// Limit how much groups read of cold messages, those far behind the end of the log. Push consumers that want more are
+        /// refused as busy, pulls of others held for 3 s and given one message.
+        cold_data_flow_control_enable: bool = "coldDataFlowControlEnable" => false, live();
+        /// How far behind the end a message counts as cold.
+        access_message_in_memory_hot_ratio: u32 = "accessMessageInMemoryHotRatio" => 26, unit("% of RAM"), range(0..=100), live();
+        /// Count only those cold messages that the disk had to bring.
+        cold_data_scan_enable: bool = "coldDataScanEnable" => false, live();
+        /// What a group may read of them, where nothing else is set for it (`mqadmin updateColdDataFlowCtrGroupConfig`).
+        cg_cold_read_threshold: i64 = "cgColdReadThreshold" => 3_145_728, unit("bytes in 5 s"), range(0..=i64::MAX), live();
+        /// What all groups together may read of them.
+        global_cold_read_threshold: i64 = "globalColdReadThreshold" => 104_857_600, unit("bytes in 5 s"), range(0..=i64::MAX), live();
+        /// Raise the thresholds of groups that reach them while there is room below globalColdReadThreshold, and lower them when
+        /// there is none.
+        cold_ctr_strategy_enable: bool = "coldCtrStrategyEnable" => false, live();
+        /// Let a PID controller decide on that, which aims at 80 % of globalColdReadThreshold.
+        use_pid_cold_ctr_strategy: bool = "usePIDColdCtrStrategy" => true, live();
+        /// Bring up to 4 MiB ahead of a reader of what is on the disk only; otherwise 32 KiB at a time
+        /// (`mqadmin setCommitLogReadAheadMode`).
+        data_read_ahead_enable: bool = "dataReadAheadEnable" => true, live();
         /// Let consumers filter by SQL92 expressions.
         enable_property_filter: bool = "enablePropertyFilter" => false, live(), important();
         /// Apply the expression for a message's first topic when it is retried.
@@ -501,7 +520,7 @@ settings_with_tls! {
             "commitCommitLogLeastPages", "commitCommitLogThoroughInterval", "commitIntervalCommitLog",
             "commitLogForceSwapMapInterval", "commitLogSwapMapInterval", "commitLogSwapMapReserveFileNum",
             "compactionCqMappedFileSize", "compactionMappedFileSize", "correctLogicMinOffsetForceInterval",
-            "correctLogicMinOffsetSleepInterval", "dataReadAheadEnable", "debugLockEnable", "diskFallRecorded",
+            "correctLogicMinOffsetSleepInterval", "debugLockEnable", "diskFallRecorded",
             "dispatchCqCacheNum", "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery",
             "enableAsyncReput", "enableBuildConsumeQueueConcurrently",
             "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableRunningFlagsInFlush", "enabledAppendPropCRC",
@@ -519,7 +538,7 @@ settings_with_tls! {
             "wakeFlushWhenPutMessage", "warmMapedFileEnable", "writeWithoutMmap";
         "delayed and transactional messages are handled in another way" =>
             "asyncSendEnable", "enableScheduleAsyncDeliver", "scheduleAsyncDeliverMaxPendingLimit",
-            "scheduleAsyncDeliverMaxResendNum2Blocked", "timerColdDataCheckIntervalMs", "timerEnableDisruptor",
+            "scheduleAsyncDeliverMaxResendNum2Blocked", "timerEnableDisruptor",
             "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
             "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError",
             "transactionOpBatchInterval", "transactionOpMsgMaxSize";
@@ -528,9 +547,8 @@ settings_with_tls! {
             "enablePopLog", "enableSkipLongAwaitingAck", "popLongPollingForceNotifyInterval",
             "popPollingMapExpireTimeSeconds", "popReviveMaxAttemptTimes", "popReviveMaxReturnSizePerRead",
             "reviveAckWaitMs", "reviveMaxSlow", "reviveScanTime";
-        "cold reads have threads of their own and hold up nobody" =>
-            "accessMessageInMemoryHotRatio", "cgColdReadThreshold", "coldCtrStrategyEnable",
-            "coldDataFlowControlEnable", "coldDataScanEnable", "globalColdReadThreshold", "usePIDColdCtrStrategy";
+        "what the disk brings is noted when it does" =>
+            "sampleSteps", "timerColdDataCheckIntervalMs";
         "queues carry no Bloom filters; expressions look at the messages" =>
             "bitMapLengthConsumeQueueExt", "enableCalcFilterBitMap", "enableConsumeQueueExt",
             "mappedFileSizeConsumeQueueExt";
@@ -571,7 +589,7 @@ settings_with_tls! {
             "accountStatsEnable", "accountStatsPrintZeroValues", "commercialBaseCount", "commercialSizePerMsg",
             "consumerFallbehindThreshold", "disableConsumeIfConsumerReadSlowly", "enableDetailStat", "enableLmqStats",
             "enableScheduleMessageStats", "estimateAccumulation", "isolateLogEnable", "maxStatsIdleTimeInMinutes",
-            "printChannelGroups", "printChannelGroupsMinNum", "sampleCountThreshold", "sampleSteps";
+            "printChannelGroups", "printChannelGroupsMinNum", "sampleCountThreshold";
         "it has no counterpart" =>
             "disappearTimeAfterStart", "enableCleanExpiredOffset", "enableShutdownGracefully",
             "pullBatchMaxMessageCount", "shutdownWaitTimeSeconds", "useStaticSubscription";

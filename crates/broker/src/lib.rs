@@ -8,6 +8,7 @@ pub mod attributes;
 mod background;
 mod broker;
 pub mod clients;
+mod cold_reads;
 mod compaction;
 pub mod config;
 mod config_file;

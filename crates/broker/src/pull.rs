@@ -67,6 +67,8 @@ pub enum PullError {
     GroupOffline,
     #[error("the consumer group[{0}] can not consume by broadcast way")]
     BroadcastDisabled(String),
+    #[error("This consumer group is reading cold data. It has been flow control")]
+    ColdReads,
     #[error("the consumer group[{group}] is forbidden for topic[{topic}]")]
     ReadForbidden { group: String, topic: String },
     #[error("the consumer's subscription not exist{FAQ}")]

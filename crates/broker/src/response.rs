@@ -176,7 +176,7 @@ impl From<&PullError> for Refusal {
             TopicNotReadable(_) => return forbidden(3),
             BroadcastDisabled(_) => return forbidden(4),
             ReadForbidden { .. } => return forbidden(5),
-            Overload => code::SYSTEM_BUSY,
+            Overload | ColdReads => code::SYSTEM_BUSY,
             GroupUnknown(_) => code::SUBSCRIPTION_GROUP_NOT_EXIST,
             TopicUnknown(_) => code::TOPIC_NOT_EXIST,
             QueueId(_) => code::INVALID_PARAMETER,

@@ -54,7 +54,7 @@ impl MessageStore {
                 got.next_begin_offset = unit.end_offset();
                 continue;
             }
-            match self.copy_record(&mut cursor, entry, filter, Look::along(wait), out) {
+            match self.copy_record(&mut cursor, entry, filter, Look::along(wait), out, &mut got.cold_bytes) {
                 Ok(Copied::Record { store_timestamp }) => {
                     got.status = GetStatus::Found;
                     got.count += unit.count as usize;

@@ -213,6 +213,14 @@ impl BlockCache {
         log.segments.advise(Advice::DontNeed, &moved.drop);
     }
 
+    pub(crate) fn is_fetched(&self, physical_offset: i64) -> bool {
+        self.cold.lock().holds(physical_offset)
+    }
+
+    pub(crate) fn set_read_ahead(&self, enabled: bool) {
+        self.cold.lock().set_read_ahead(enabled);
+    }
+
     /// The block around this position, if it is in the cache.
     pub(crate) fn find(&self, segment: &Segment, physical_offset: i64) -> Option<Arc<Block>> {
         self.cached(physical_offset - (physical_offset - segment.base) % BLOCK_BYTES as i64)

@@ -13,6 +13,8 @@
 //!
 //! A read that must not wait and misses lets the kernel begin to read all the same, at the cost of the thread that asked. Such
 //! threads leave the end of a streak to those that may wait.
+//!
+//! Without reading ahead (`dataReadAheadEnable`) a miss brings its block and no more; what lies behind is dropped all the same.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -27,10 +29,20 @@ const UNREAD_MAX: i64 = 128 * 1024;
 /// is left to the kernel, as it is known from one side only.
 const STREAKS_MAX: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ColdWindows {
     /// The one that moved last is the last.
     streaks: VecDeque<Streak>,
+    window_bytes: i64,
+}
+
+impl Default for ColdWindows {
+    fn default() -> ColdWindows {
+        ColdWindows {
+            streaks: VecDeque::new(),
+            window_bytes: WINDOW_BYTES,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -64,7 +76,7 @@ impl ColdWindows {
             return None;
         };
         let moved = (at >= streak.held.end).then(|| {
-            streak.step = (2 * streak.step).min(WINDOW_BYTES);
+            streak.step = (2 * streak.step).min(self.window_bytes);
             let kept = streak.held.start.max(at - WINDOW_BYTES);
             let drop = streak.held.start..kept;
             streak.held = kept..at + streak.step;
@@ -77,10 +89,18 @@ impl ColdWindows {
         moved
     }
 
+    /// Whether this position was fetched and not dropped.
+    pub(crate) fn holds(&self, at: i64) -> bool {
+        self.streaks.iter().any(|streak| streak.held.contains(&at))
+    }
+
+    pub(crate) fn set_read_ahead(&mut self, enabled: bool) {
+        self.window_bytes = if enabled { WINDOW_BYTES } else { FIRST_BYTES };
+    }
+
     /// Whether a streak ends before the block at this position, which nobody has asked for.
     pub(crate) fn expects_miss(&self, at: i64) -> bool {
-        let has_asked = |streak: &Streak| streak.held.contains(&at);
-        self.streaks.iter().any(|streak| streak.ends_at(at)) && !self.streaks.iter().any(has_asked)
+        self.streaks.iter().any(|streak| streak.ends_at(at)) && !self.holds(at)
     }
 
     /// The block at this position was in the page cache: no streak goes on here.
@@ -149,6 +169,18 @@ mod tests {
             drop: 0..0,
         };
         assert_eq!(windows.missed(BLOCK, 2 * BLOCK), Some(moved));
+    }
+
+    #[test]
+    fn without_reading_ahead_a_miss_brings_its_block() {
+        let (mut windows, mut cache) = (ColdWindows::default(), Cache::default());
+        windows.set_read_ahead(false);
+        for block in 0..4 * WINDOW as i64 {
+            cache.read(&mut windows, block);
+            assert!(cache.held.len() <= WINDOW + 2);
+            assert!(windows.holds(block * BLOCK) && !windows.holds((block + 1) * BLOCK));
+        }
+        assert_eq!(cache.missed, 4 * WINDOW);
     }
 
     proptest! {

@@ -102,7 +102,14 @@ impl MessageStore {
                     got.rejected();
                     continue;
                 }
-                match self.copy_record(&mut cursor, &entry, filter, Look { wait, spread }, out) {
+                match self.copy_record(
+                    &mut cursor,
+                    &entry,
+                    filter,
+                    Look { wait, spread },
+                    out,
+                    &mut got.cold_bytes,
+                ) {
                     Ok(Copied::Record { store_timestamp }) => {
                         got.status = GetStatus::Found;
                         got.count += 1;

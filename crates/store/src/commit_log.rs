@@ -557,6 +557,15 @@ impl CommitLog {
         }
     }
 
+    /// Whether the disk has brought this position of late, for readers of old data.
+    pub(crate) fn is_fetched(&self, physical_offset: i64) -> bool {
+        self.blocks.is_fetched(physical_offset)
+    }
+
+    pub(crate) fn set_read_ahead(&self, enabled: bool) {
+        self.blocks.set_read_ahead(enabled);
+    }
+
     /// Whether what the cursor was moved to is as it was written.
     pub(crate) fn is_sound(&self, cursor: &Cursor, physical_offset: i64, len: usize, wait: Wait) -> io::Result<bool> {
         cursor.is_sound(&self.parts(), physical_offset, len, wait)

@@ -508,7 +508,7 @@ impl MessageStore {
                 }
                 record.clear();
                 let copied = match entry.is_present() && !entry.is_filler() {
-                    true => self.copy_record(&mut cursor, &entry, &mut |_: i64| true, look, &mut record)?,
+                    true => self.copy_record(&mut cursor, &entry, &mut |_: i64| true, look, &mut record, &mut 0)?,
                     false => Copied::Missing,
                 };
                 if let (Copied::Record { .. }, Ok(record)) = (copied, RecordRef::parse(&record)) {
@@ -555,7 +555,7 @@ impl MessageStore {
                 let size = entry.size.max(0) as usize;
                 let copied = match survivor.kept_at() {
                     Some(position) => compacted.copy_kept(position, size, filter, wait, out),
-                    None => self.copy_record(&mut cursor, entry, filter, Look::along(wait), out),
+                    None => self.copy_record(&mut cursor, entry, filter, Look::along(wait), out, &mut got.cold_bytes),
                 };
                 match copied {
                     Ok(Copied::Record { store_timestamp }) => {

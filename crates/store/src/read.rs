@@ -29,6 +29,15 @@ impl GetLimits {
     }
 }
 
+/// Which messages are cold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColdArea {
+    /// Those that lie further behind the end of the log than this part of the machine's memory.
+    pub memory_percent: u32,
+    /// And of these only those that the disk had to bring.
+    pub from_disk: bool,
+}
+
 /// Which messages a get returns. Most decide by the tags code of the queue entry, and a function of it is a filter.
 pub trait MessageFilter {
     fn accepts_code(&mut self, tags_code: i64) -> bool;
@@ -93,6 +102,8 @@ pub struct GetMessages {
     pub suggest_pulling_from_slave: bool,
     /// Store timestamp of the last record returned, 0 if none.
     pub last_store_timestamp: i64,
+    /// Bytes of the records looked at that are cold, as [`crate::MessageStore::set_cold_area`] says.
+    pub cold_bytes: usize,
 }
 
 /// Which neighbour a search by time takes.

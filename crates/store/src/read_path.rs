@@ -48,6 +48,7 @@ impl MessageStore {
             bytes: 0,
             suggest_pulling_from_slave: false,
             last_store_timestamp: 0,
+            cold_bytes: 0,
         };
         let (status, next_begin_offset) = match from {
             _ if max_offset == 0 => (GetStatus::NoMessageInQueue, 0),
@@ -116,7 +117,7 @@ impl MessageStore {
         self.engine.queues.read(queue, unit, buffer, wait)
     }
 
-    /// Appends the entry's record to `out` if the filter accepts it.
+    /// Appends the entry's record to `out` if the filter accepts it. Adds to `cold_bytes` what was cold of it.
     pub(crate) fn copy_record(
         &self,
         cursor: &mut Cursor,
@@ -124,12 +125,14 @@ impl MessageStore {
         filter: &mut dyn MessageFilter,
         look: Look,
         out: &mut BytesMut,
+        cold_bytes: &mut usize,
     ) -> io::Result<Copied> {
         let (physical_offset, size) = (entry.physical_offset, entry.size as usize);
         self.engine.log.reach(cursor, physical_offset, size, look)?;
         let Some(bytes) = cursor.get(physical_offset, size) else {
             return Ok(Copied::Missing);
         };
+        *cold_bytes += self.cold_bytes(entry, look);
         let problem = match RecordRef::parse(bytes) {
             Ok(record) if record.total_size() == size && record.physical_offset() == physical_offset => {
                 // Before the checksum: what is rejected is not handed out.

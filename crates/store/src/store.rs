@@ -13,6 +13,7 @@ use crate::append::AppendBatch;
 use crate::background::{Dispatching, Engine, Wake};
 use crate::checkpoint::CheckpointFile;
 use crate::checksums::Checksums;
+use crate::cold_area;
 use crate::commit_log::CommitLog;
 use crate::compaction;
 use crate::config::{FlushDiskType, StoreConfig};
@@ -87,6 +88,7 @@ pub struct MessageStore {
     pub(crate) is_shut_down: AtomicBool,
     /// A consumer further behind than this reads from the disk, as far as limits are concerned.
     pub(crate) memory_bytes: i64,
+    pub(crate) cold: cold_area::Border,
 }
 
 #[derive(Default)]
@@ -275,6 +277,7 @@ impl MessageStore {
             },
             is_shut_down: AtomicBool::new(false),
             memory_bytes,
+            cold: cold_area::Border::default(),
         });
         compaction::load_all(&store).map_err(|source| io_error(&root, source))?;
         Ok(store)
@@ -608,7 +611,7 @@ fn write_abort(disk: &dyn Disk, root: &Path) -> io::Result<()> {
     disk.sync_dir(root)
 }
 
-fn physical_memory_bytes() -> i64 {
+pub(crate) fn physical_memory_bytes() -> i64 {
     let info = rustix::system::sysinfo();
     (info.totalram as i64).saturating_mul(i64::from(info.mem_unit))
 }

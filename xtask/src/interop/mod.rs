@@ -109,7 +109,10 @@ const CASES: &[&str] = &[
     "docs-duplicates",
     "quotas",
     "docs-quotas",
-    "retention",
+    RETENTION,
+    COLD_DATA,
+    ADMIN_EXT,
+    "admin-ext-messages",
     "tls",
     "tls-certificates",
     "docs-tls",
@@ -119,8 +122,14 @@ const CASES: &[&str] = &[
     "diagnosis",
     "broker-restart",
 ];
-/// Cases that have a broker with small files for themselves, and wait for the first time that the original cleans.
-const SMALL_FILES_CASES: &[&str] = &["retention"];
+/// With a broker with small files, where it waits for the first time that the original cleans.
+const RETENTION: &str = "retention";
+/// With a broker for which every message is old.
+const COLD_DATA: &str = "cold-data";
+/// With a broker without topics of others.
+const ADMIN_EXT: &str = "admin-ext";
+/// Cases that have such a broker for themselves.
+const OWN_CLUSTER_CASES: &[&str] = &[RETENTION, COLD_DATA, ADMIN_EXT];
 /// Left out by `--quick`: they wait for delays that clients or servers fix.
 const SLOW_CASES: &[&str] = &[
     "rebalance",
@@ -132,7 +141,8 @@ const SLOW_CASES: &[&str] = &[
     "static-topic",
     "docs-consuming",
     "pop-push-retry",
-    "retention",
+    RETENTION,
+    COLD_DATA,
     "broker-restart",
 ];
 /// Enough to see that the parts of a mixed cluster understand each other.
@@ -555,7 +565,7 @@ fn is_alone(case: &str) -> bool {
         &tls::CASES,
         &acl::CASES,
         &diagnosis::CASES,
-        SMALL_FILES_CASES,
+        OWN_CLUSTER_CASES,
     ];
     alone.concat().contains(&case)
 }
@@ -585,7 +595,13 @@ fn run_alone(setup: &Setup, options: Options, arguments: &Arguments, case: &str)
     } else if diagnosis::CASES.contains(&case) {
         diagnosis::run(options, &clients, case, oxmq_binary(arguments.debug)?)
     } else {
-        let mut cluster = Cluster::start(with_small_files(options))?;
+        let mut cluster = Cluster::start(match case {
+            RETENTION => with_small_files(options),
+            COLD_DATA => options
+                .broker_property("coldDataFlowControlEnable", true)
+                .broker_property("accessMessageInMemoryHotRatio", 0),
+            _ => acl::with_providers(options),
+        })?;
         let outcomes = cluster_run::run(&mut cluster, &clients, &[case])?;
         cluster.discard()?;
         Ok(outcomes)

@@ -67,7 +67,7 @@ impl Client {
         let own_brokers = [
             &super::pair::CASES[..],
             &super::diagnosis::CASES,
-            super::SMALL_FILES_CASES,
+            super::OWN_CLUSTER_CASES,
         ];
         let has_own_brokers = own_brokers.concat().contains(&case);
         let once = case.starts_with("docs-") || has_own_brokers;
@@ -108,7 +108,7 @@ impl Client {
 }
 
 /// Java sources that clients before 5.0 cannot be built with.
-const NEEDS_VERSION_5: &str = "oxmq/**/Pop*.java";
+const NEEDS_VERSION_5: &str = r"%regex[oxmq/.*(Pop|AdminExt|ColdData)\w*\.java]";
 const DOCS_NEED_VERSION_5: &str = "oxmq/docs/v5/*.java";
 
 pub(super) fn build_java(version: &str) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 mod assignment;
 mod broker_config;
 mod cleanup;
+mod cold_data;
 mod connections;
 mod consume_queue;
 mod consume_stats;
@@ -101,6 +102,7 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::SearchOffsetByTimestamp => offload(command, queue_offset::by_time),
         Code::GetEarliestMsgStoreTime => offload(command, queue_offset::earliest_time),
         Code::QueryConsumeQueue => offload(command, consume_queue::query),
+        Code::CheckRocksdbCqWriteProgress => reply(&command, consume_queue::check_rocksdb(broker, &command)),
 
         Code::QueryMessage => offload(command, query_message::query),
         Code::ViewMessageById => offload(command, query_message::view),
@@ -137,6 +139,11 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::CleanExpiredConsumeQueue => audited(context, code, command, cleanup::expired_consume_queues),
         Code::DeleteExpiredCommitLog => audited(context, code, command, cleanup::expired_commit_log),
         Code::CleanUnusedTopic => audited(context, code, command, cleanup::unused_topics),
+
+        Code::UpdateColdDataFlowCtrConfig => audited(context, code, command, cold_data::set_thresholds),
+        Code::RemoveColdDataFlowCtrConfig => audited(context, code, command, cold_data::remove_threshold),
+        Code::GetColdDataFlowCtrInfo => reply(&command, cold_data::show(broker, &command)),
+        Code::SetCommitLogReadMode => audited(context, code, command, cold_data::set_read_ahead),
 
         Code::GetConsumerListByGroup => reply(&command, connections::consumer_ids(broker, &command)),
         Code::GetConsumerConnectionList => reply(&command, connections::of_consumers(broker, &command)),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use oxmq_protocol::body::ConsumeType;
 use oxmq_remoting::{Connection, ReplyTo, RequestGuard};
 use oxmq_store::{ConsumeQueue, GetError, GetMessages, GetStatus, Wait};
 
@@ -48,10 +49,28 @@ impl Worker {
             Ok(Checked::Elsewhere(mapped)) => return self.pull_elsewhere(connection, to, request, *mapped),
             Err(error) => return self.refuse_pull(connection, to, &error),
         };
+        let Some(pull) = self.slow_down(connection, pull) else {
+            return;
+        };
         match self.reset_offset(&pull) {
             Some(offset) => self.answer_reset(connection, &pull, offset),
             None => self.serve(connection, pull),
         }
+    }
+
+    /// Refuses or holds a pull of cold data of which its group has read its share.
+    fn slow_down(&self, connection: &Rc<Connection>, pull: Pull) -> Option<Pull> {
+        let broker = &self.broker;
+        let group = &pull.group.group_name;
+        if !broker.cold_flow.is_over(group) || !broker.store.is_cold(&pull.queue, pull.from) {
+            return Some(pull);
+        }
+        match broker.consumers.group_info(group) {
+            Some((ConsumeType::Passively, _)) => self.refuse_pull(connection, pull.to, &PullError::ColdReads),
+            Some((ConsumeType::Pop, _)) => return Some(pull),
+            Some((ConsumeType::Actively, _)) | None => self.hold_cold_pull(connection, pull),
+        }
+        None
     }
 
     /// An offset that an administrator set and that the consumer does not know yet.
@@ -95,6 +114,7 @@ impl Worker {
                 .get_messages(&pull.queue, from, &limits, &mut &pull.filter, Wait::Never, out);
             look = match got {
                 Ok(got) => {
+                    self.broker.note_cold(&pull.group.group_name, &got);
                     let reply = self.reply(pull, &got);
                     if pull.may_wait(&reply) || (hold == Hold::UntilMatch && got.status == GetStatus::NoMatchedMessage)
                     {
@@ -285,6 +305,7 @@ impl Worker {
         };
         let limits = grant.as_ref().map_or(pull.limits, Grant::limits);
         let (queue, from, filter) = (Arc::clone(&pull.queue), pull.from, pull.filter.clone());
+        let group = Arc::clone(&pull.group);
         let wait = match lane {
             Lane::Disk => Wait::Allowed,
             Lane::Memory | Lane::Commands => Wait::Never,
@@ -294,8 +315,11 @@ impl Worker {
             let got = broker
                 .store
                 .get_messages(&queue, from, &limits, &mut &filter, wait, &mut messages);
-            if let (Some(grant), Ok(got)) = (&mut grant, &got) {
-                grant.used(got.count, got.bytes);
+            if let Ok(got) = &got {
+                broker.note_cold(&group.group_name, got);
+                if let Some(grant) = &mut grant {
+                    grant.used(got.count, got.bytes);
+                }
             }
             Done::Pull(got, messages)
         });
@@ -318,5 +342,6 @@ fn no_messages(pull: &Pull, status: GetStatus, next_begin_offset: i64) -> GetMes
         bytes: 0,
         suggest_pulling_from_slave: false,
         last_store_timestamp: 0,
+        cold_bytes: 0,
     }
 }

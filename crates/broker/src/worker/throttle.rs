@@ -1,4 +1,4 @@
-//! A worker's requests that are beyond a quota ([`crate::quotas`]): held until there is room, in the order in which they came.
+//! A worker's requests that are beyond a quota ([`crate::quotas`]) or the limit of cold data ([`crate::cold_reads`]): held until there is room, in the order in which they came.
 //!
 //! A send takes its share of the quota when it comes, and is served when that has flowed back: sends of one client to one
 //! topic stay in their order. Deliveries take what there is when their turn comes; those that find nothing wait behind the
@@ -17,7 +17,9 @@ use oxmq_store::GetLimits;
 
 use super::loads::Kept;
 use super::{WaitingPull, Worker};
+use crate::cold_reads;
 use crate::pop::Pop;
+use crate::pull::Pull;
 use crate::quotas::{Applied, Exceeded, Grant, Quota, Rates, Scope};
 use crate::send::{SendError, SendRequest};
 
@@ -47,6 +49,8 @@ struct ConnectionQuotas {
 enum Held {
     Send(Kept, usize),
     Pull(u64, Box<WaitingPull>),
+    /// A pull of cold data, answered when its time is over.
+    ColdPull(Box<WaitingPull>),
     Pop(Box<HeldPop>),
 }
 
@@ -98,7 +102,7 @@ impl Throttle {
         self.connections.borrow_mut().remove(&connection);
         self.held.borrow_mut().retain(|_, held| match held {
             Held::Send(..) => true,
-            Held::Pull(_, waiting) => waiting.connection.id() != connection,
+            Held::Pull(_, waiting) | Held::ColdPull(waiting) => waiting.connection.id() != connection,
             Held::Pop(held) => held.connection.id() != connection,
         });
     }
@@ -218,6 +222,22 @@ impl Worker {
         self.hold(wait_ns, Held::Pull(deadline_ms, Box::new(pull)));
     }
 
+    /// Holds a pull of cold data of which its group has read its share; it gets one message then.
+    pub(super) fn hold_cold_pull(&self, connection: &Rc<Connection>, mut pull: Pull) {
+        pull.to.suspended = true;
+        pull.suspend_ms = None;
+        pull.limits.count = 1;
+        let waiting = WaitingPull {
+            connection: Rc::clone(connection),
+            looked_until: pull.from,
+            pull,
+        };
+        if self.throttle.is_full() || self.stopping.get() {
+            return self.put_off(&waiting);
+        }
+        self.hold(cold_reads::HOLD_MS * 1_000_000, Held::ColdPull(Box::new(waiting)));
+    }
+
     pub(super) fn hold_pop(
         &self,
         connection: &Rc<Connection>,
@@ -264,6 +284,7 @@ impl Worker {
             match held {
                 Held::Send(kept, _) => self.serve_kept(&kept),
                 Held::Pull(deadline_ms, waiting) => self.pull_again(deadline_ms, *waiting),
+                Held::ColdPull(waiting) => self.answer_now(*waiting),
                 Held::Pop(held) => self.look_for_messages(&held.connection, held.to, held.pop, held.again),
             }
         }

@@ -6,7 +6,7 @@ use oxmq_protocol::requests::*;
 use oxmq_protocol::{RemotingCommand, sys_flag};
 use oxmq_store::disk::{Disk, SimulatedDisk};
 
-use oxmq_tests::DEADLINE;
+use oxmq_tests::{DEADLINE, eventually};
 
 use crate::node::*;
 
@@ -165,4 +165,66 @@ fn send_request(topic: &str) -> RemotingCommand {
         ..SendMessageHeaderV2::default()
     };
     RemotingCommand::request::<request::SendMessageV2>(&header, "second".into())
+}
+
+/// Whatever is not the newest message is cold here, and the group may read nothing more once it has read something cold.
+#[test]
+fn groups_that_have_read_their_share_of_cold_data_slow_down() {
+    let node = Node::start_with(|config| {
+        config.cold_data_flow_control_enable = true;
+        config.access_message_in_memory_hot_ratio = 0;
+    });
+    let mut client = node.connect();
+    client.create_topic("old", 1);
+    for number in 0..5 {
+        client.send("old", 0, &format!("m{number}"), &[]);
+    }
+    client.ok::<request::UpdateColdDataFlowCtrConfig>(&(), "g=0\nother=many\n");
+    assert_eq!(client.pull("g", "old", 0, 0).len(), 5);
+    let shown: serde_json::Value = body(&client.ok::<request::GetColdDataFlowCtrInfo>(&(), ""));
+    assert!(shown["runtimeTable"]["g"]["coldAcc"].is_i64(), "{shown}");
+    assert_eq!(shown["configTable"], serde_json::json!({"g": 0}));
+    assert_eq!(shown["globalColdReadThreshold"], 104_857_600);
+    assert_eq!(client.pull("other", "old", 0, 0).len(), 5);
+
+    let pull = PullMessageHeader {
+        commit_offset: 0,
+        ..pull_header("old")
+    };
+    let mut pushed = node.connect();
+    pushed.heart_beat(&consumer("pushed", "g", &["old"]));
+    let busy = "This consumer group is reading cold data. It has been flow control";
+    assert_eq!(pushed.refused::<request::PullMessage>(&pull, ""), (2, busy.to_owned()));
+    drop(pushed);
+
+    // A pull consumer is held and gets one message. At the end there is nothing cold.
+    eventually(|| node.broker().consumers.group_info("g").is_none());
+    assert!(client.pull("g", "old", 0, 5).is_empty());
+    client.write(&RemotingCommand::request::<request::PullMessage>(&pull, "".into()));
+    let mut admin = node.connect();
+    assert_eq!(admin.pull("other", "old", 0, 0).len(), 5);
+    let held = client.read_reply();
+    assert_eq!(fields::<PullMessageReply>(&held).next_begin_offset, 1);
+
+    admin.ok::<request::RemoveColdDataFlowCtrConfig>(&(), "g");
+    assert_eq!(admin.pull("g", "old", 0, 0).len(), 5);
+}
+
+#[test]
+fn reading_ahead_is_switched_and_wrong_modes_are_refused() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let mode = |mode: &str| ReadAheadModeHeader {
+        read_ahead_mode: mode.into(),
+    };
+    for (number, enabled) in [("1", false), ("0", true)] {
+        let reply = client.ok::<request::SetCommitLogReadMode>(&mode(number), "");
+        let said = format!("set commitlog readahead mode success, mode: {number}");
+        assert_eq!(reply.header.remark, Some(said));
+        assert_eq!(node.broker().config().data_read_ahead_enable, enabled);
+    }
+    for (wrong, why) in [("2", "param value error"), ("many", "failed"), ("", "failed")] {
+        let refused = client.refused::<request::SetCommitLogReadMode>(&mode(wrong), "");
+        assert_eq!(refused, (1, format!("set commitlog readahead mode {why}")));
+    }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use oxmq_protocol::body::{
-    BrokerStatsData, CheckRocksdbCqWriteResult, ConsumeStatsList, EpochEntryCache, HaRuntimeInfo, KvTable,
-    QueryConsumeQueueBody,
+    BrokerStatsData, CheckRocksdbCqWriteResult, ColdDataFlowInfo, ConsumeStatsList, EpochEntryCache, HaRuntimeInfo,
+    KvTable, QueryConsumeQueueBody,
 };
 use oxmq_protocol::properties_file::{self, Property};
 use oxmq_protocol::requests::{
@@ -11,7 +11,6 @@ use oxmq_protocol::requests::{
     QueryConsumeQueueHeader, ReadAheadModeHeader, RemoveBrokerHeader, ResetMasterFlushOffsetHeader,
     ViewBrokerStatsHeader, request,
 };
-use serde_json::Value;
 
 use super::*;
 
@@ -93,12 +92,12 @@ impl Admin {
         self.tell::<request::ResetMasterFlushOffset>(addr, &header).await
     }
 
-    /// What is read from disk for each group and how much it may.
-    pub async fn cold_data_flow_control(&self, addr: &str) -> Result<Value, ClientError> {
+    /// What groups read of cold messages and how much they may.
+    pub async fn cold_data_flow_control(&self, addr: &str) -> Result<ColdDataFlowInfo, ClientError> {
         self.ask::<request::GetColdDataFlowCtrInfo, _>(addr, &()).await
     }
 
-    /// Sets how many bytes a second may be read from disk for a group.
+    /// Sets how many bytes a group may read of cold messages in five seconds.
     pub async fn set_cold_data_threshold(&self, addr: &str, group: &str, threshold: i64) -> Result<(), ClientError> {
         let body = properties_file::write([(group, &*threshold.to_string())]);
         self.call::<request::UpdateColdDataFlowCtrConfig>(addr, &(), body.into())
@@ -106,7 +105,7 @@ impl Admin {
             .map(drop)
     }
 
-    /// Lets a group read from disk like others.
+    /// Lets a group read cold messages like others.
     pub async fn remove_cold_data_threshold(&self, addr: &str, group: &str) -> Result<(), ClientError> {
         let body = Bytes::from(group.to_owned());
         self.call::<request::RemoveColdDataFlowCtrConfig>(addr, &(), body)

@@ -81,7 +81,8 @@ bodies! {
 
     /// Reply of 354. The status is 0 when all is alike, 1 when not, 2 while it is looked at, 3 when that failed.
     pub struct CheckRocksdbCqWriteResult {
-        check_result: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        check_result: Option<String>,
         check_status: i32,
     }
 }

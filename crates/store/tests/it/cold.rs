@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use oxmq_store::disk::{Advice, SimulatedDisk};
 use oxmq_store::{
-    AppendBatch, Codes, FlushDiskType, GetError, GetLimits, MessageFilter, MessageStore, StoreConfig, TagsCode, Wait,
+    AppendBatch, Codes, ColdArea, ConsumeQueue, FlushDiskType, GetError, GetLimits, MessageFilter, MessageStore,
+    StoreConfig, TagsCode, Wait,
 };
 
 use crate::support::*;
@@ -176,6 +177,66 @@ fn of_a_backlog_that_is_cold_those_who_cannot_wait_do_not_try_again_and_again() 
     let by_others: u64 = handed_over.iter().sum();
     assert!((8..32).contains(&handed_over.len()), "{handed_over:?}");
     assert_eq!(disk.tries_in_vain() - before - by_others, 1);
+}
+
+#[test]
+fn without_reading_ahead_a_backlog_comes_block_by_block() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    fill(&store);
+    let queue = store.queue("orders", 0).unwrap();
+    store.set_read_ahead(false);
+    disk.forget();
+    assert_eq!(contents(&store, &queue).len(), MESSAGES as usize);
+    let fetched: Vec<_> = log_files()
+        .flat_map(|path| disk.advised(&path, Advice::WillNeed))
+        .collect();
+    assert!(
+        fetched.iter().all(|range| range.end - range.start <= BLOCK_BYTES),
+        "{fetched:?}"
+    );
+    assert!(advised(&disk, Advice::DontNeed) > 16 << 20);
+}
+
+/// The bytes that a reader of the whole queue gets, and those of them that are cold.
+fn read_all(store: &MessageStore, queue: &ConsumeQueue) -> (usize, usize) {
+    let (mut bytes, mut cold, mut from) = (0, 0, 0);
+    while from < queue.max_offset() {
+        let (mut out, limits) = (BytesMut::new(), GetLimits::count(4));
+        let got = store.get_messages(queue, from, &limits, &mut |_: i64| true, Wait::Allowed, &mut out);
+        let got = got.unwrap();
+        (bytes, cold, from) = (bytes + got.bytes, cold + got.cold_bytes, got.next_begin_offset);
+    }
+    (bytes, cold)
+}
+
+#[test]
+fn what_lies_behind_the_border_is_cold_all_of_it_or_what_the_disk_brings() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    fill(&store);
+    let queue = store.queue("orders", 0).unwrap();
+    let area = |memory_percent, from_disk| ColdArea {
+        memory_percent,
+        from_disk,
+    };
+    for (set, is_cold, counts) in [
+        (None, false, false),
+        (Some(area(100, false)), false, false),
+        (Some(area(0, false)), true, true),
+        // All of it is in memory.
+        (Some(area(0, true)), true, false),
+    ] {
+        store.set_cold_area(set);
+        let (bytes, cold) = read_all(&store, &queue);
+        assert_eq!(cold, if counts { bytes } else { 0 }, "{set:?}");
+        assert_eq!(store.is_cold(&queue, 0), is_cold, "{set:?}");
+        assert!(!store.is_cold(&queue, queue.max_offset()) && !store.is_cold(&queue, -1));
+    }
+    disk.forget();
+    let (bytes, cold) = read_all(&store, &queue);
+    // The newest part may be in the store's own memory.
+    assert!(cold > bytes / 2, "{cold} of {bytes}");
 }
 
 struct OfCodeOne;

@@ -106,6 +106,9 @@ public final class Main {
         CASES.put("docs-duplicates", (env, facts) -> oxmq.docs.Duplicates.main(new String[] {env.namesrv}));
         CASES.put("inspect", InspectionCases::inspect);
         CASES.put("retention", RetentionCases::retention);
+        CASES.put("cold-data", newer("ColdDataCase", "limited"));
+        CASES.put("admin-ext", newer("AdminExtCases", "resources"));
+        CASES.put("admin-ext-messages", newer("AdminExtCases", "messages"));
         CASES.put("tls", TlsCases::testMode);
         CASES.put("tls-certificates", TlsCases::certificates);
         CASES.put("docs-access-control", (env, facts) -> oxmq.docs.AccessControl.main(env.docs("docs-access-control")));
