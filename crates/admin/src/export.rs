@@ -59,7 +59,7 @@ commands! {
           opt("e", "exportFile", "FILE", "With -p: where to write"),
           opt("j", "jsonEnable", "BOOL", "With -p: as JSON"),
           opt("c", "cluster", "CLUSTER", "Brokers of this cluster"),
-          opt("b", "brokerAddr", "HOST:PORT", "This broker only")], answered_by: Some("brokers of the original"),
+          opt("b", "brokerAddr", "HOST:PORT", "This broker only")],
         one_of: &["cluster", "brokerAddr", "configPath"];
 }
 

@@ -187,6 +187,7 @@ requests! {
     AuthDeleteAcl = 3008: DeleteAclHeader => ();
     AuthGetAcl = 3009: SubjectHeader => ();
     AuthListAcl = 3010: ListAclsHeader => ();
+    SwitchTimerEngine = 5001: SwitchTimerEngineHeader => ();
     PopMessage = 200050: PopMessageHeader => PopMessageReply;
     AckMessage = 200051: AckMessageHeader => ();
     PeekMessage = 200052: PeekMessageHeader => PopMessageReply;
@@ -805,6 +806,11 @@ field_set! {
         broker_controller_ids_to_clean: Option<String> = "brokerControllerIdsToClean",
         is_clean_living_broker: bool = "isCleanLivingBroker",
         invoke_time: i64 = "invokeTime",
+    }
+
+    /// `F` for files, `R` for RocksDB.
+    pub struct SwitchTimerEngineHeader {
+        engine: Option<String> = "E_T",
     }
 
     /// 0 reads ahead as usual, 1 expects reads anywhere.

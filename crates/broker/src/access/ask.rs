@@ -138,7 +138,7 @@ fn changes<'a>(code: i32, body: &[u8], cluster: &'a str) -> Option<Result<Asks<'
         names.map(|name| group(Some(name), CREATE)).collect()
     };
     Some(match code {
-        25 | 306 | 316 | 329 | 2001 | 2002 | 2004 => {
+        25 | 306 | 316 | 329 | 2001 | 2002 | 2004 | 5001 => {
             Ok(smallvec![of(ResourceKind::Cluster, Some(cluster.into()), UPDATE)])
         }
         18 => read(body).map(|list: TopicConfigList| {
@@ -305,7 +305,7 @@ mod tests {
     fn changes_ask_for_what_they_change() {
         let signed = [("AccessKey", "a")];
         for fields in [&signed[..], &[]] {
-            for code in [25, 306, 316, 329, 2001, 2002, 2004] {
+            for code in [25, 306, 316, 329, 2001, 2002, 2004, 5001] {
                 check(code, fields, "a=b", &["Cluster:C"]);
             }
             let body = r#"{"topic":"t","consumerGroup":"g"}"#;

@@ -50,7 +50,10 @@ pub(super) fn set_read_ahead(broker: &Broker, command: &RemotingCommand) -> Hand
     let enabled = match mode {
         Some(0) => true,
         Some(1) => false,
-        Some(_) => return Err(refused("set commitlog readahead mode param value error")),
+        Some(_) => {
+            let remark = "set commitlog readahead mode param value error";
+            return Err(Refusal::new(code::INVALID_PARAMETER, remark));
+        }
         None => return Err(refused("set commitlog readahead mode failed")),
     };
     broker.set_config(BrokerConfig {

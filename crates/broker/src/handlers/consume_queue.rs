@@ -1,28 +1,18 @@
-//! QUERY_CONSUME_QUEUE (321): a look into a consume queue, and CHECK_ROCKSDB_CQ_WRITE_PROGRESS (354) (spec: protocol.md §5.7).
+//! QUERY_CONSUME_QUEUE (321): a look into a consume queue (spec: protocol.md §5.7).
 
 use bytes::BytesMut;
-use oxmq_protocol::body::{CheckRocksdbCqWriteResult, ConsumeQueueData, QueryConsumeQueueBody, SubscriptionData};
+use oxmq_protocol::body::{ConsumeQueueData, QueryConsumeQueueBody, SubscriptionData};
 use oxmq_protocol::record::RecordRef;
 use oxmq_protocol::requests::QueryConsumeQueueHeader;
 use oxmq_protocol::{RemotingCommand, json, response_code as code};
 use oxmq_store::{ConsumeQueue, GetLimits, Wait};
 
-use super::{Handled, fields, success_json, success_unset};
+use super::{Handled, fields, success_unset};
 use crate::broker::Broker;
 use crate::response::Refusal;
 
 /// Entries of one answer.
 const COUNT_MAX: i32 = 512;
-const CHECK_IN_PROGRESS: i32 = 2;
-
-/// The original compares its queues with those in RocksDB meanwhile, and logs what it finds.
-pub(super) fn check_rocksdb(_: &Broker, _: &RemotingCommand) -> Handled {
-    tracing::info!("no consume queue is in RocksDB, so none was compared");
-    Ok(success_json(&CheckRocksdbCqWriteResult {
-        check_result: None,
-        check_status: CHECK_IN_PROGRESS,
-    }))
-}
 
 pub(super) fn query(broker: &Broker, command: &RemotingCommand) -> Handled {
     let header: QueryConsumeQueueHeader = fields(command)?;

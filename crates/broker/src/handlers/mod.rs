@@ -23,6 +23,7 @@ mod recall;
 mod replication;
 mod reset_offset;
 mod resume_check;
+mod rocksdb;
 mod runtime_info;
 mod send_back;
 pub(crate) mod static_topic;
@@ -102,7 +103,6 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::SearchOffsetByTimestamp => offload(command, queue_offset::by_time),
         Code::GetEarliestMsgStoreTime => offload(command, queue_offset::earliest_time),
         Code::QueryConsumeQueue => offload(command, consume_queue::query),
-        Code::CheckRocksdbCqWriteProgress => reply(&command, consume_queue::check_rocksdb(broker, &command)),
 
         Code::QueryMessage => offload(command, query_message::query),
         Code::ViewMessageById => offload(command, query_message::view),
@@ -144,6 +144,9 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::RemoveColdDataFlowCtrConfig => audited(context, code, command, cold_data::remove_threshold),
         Code::GetColdDataFlowCtrInfo => reply(&command, cold_data::show(broker, &command)),
         Code::SetCommitLogReadMode => audited(context, code, command, cold_data::set_read_ahead),
+        Code::CheckRocksdbCqWriteProgress => reply(&command, rocksdb::check_queues(broker, &command)),
+        Code::ExportRocksdbConfigToJson => reply(&command, rocksdb::export_tables(broker, &command)),
+        Code::SwitchTimerEngine => audited(context, code, command, rocksdb::switch_timer_engine),
 
         Code::GetConsumerListByGroup => reply(&command, connections::consumer_ids(broker, &command)),
         Code::GetConsumerConnectionList => reply(&command, connections::of_consumers(broker, &command)),

@@ -252,3 +252,30 @@ fn a_topic_that_a_send_created_is_on_disk_soon() {
     let path = node.dir.path().join("store/config/topics.json");
     eventually(|| std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"created\"")));
 }
+
+/// Nothing is in RocksDB here: answered as by a broker of the original that has none.
+#[test]
+fn requests_about_a_rocksdb_find_none() {
+    let node = Node::start();
+    let mut client = node.connect();
+    let reply = client.ok::<request::CheckRocksdbCqWriteProgress>(&CheckRocksdbCqWriteHeader::default(), "");
+    assert_eq!(&reply.body[..], br#"{"checkStatus":2}"#);
+    let tables = |tables: &str| ExportRocksdbConfigHeader {
+        config_type: tables.into(),
+    };
+    client.ok::<request::ExportRocksdbConfigToJson>(&tables("topics;subscriptionGroups;"), "");
+    let refused = client.refused::<request::ExportRocksdbConfigToJson>(&tables("topics;odd"), "");
+    assert_eq!(refused, (1, "Unknown config type: odd".to_owned()));
+    let engine = |engine: &str| SwitchTimerEngineHeader {
+        engine: Some(engine.into()),
+    };
+    let reply = client.ok::<request::SwitchTimerEngine>(&engine("F"), "");
+    assert_eq!(reply.header.remark.as_deref(), Some("switch timer engine success"));
+    for (wrong, why) in [
+        ("R", "timerRocksDBEnable must be configured true when broker start"),
+        ("X", "param error"),
+    ] {
+        let refused = client.refused::<request::SwitchTimerEngine>(&engine(wrong), "");
+        assert_eq!(refused, (29, why.to_owned()));
+    }
+}

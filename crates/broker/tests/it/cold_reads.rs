@@ -223,8 +223,8 @@ fn reading_ahead_is_switched_and_wrong_modes_are_refused() {
         assert_eq!(reply.header.remark, Some(said));
         assert_eq!(node.broker().config().data_read_ahead_enable, enabled);
     }
-    for (wrong, why) in [("2", "param value error"), ("many", "failed"), ("", "failed")] {
+    for (wrong, code, why) in [("2", 29, "param value error"), ("many", 1, "failed"), ("", 1, "failed")] {
         let refused = client.refused::<request::SetCommitLogReadMode>(&mode(wrong), "");
-        assert_eq!(refused, (1, format!("set commitlog readahead mode {why}")));
+        assert_eq!(refused, (code, format!("set commitlog readahead mode {why}")));
     }
 }

@@ -21,7 +21,7 @@ import org.apache.rocketmq.client.exception.MQClientException;
 final class AdminExtFacts {
     /** Versions, rates, and places in a log that other cases write to as well. */
     private static final Set<String> LEFT_OUT = Set.of("dataVersion", "subVersion", "jstack", "consumeTps",
-        "commitLogOffset", "physicOffset");
+        "commitLogOffset", "physicOffset", "random");
 
     private final Map<String, Object> facts;
     private final String namesrv;
@@ -53,6 +53,15 @@ final class AdminExtFacts {
         } catch (Exception refused) {
             put(name, refusal(refused));
             return null;
+        }
+    }
+
+    /** For refusals that the original words as an accident of its own. */
+    void code(String name, Callable<?> call) {
+        try {
+            put(name, reduced(call.call()));
+        } catch (Exception refused) {
+            put(name, refusal(refused).replaceFirst(":.*", ""));
         }
     }
 
@@ -112,7 +121,8 @@ final class AdminExtFacts {
             .replaceAll("/?127\\.0\\.0\\.1(:[0-9]+)?", "ADDRESS")
             .replaceAll("[0-9.:a-fx]+@[0-9]+#[0-9]+", "CLIENT")
             .replaceAll("\\b[0-9A-F]{32,56}\\b", "ID")
-            .replaceAll("\\b[0-9]{13}\\b", "MILLIS");
+            .replaceAll("\\b[0-9]{13}\\b", "MILLIS")
+            .replaceAll("_/.*", "_PATH");
     }
 
     private Map<String, Object> fields(Object bean) {
