@@ -196,7 +196,8 @@ async fn broker_consume_stats(call: &Call, answer: &mut Answer) -> Done {
     Ok(())
 }
 
-async fn get_broker_config(call: &Call, answer: &mut Answer) -> Done {
+/// The brokers of a command, slaves included, each with its title.
+async fn titled(call: &Call) -> Result<Vec<(String, String)>, Failure> {
     let mut shown = Vec::new();
     match (call.text("brokerAddr"), call.text("clusterName")) {
         (Some(addr), _) => shown.push((format!("============{addr}============"), addr.to_owned())),
@@ -217,7 +218,11 @@ async fn get_broker_config(call: &Call, answer: &mut Answer) -> Done {
     if shown.is_empty() {
         return Err(Failure::new("the cluster has no brokers"));
     }
-    for (title, addr) in shown {
+    Ok(shown)
+}
+
+async fn get_broker_config(call: &Call, answer: &mut Answer) -> Done {
+    for (title, addr) in titled(call).await? {
         let config = call.admin().await?.broker_config(&addr).await?;
         answer.heading(title);
         say_settings(&addr, config, answer);
@@ -298,9 +303,9 @@ async fn delete_expired_commit_log(call: &Call, answer: &mut Answer) -> Done {
 }
 
 async fn get_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
-    for addr in call.targets().await? {
+    for (title, addr) in titled(call).await? {
         let info = call.admin().await?.cold_data_flow_control(&addr).await?;
-        answer.heading(format!("============{addr}============"));
+        answer.heading(format!(" {title}"));
         let shown = ShownColdData::from(&info);
         answer.say(crate::java::pretty(&json::to_vec(&shown)));
         answer.fact(&addr, info);
@@ -373,11 +378,12 @@ async fn remove_cold_data_flow(call: &Call, answer: &mut Answer) -> Done {
 async fn set_read_ahead_mode(call: &Call, answer: &mut Answer) -> Done {
     let mode: i32 = call.required_number("commitLogReadAheadMode")?;
     if !matches!(mode, 0 | 1) {
-        return Err(Failure::new("set the read mode error, must be 0 or 1"));
+        return Err(Failure::new("set the read mode error; 0 is default, 1 random read"));
     }
-    for addr in call.targets().await? {
+    for (title, addr) in titled(call).await? {
         let said = call.admin().await?.set_read_ahead_mode(&addr, mode).await?;
-        answer.done(&addr, format!("set commitLog readAhead mode result: {said} {addr}"));
+        answer.heading(format!(" {title}"));
+        answer.done(&addr, format!("commitLog set readAhead mode rstStr{said}"));
     }
     Ok(())
 }

@@ -115,11 +115,11 @@ public final class MqAdmin {
             "cleanUnusedTopic -c DefaultCluster", "deleteExpiredCommitLog -b BROKER", "haStatus -b BROKER",
             "getBrokerEpoch -b broker-a", "resetMasterFlushOffset -b BROKER -o 5",
             "updateColdDataFlowCtrGroupConfig -b BROKER -g GROUP -v 1048576", "getColdDataFlowCtrInfo -b BROKER",
-            "updateColdDataFlowCtrGroupConfig -c DefaultCluster -g GROUP -v many", "getColdDataFlowCtrInfo -c DefaultCluster",
+            "updateColdDataFlowCtrGroupConfig -c DefaultCluster -g GROUP -v 2097152", "getColdDataFlowCtrInfo -c DefaultCluster",
             "removeColdDataFlowCtrGroupConfig -b BROKER -g GROUP",
             "removeColdDataFlowCtrGroupConfig -c DefaultCluster -g GROUP", "getColdDataFlowCtrInfo -b BROKER",
             "setCommitLogReadAheadMode -b BROKER -m 1", "setCommitLogReadAheadMode -c DefaultCluster -m 0",
-            "setCommitLogReadAheadMode -b BROKER -m 2", "checkRocksdbCqWriteProgress -c DefaultCluster -t TOPIC",
+            "checkRocksdbCqWriteProgress -c DefaultCluster -t TOPIC",
             "checkRocksdbCqWriteProgress -c DefaultCluster -cf 5");
 
         commands("updateSubGroup -c DefaultCluster -g GROUP -s true -m true -d false -q 2 -r 5 -i 0 -w 1 -a true",
