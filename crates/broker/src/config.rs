@@ -511,42 +511,45 @@ settings_with_tls! {
             "clientPooledByteBufAllocatorEnable", "clientSocketRcvBufSize", "clientSocketSndBufSize",
             "connectTimeoutMillis", "disableNettyWorkerGroup", "enableFastChannelEventProcess",
             "enableNetWorkFlowControl", "enableReconnectForGoAway", "highSpeedMode", "isScanAvailableNameSrv",
-            "loadBalancePollNameServerInterval", "maxReconnectIntervalTimeSeconds", "serverNettyWorkerGroupEnable",
-            "serverPooledByteBufAllocatorEnable", "serverSocketBacklog", "serverSocketRcvBufSize",
-            "serverSocketSndBufSize", "socksProxyConfig", "useEpollNativeSelector", "writeBufferHighWaterMark",
-            "writeBufferLowWaterMark";
+            "loadBalancePollNameServerInterval", "maxReconnectIntervalTimeSeconds", "scanAvailableNameSrv",
+            "serverNettyWorkerGroupEnable", "serverPooledByteBufAllocatorEnable", "serverSocketBacklog",
+            "serverSocketRcvBufSize", "serverSocketSndBufSize", "socksProxyConfig", "useEpollNativeSelector",
+            "writeBufferHighWaterMark", "writeBufferLowWaterMark";
         "files are written, flushed, checked and recovered in another way" =>
-            "autoMessageVersionOnTopicLen", "checkCRCOnRecover", "cleanSwapedMapInterval",
-            "commitCommitLogLeastPages", "commitCommitLogThoroughInterval", "commitIntervalCommitLog",
-            "commitLogForceSwapMapInterval", "commitLogSwapMapInterval", "commitLogSwapMapReserveFileNum",
-            "compactionCqMappedFileSize", "compactionMappedFileSize", "correctLogicMinOffsetForceInterval",
-            "correctLogicMinOffsetSleepInterval", "debugLockEnable", "diskFallRecorded",
-            "dispatchCqCacheNum", "dispatchFromSenderThread", "duplicationEnable", "enableAcceleratedRecovery",
-            "enableAsyncReput", "enableBuildConsumeQueueConcurrently",
-            "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableRunningFlagsInFlush", "enabledAppendPropCRC",
+            "autoMessageVersionOnTopicLen", "checkCommitLogOffsetOnRecover", "checkCRCOnRecover",
+            "cleanSwapedMapInterval", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
+            "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogRecoverMaxNum",
+            "commitLogSwapMapInterval", "commitLogSwapMapReserveFileNum", "compactionCqMappedFileSize",
+            "compactionMappedFileSize", "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval",
+            "debugLockEnable", "diskFallRecorded", "dispatchCqCacheNum", "dispatchFromSenderThread",
+            "duplicationEnable", "enableAcceleratedRecovery", "enableAsyncReput",
+            "enableBuildConsumeQueueConcurrently", "enabledAppendPropCRC",
+            "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableRunningFlagsInFlush",
             "fastFailIfNoBufferInStorePool", "flushCommitLogLeastPages", "flushCommitLogThoroughInterval",
             "flushCommitLogTimed", "flushConsumeQueueLeastPages", "flushConsumeQueueThoroughInterval",
             "flushConsumerOffsetHistoryInterval", "flushDelayOffsetInterval", "flushLeastPagesWhenWarmMapedFile",
-            "forceVerifyPropCRC", "logicQueueForceSwapMapInterval", "logicQueueSwapMapInterval",
-            "logicQueueSwapMapReserveFileNum", "logicalDiskSpaceCleanForciblyThreshold", "mappedFileSwapEnable",
+            "forceVerifyPropCRC", "logicalDiskSpaceCleanForciblyThreshold", "logicQueueForceSwapMapInterval",
+            "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum", "mappedFileSwapEnable",
             "maxBatchDeleteFilesNum", "maxChecksumRange", "maxConsumeQueueScan", "maxRecoveryCommitlogFiles",
             "maxTopicLength", "messageIndexSafe", "messageStorePlugIn", "osPageCacheBusyTimeOutMills",
             "putConsumeQueueDataByFileChannel", "putMessageTimeout", "putMsgIndexHightWater",
             "readOnlyCommitLogStorePaths", "readUnCommitted", "recheckReputOffsetFromCq", "recoverConcurrently",
-            "searchBcqByCacheEnable", "timerWarmEnable", "transferMsgByHeap", "transientStorePoolEnable",
-            "transientStorePoolSize", "travelCqFileNumWhenGetMessage", "wakeCommitWhenPutMessage",
-            "wakeFlushWhenPutMessage", "warmMapedFileEnable", "writeWithoutMmap";
+            "searchBcqByCacheEnable", "sharedByteBufferNum", "timerWarmEnable", "transferMsgByHeap",
+            "transientStorePoolEnable", "transientStorePoolSize", "travelCqFileNumWhenGetMessage",
+            "wakeCommitWhenPutMessage", "wakeFlushWhenPutMessage", "warmMapedFileEnable", "writeWithoutMmap";
         "delayed and transactional messages are handled in another way" =>
             "asyncSendEnable", "enableScheduleAsyncDeliver", "scheduleAsyncDeliverMaxPendingLimit",
-            "scheduleAsyncDeliverMaxResendNum2Blocked", "timerEnableDisruptor",
-            "timerEnableRetryUntilSuccess", "timerGetMessageThreadNum", "timerInterceptDelayLevel",
-            "timerProgressLogIntervalMs", "timerPutMessageThreadNum", "timerSkipUnknownError",
-            "transactionOpBatchInterval", "transactionOpMsgMaxSize";
+            "scheduleAsyncDeliverMaxResendNum2Blocked", "timerEnableDisruptor", "timerEnableRetryUntilSuccess",
+            "timerGetMessageThreadNum", "timerInterceptDelayLevel", "timerProgressLogIntervalMs",
+            "timerPutMessageThreadNum", "timerSkipUnknownError", "timerWheelSnapshotFlush",
+            "timerWheelSnapshotIntervalMs", "transactionOpBatchInterval", "transactionOpMsgMaxSize";
         "POP is handled in another way" =>
             "appendAckAsync", "appendCkAsync", "enableNotifyBeforePopCalculateLag", "enablePopBatchAck",
-            "enablePopLog", "enableSkipLongAwaitingAck", "popLongPollingForceNotifyInterval",
-            "popPollingMapExpireTimeSeconds", "popReviveMaxAttemptTimes", "popReviveMaxReturnSizePerRead",
-            "reviveAckWaitMs", "reviveMaxSlow", "reviveScanTime";
+            "enablePopLog", "enableSkipLongAwaitingAck", "maxMessageFilterNumForNotification",
+            "popLongPollingForceNotifyInterval", "popPollingMapExpireTimeSeconds", "popReviveConcurrency",
+            "popReviveMaxAttemptTimes", "popReviveMaxReturnSizePerRead", "popReviveSkipIfGroupAbsent",
+            "reviveAckWaitMs", "reviveMaxSlow", "reviveScanTime", "useMessageFilterForNotification",
+            "useSeparateRetryQueue";
         "what the disk brings is noted when it does" =>
             "sampleSteps", "timerColdDataCheckIntervalMs";
         "queues carry no Bloom filters; expressions look at the messages" =>
@@ -555,12 +558,20 @@ settings_with_tls! {
         "nothing is kept in RocksDB" =>
             "bottomMostCompressionTypeForConsumeQueueStore", "cleanRocksDBDirtyCQIntervalMin",
             "combineAssignOffsetCQType", "combineCQEnableCheckSelf", "combineCQLoadingCQTypes",
-            "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType", "enableRocksDBLog",
-            "enableSplitMetadata", "memTableFlushIntervalMs", "popConsumerFSServiceInit",
+            "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType", "combineCQUseRocksdbForLmq",
+            "enableRocksDBLog", "enableSplitMetadata", "indexFileReadEnable", "indexFileWriteEnable",
+            "indexRocksDBEnable", "iteratorWhenUseRocksdbConsumeQueue", "maxRocksDBIndexQueryDays",
+            "memTableFlushIntervalMs", "persistConsumerOffsetIncrementally", "popConsumerFSServiceInit",
             "popConsumerKVServiceEnable", "popConsumerKVServiceInit", "popConsumerKVServiceLog",
-            "realTimePersistRocksDBConfig", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
+            "realTimePersistRocksDBConfig", "rocksdbCompressionType", "rocksdbCQDoubleWriteEnable",
             "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "splitMetadataSize",
-            "statRocksDBCQIntervalSec";
+            "statRocksDBCQIntervalSec", "timerRecallToTimelineEnable", "timerRecallToTimeWheelEnable",
+            "timerReputServiceCorePoolSize", "timerReputServiceMaxPoolSize", "timerReputServiceQueueCapacity",
+            "timerRocksDBEnable", "timerRocksDBPrecisionMs", "timerRocksDBRollIntervalHours",
+            "timerRocksDBRollMaxTps", "timerRocksDBRollRangeHours", "timerRocksDBStopScan",
+            "timerRocksDBTimeExpiredMaxTps", "transactionCheckRocksdbCoreThreads",
+            "transactionCheckRocksdbMaxThreads", "transactionCheckRocksdbQueueCapacity", "transRocksDBEnable",
+            "transWriteOriginTransHalfEnable", "useSeparateStorePathForRocksdbCQ", "useSingleRocksDBForAllConfigs";
         "name servers are given by their addresses (namesrvAddr)" =>
             "compatibleWithOldNameSrv", "fetchNameSrvAddrByDnsLookup", "fetchNamesrvAddrByAddressServer",
             "fetchNamesrvAddrInterval", "updateNameServerAddrPeriod";
@@ -590,9 +601,16 @@ settings_with_tls! {
             "consumerFallbehindThreshold", "disableConsumeIfConsumerReadSlowly", "enableDetailStat", "enableLmqStats",
             "enableScheduleMessageStats", "estimateAccumulation", "isolateLogEnable", "maxStatsIdleTimeInMinutes",
             "printChannelGroups", "printChannelGroupsMinNum", "sampleCountThreshold";
+        "topics of the type LITE are not served" =>
+            "enableLiteEventMode", "enableLitePopLog", "liteEventCheckInterval", "liteEventFullDispatchDelayTime",
+            "liteEventFullDispatchDelayTimeForWildcardGroup", "liteLagCountMetricsEnable",
+            "liteLagLatencyCollectEnable", "liteLagLatencyMetricsEnable", "liteLagLatencyTopK",
+            "liteSubscriptionCheckInterval", "liteSubscriptionCheckTimeoutMills", "liteTtlCheckInterval",
+            "maxClientEventCount", "maxLiteSubscriptionCount", "minLiteTTl";
         "it has no counterpart" =>
-            "disappearTimeAfterStart", "enableCleanExpiredOffset", "enableShutdownGracefully",
-            "pullBatchMaxMessageCount", "shutdownWaitTimeSeconds", "useStaticSubscription";
+            "disappearTimeAfterStart", "enableCleanExpiredOffset", "enableLmqQuota", "enableShutdownGracefully",
+            "metricsExportBatchMaxDataPoints", "pullBatchMaxMessageCount", "shutdownWaitTimeSeconds",
+            "useStaticSubscription";
 }
 
 impl BrokerConfig {
