@@ -73,6 +73,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// What all threads of a broker share. Lives in an `Arc`.
 pub struct Broker {
     config: ArcSwap<BrokerConfig>,
+    config_changes: Mutex<()>,
     pub store: Arc<MessageStore>,
     pub topics: Arc<Topics>,
     pub static_topics: StaticTopics,
@@ -333,6 +334,7 @@ impl Broker {
             mailboxes,
             unique_ids: unique_ids(store_host.ip(), started_at),
             config: ArcSwap::from_pointee(config),
+            config_changes: Mutex::default(),
         })
     }
 
@@ -341,8 +343,16 @@ impl Broker {
         self.config.load()
     }
 
-    /// Replaces the settings. Those that are not live take effect at the next start.
-    pub fn set_config(&self, config: BrokerConfig) {
+    /// Changes the settings, one change after the other. Those that are not live take effect at the next start.
+    pub(crate) fn change_config<T, E>(&self, change: impl FnOnce(&mut BrokerConfig) -> Result<T, E>) -> Result<T, E> {
+        let _one = self.config_changes.lock();
+        let mut config = BrokerConfig::clone(&self.config());
+        let changed = change(&mut config)?;
+        self.set_config(config);
+        Ok(changed)
+    }
+
+    fn set_config(&self, config: BrokerConfig) {
         self.store.set_retention(retention::settings(&config));
         self.quotas.set_config(&config);
         self.cold_flow.set_config(&config, &self.store);

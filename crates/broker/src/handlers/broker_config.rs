@@ -18,13 +18,15 @@ use crate::response::Refusal;
 const NEVER_REMOTE: &str = "rocketmqHome";
 
 pub(super) fn update(broker: &Broker, command: &RemotingCommand) -> Handled {
-    let mut config = BrokerConfig::clone(&broker.config());
-    let black_list = format!("{};{NEVER_REMOTE}", config.config_black_list);
-    let changed = config.update(&command.body, &black_list).map_err(|error| match error {
-        UpdateError::NotRemote(_) => Refusal::new(code::NO_PERMISSION, "Can not update config in black list."),
-        other => Refusal::new(code::SYSTEM_ERROR, other.to_string()),
+    let changed = broker.change_config(|config| {
+        let black_list = format!("{};{NEVER_REMOTE}", config.config_black_list);
+        let changed = config.update(&command.body, &black_list).map_err(|error| match error {
+            UpdateError::NotRemote(_) => Refusal::new(code::NO_PERMISSION, "Can not update config in black list."),
+            other => Refusal::new(code::SYSTEM_ERROR, other.to_string()),
+        })?;
+        saved(write(config))?;
+        Ok::<_, Refusal>(changed)
     })?;
-    saved(broker.change_config(config))?;
     if changed.contains(&"brokerPermission") {
         broker.topics.bump_version(broker.now_ms());
     }
@@ -39,13 +41,10 @@ pub(super) fn get(broker: &Broker, _: &RemotingCommand) -> Handled {
     Ok(success_with(&reply).with_body(broker.config().text()))
 }
 
-impl Broker {
-    /// Writes the file that remote changes go to, if there is one, and then uses the settings.
-    fn change_config(&self, config: BrokerConfig) -> io::Result<()> {
-        if let Some(path) = &config.broker_config_path {
-            config_file::save_as_readable(Path::new(path), config.to_properties().as_bytes())?;
-        }
-        self.set_config(config);
-        Ok(())
+/// Writes the file that remote changes go to, if there is one.
+fn write(config: &BrokerConfig) -> io::Result<()> {
+    match &config.broker_config_path {
+        Some(path) => config_file::save_as_readable(Path::new(path), config.to_properties().as_bytes()),
+        None => Ok(()),
     }
 }

@@ -6,7 +6,6 @@ use oxmq_protocol::topic::RETRY_TOPIC_LENGTH_MAX;
 use oxmq_protocol::{RemotingCommand, properties_file, response_code as code};
 
 use super::{Handled, fields, success, success_json};
-use crate::BrokerConfig;
 use crate::broker::Broker;
 use crate::cold_reads::THRESHOLDS_MAX;
 use crate::response::Refusal;
@@ -56,10 +55,10 @@ pub(super) fn set_read_ahead(broker: &Broker, command: &RemotingCommand) -> Hand
         }
         None => return Err(refused("set commitlog readahead mode failed")),
     };
-    broker.set_config(BrokerConfig {
-        data_read_ahead_enable: enabled,
-        ..BrokerConfig::clone(&broker.config())
-    });
+    broker.change_config(|config| {
+        config.data_read_ahead_enable = enabled;
+        Ok::<_, Refusal>(())
+    })?;
     let remark = format!("set commitlog readahead mode success, mode: {}", i32::from(!enabled));
     Ok(RemotingCommand::response(0, code::SUCCESS, Some(remark)))
 }

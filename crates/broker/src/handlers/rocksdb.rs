@@ -7,7 +7,6 @@ use oxmq_protocol::requests::{ExportRocksdbConfigHeader, SwitchTimerEngineHeader
 use oxmq_protocol::{RemotingCommand, response_code as code};
 
 use super::{Handled, fields, success, success_json};
-use crate::BrokerConfig;
 use crate::broker::Broker;
 use crate::response::Refusal;
 
@@ -48,10 +47,10 @@ pub(super) fn switch_timer_engine(broker: &Broker, command: &RemotingCommand) ->
     let header: SwitchTimerEngineHeader = fields(command)?;
     match header.engine.as_deref() {
         Some("F") => {
-            broker.set_config(BrokerConfig {
-                timer_stop_enqueue: false,
-                ..BrokerConfig::clone(&broker.config())
-            });
+            broker.change_config(|config| {
+                config.timer_stop_enqueue = false;
+                Ok::<_, Refusal>(())
+            })?;
             let remark = "switch timer engine success".to_owned();
             Ok(RemotingCommand::response(0, code::SUCCESS, Some(remark)))
         }
