@@ -73,6 +73,8 @@ pub(crate) struct Measure {
     pub(crate) usage: Usage,
     /// Messages in a second that the machine allows, where that was measured beside.
     pub(crate) limit: Option<f64>,
+    /// How long the machine stood still, in nanoseconds, where that was measured beside.
+    pub(crate) pauses: Option<Histogram<u64>>,
 }
 
 impl Measure {
@@ -84,6 +86,7 @@ impl Measure {
             first_error: None,
             usage: Usage::default(),
             limit: None,
+            pauses: None,
         }
     }
 

@@ -52,6 +52,7 @@ usage: cargo xtask bench [options]
   --backlog N                   messages to drain (1500000)
   --quick                       one round, 2 seconds, short warm-up, small backlog
   --binary FILE                 the oxmq to measure (default: built with the release profile)
+  --set KEY=VALUE               a setting of the brokers, besides those that a workload needs; may come several times
   --port N                      the servers' first port (22000)
   --dir FOLDER                  where the servers keep their data (target/bench)
   --perf                        profile every measured window with perf, below target/bench-perf
@@ -71,6 +72,7 @@ struct Options {
     backlog: u64,
     scale: Scale,
     binary: Option<PathBuf>,
+    settings: Vec<(String, String)>,
     dir: PathBuf,
     port: u16,
     perf: bool,
@@ -130,7 +132,7 @@ fn measure(
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
-    let mut server = Running::start(target, oxmq, &dir, options.port, setup)?;
+    let mut server = Running::start(target, oxmq, &dir, options.port, setup, &options.settings)?;
     sleep(IDLE);
     if setup == Setup::Async {
         report.add_start(target, server.serving_after, Memory::of(server.pid)?);
@@ -209,6 +211,7 @@ impl Options {
             backlog: 1_500_000,
             scale: Scale::Full,
             binary: None,
+            settings: Vec::new(),
             dir: target_dir().join("bench"),
             port: target::PORT,
             perf: false,
@@ -242,6 +245,10 @@ impl Options {
                     options.scale = Scale::Quick;
                 }
                 "--binary" => options.binary = Some(fs::canonicalize(value()?)?),
+                "--set" => {
+                    let (key, setting) = value()?.split_once('=').context("--set needs KEY=VALUE")?;
+                    options.settings.push((key.to_owned(), setting.to_owned()));
+                }
                 "--port" => options.port = value()?.parse()?,
                 "--dir" => options.dir = PathBuf::from(value()?),
                 "--perf" => options.perf = true,

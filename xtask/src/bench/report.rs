@@ -46,6 +46,8 @@ struct Figures {
     mapped_mib: Spread,
     generator_us: Spread,
     limit: Spread,
+    pause_p999_ms: Spread,
+    pause_max_ms: Spread,
     errors: u64,
     first_error: Option<String>,
 }
@@ -86,8 +88,10 @@ impl Report {
             line.max_ms.decimal(),
             line.anonymous_mib.count(),
             line.generator_us.decimal(),
-            line.complaint()
-                .map_or(String::new(), |complaint| format!(", {complaint}")),
+            line.machine_pauses()
+                + &line
+                    .complaint()
+                    .map_or(String::new(), |complaint| format!(", {complaint}")),
         );
         let index = WORKLOADS.iter().position(|candidate| candidate.name == workload.name);
         let index = index.expect("every workload is in the list");
@@ -183,7 +187,7 @@ impl Report {
             let goal = goal.filter(|_| target == Target::Oxmq);
             let _ = writeln!(
                 rows,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 WORKLOADS[index].title,
                 target.title(),
                 figures.rate.count(),
@@ -191,6 +195,7 @@ impl Report {
                 figures.p99_ms.decimal(),
                 figures.p999_ms.decimal(),
                 figures.max_ms.decimal(),
+                figures.pause_p999_ms.decimal(),
                 figures.errors,
                 share.unwrap_or("–".to_owned()),
                 goal.map_or("–".to_owned(), |(goal, is_reached)| format!(
@@ -298,7 +303,7 @@ impl Display for Report {
         if !store.is_empty() {
             writeln!(
                 out,
-                "### The store at work\n\n| workload | server | messages/s | p50 ms | p99 ms | p99.9 ms | max ms | refused | share | goal |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|\n{store}"
+                "### The store at work\n\n| workload | server | messages/s | p50 ms | p99 ms | p99.9 ms | max ms | machine stood still, p99.9 ms | refused | share | goal |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n{store}"
             )?;
         }
         let processes = self.process_rows();
@@ -326,6 +331,13 @@ impl Figures {
     fn of(measures: &[Measure]) -> Self {
         let per_message = |span: Duration, measure: &Measure| span.as_secs_f64() * 1e6 / measure.messages.max(1) as f64;
         let percentile = |quantile: f64| Spread::over(measures, |m| m.latency.value_at_quantile(quantile) as f64 / 1e6);
+        let pause = |quantile: f64| {
+            let pauses = measures
+                .iter()
+                .filter_map(|measure| measure.pauses.as_ref())
+                .collect::<Vec<_>>();
+            Spread::over(&pauses, |pauses| pauses.value_at_quantile(quantile) as f64 / 1e6)
+        };
         Self {
             rate: Spread::over(measures, |m| m.messages as f64 / m.usage.elapsed.as_secs_f64()),
             cpu_us: Spread::over(measures, |m| per_message(m.usage.server_cpu, m)),
@@ -337,8 +349,21 @@ impl Figures {
             mapped_mib: Spread::over(measures, |m| m.usage.memory.mapped as f64 / MIB),
             generator_us: Spread::over(measures, |m| per_message(m.usage.generator_cpu, m)),
             limit: Spread::over(measures, |m| m.limit.unwrap_or(f64::NAN)),
+            pause_p999_ms: pause(0.999),
+            pause_max_ms: pause(1.0),
             errors: measures.iter().map(|measure| measure.errors).sum(),
             first_error: measures.iter().find_map(|measure| measure.first_error.clone()),
+        }
+    }
+
+    fn machine_pauses(&self) -> String {
+        match self.pause_max_ms.0.is_empty() {
+            true => String::new(),
+            false => format!(
+                ", machine stood still p99.9 {} max {} ms",
+                self.pause_p999_ms.decimal(),
+                self.pause_max_ms.decimal()
+            ),
         }
     }
 

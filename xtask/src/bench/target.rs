@@ -65,7 +65,15 @@ impl Drop for Processes {
 }
 
 impl Running {
-    pub(crate) fn start(target: Target, oxmq: &Path, dir: &Path, port: u16, setup: Setup) -> anyhow::Result<Self> {
+    /// `settings` are the brokers', besides those of the setup.
+    pub(crate) fn start(
+        target: Target,
+        oxmq: &Path,
+        dir: &Path,
+        port: u16,
+        setup: Setup,
+        settings: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let server = match target {
             Target::Java => Server::Java(JAVA_VERSION),
             Target::Oxmq => Server::Oxmq {
@@ -78,6 +86,7 @@ impl Running {
         for (key, value) in setup.broker_properties() {
             options = options.broker_property(key, value);
         }
+        options.broker_properties.extend_from_slice(settings);
         // Started twice: the first start brings the program into the page cache, the second one is timed.
         let mut cluster = Cluster::start(options)?;
         cluster.kill_broker()?;

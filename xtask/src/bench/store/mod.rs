@@ -3,10 +3,11 @@
 //! - `steady`: sends at a fixed rate, while the store does something else or nothing
 //! - `cold`: a backlog that is in no memory, drained alone or beside sends
 //! - `recovery`: from `kill -9` to the first message
-//! - `disk`: what the disk itself allows
+//! - `disk`: what the disk itself allows; `pauses`: when the machine as a whole stood still
 
 pub(super) mod cold;
 pub(super) mod disk;
+mod pauses;
 pub(super) mod recovery;
 pub(super) mod steady;
 

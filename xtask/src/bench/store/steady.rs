@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use super::pauses::Pauses;
 use super::{Stage, StoreWorkload, cold};
 use crate::bench::connection::{Connection, Poll};
 use crate::bench::end_to_end::start_timer;
@@ -141,13 +142,15 @@ pub(super) fn send(addr: &str, plan: &Plan, meter: &Meter, is_over: &dyn Fn() ->
         let _ = rustix::io::read(&timer, &mut [0; 8]);
         let now = started.elapsed();
         if window.is_none() && now >= plan.ramp {
-            window = Some(meter.start()?);
+            window = Some((meter.start()?, Pauses::start()?));
         }
         if let Some(gives_up) = gives_up {
             ensure!(now < gives_up, "{} answers did not come", sent - answered);
         } else if now >= plan.ramp + plan.window || (now > plan.ramp + TICK * 100 && is_over()) {
             gives_up = Some(now + TAIL_MAX);
-            measure.usage = window.take().context("the window was not opened")?.finish()?;
+            let (window, pauses) = window.take().context("the window was not opened")?;
+            measure.usage = window.finish()?;
+            measure.pauses = pauses.map(Pauses::finish).transpose()?;
         } else {
             while due(sent) <= now {
                 let connection = &mut connections[sent as usize % CONNECTIONS];
@@ -181,7 +184,7 @@ pub(super) fn send(addr: &str, plan: &Plan, meter: &Meter, is_over: &dyn Fn() ->
             }
             connection.input.consume(consumed);
         }
-        if let Some(window) = &mut window {
+        if let Some((window, _)) = &mut window {
             window.tick(Instant::now())?;
         }
     }
