@@ -3,6 +3,7 @@
 //!
 //! Each kind of work has threads of its own, so that work which needs memory only is not held up by reads that hang.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use crossbeam_channel::{Receiver, Sender};
 use oxmq_protocol::RemotingCommand;
 use oxmq_store::{GetError, GetMessages, ReadError};
+use parking_lot::{Condvar, Mutex};
 
 use crate::broker::Broker;
 use crate::mailbox::Mailboxes;
@@ -76,7 +77,23 @@ pub(crate) struct ThreadTimes {
 
 /// Where workers hand work to, by lane. The threads end when the last of these is gone.
 #[derive(Clone)]
-pub(crate) struct ReadQueue([Sender<Job>; 3]);
+pub(crate) struct ReadQueue(Arc<Lanes>);
+
+struct Lanes([Arc<Jobs>; 3]);
+
+/// The jobs of a lane. A thread that finds none sleeps at once: what spins for the next, as threads at a channel do, takes
+/// the processor from workers that have sends to store.
+#[derive(Default)]
+struct Jobs {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    ended: bool,
+}
 
 impl ReadQueue {
     /// Starts the threads. Results go to the mailbox of the worker that asked, under its ticket.
@@ -85,34 +102,66 @@ impl ReadQueue {
         mailboxes: &Arc<Mailboxes>,
     ) -> io::Result<(ReadQueue, Vec<JoinHandle<()>>)> {
         let mut threads = Vec::new();
-        let senders = Lane::ALL.map(|lane| {
-            let (sender, jobs) = crossbeam_channel::bounded(WAITING_MAX);
+        let lanes = Lane::ALL.map(|lane| {
+            let jobs = Arc::<Jobs>::default();
             let (name, count) = lane.threads();
             threads.extend((0..count).map(|index| {
-                let (jobs, broker, mailboxes) = (jobs.clone(), Arc::clone(broker), Arc::clone(mailboxes));
+                let (jobs, broker, mailboxes) = (Arc::clone(&jobs), Arc::clone(broker), Arc::clone(mailboxes));
                 let thread = thread::Builder::new().name(format!("{name}-{index}"));
                 thread.spawn(move || run(&jobs, &broker, &mailboxes))
             }));
-            sender
+            jobs
         });
+        // Before a thread that could not be started is told of, so that the others end.
+        let queue = ReadQueue(Arc::new(Lanes(lanes)));
         let threads = threads.into_iter().collect::<io::Result<_>>()?;
-        Ok((ReadQueue(senders), threads))
+        Ok((queue, threads))
     }
 
     /// False when too much waits already.
     pub(crate) fn submit(&self, lane: Lane, worker: usize, ticket: usize, work: Work) -> bool {
-        let job = Job {
+        self.0.0[lane as usize].push(Job {
             worker,
             ticket,
             work,
             submitted: Instant::now(),
-        };
-        self.0[lane as usize].try_send(job).is_ok()
+        })
     }
 }
 
-fn run(jobs: &Receiver<Job>, broker: &Arc<Broker>, mailboxes: &Mailboxes) {
-    for job in jobs {
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        for jobs in &self.0 {
+            jobs.waiting.lock().ended = true;
+            jobs.changed.notify_all();
+        }
+    }
+}
+
+impl Jobs {
+    fn push(&self, job: Job) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.jobs.len() >= WAITING_MAX {
+            return false;
+        }
+        waiting.jobs.push_back(job);
+        drop(waiting);
+        self.changed.notify_one();
+        true
+    }
+
+    /// The next one, when there is one. Nothing at the end, when all are done.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting.lock();
+        while waiting.jobs.is_empty() && !waiting.ended {
+            self.changed.wait(&mut waiting);
+        }
+        waiting.jobs.pop_front()
+    }
+}
+
+fn run(jobs: &Jobs, broker: &Arc<Broker>, mailboxes: &Mailboxes) {
+    while let Some(job) = jobs.next() {
         let Job {
             worker, ticket, work, ..
         } = job;
