@@ -50,11 +50,13 @@ impl Credentials {
         if let Some(token) = &self.security_token {
             fields.set(SECURITY_TOKEN, token.as_str());
         }
+        let mut content = Vec::new();
         let names_and_values = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let signed = SignedFields::of(names_and_values.filter(|(name, _)| *name != SIGNATURE.as_bytes()));
-        let mut content: Vec<u8> = signed.values().flatten().copied().collect();
-        drop(signed);
+        let names_and_values: SmallVec<[_; 20]> = names_and_values.collect();
+        let is_signed = |name: &[u8]| name != SIGNATURE.as_bytes();
+        in_signing_order(&names_and_values, is_signed, |value| content.extend_from_slice(value));
         content.extend_from_slice(&request.body);
+        drop(names_and_values);
         let signature = SigningKey::new(&self.secret_key).sign(&content);
         let signature = std::str::from_utf8(&signature).expect("base64 is text");
         fields.set(SIGNATURE, signature);
@@ -75,40 +77,22 @@ pub fn is_signed(name: &[u8], version: i32) -> bool {
     name != SIGNATURE.as_bytes() && (version > UNSIGNED_UNIQUE_KEY_QUERY_VERSION || name != UNIQUE_KEY_QUERY)
 }
 
-/// The fields of a request in the order in which they are signed.
-pub struct SignedFields<'a, V>(SmallVec<[Field<'a, V>; 20]>);
-
-struct Field<'a, V> {
-    /// Decides the order of almost all names with one comparison.
-    prefix: u64,
-    name: &'a [u8],
-    value: V,
-}
-
-impl<'a, V: Copy> SignedFields<'a, V> {
-    /// Sorts fields that are signed. Of those with one name the last counts.
-    #[inline]
-    pub fn of(fields: impl Iterator<Item = (&'a [u8], V)>) -> SignedFields<'a, V> {
-        let mut sorted: SmallVec<_> = fields
-            .map(|(name, value)| Field {
-                prefix: prefix(name),
-                name,
-                value,
-            })
-            .collect();
-        sorted.sort_by(|one: &Field<'a, V>, other| {
-            let by_prefix = one.prefix.cmp(&other.prefix);
-            by_prefix.then_with(|| order(one.name, other.name))
-        });
-        SignedFields(sorted)
-    }
-
-    #[inline]
-    pub fn values(&self) -> impl Iterator<Item = V> {
-        let is_repeated = |at: usize| self.0.get(at + 1).is_some_and(|next| next.name == self.0[at].name);
-        (0..self.0.len())
-            .filter(move |at| !is_repeated(*at))
-            .map(|at| self.0[at].value)
+/// Hands over the values of the fields that are signed, in the order in which they are. Of those with one name the last
+/// counts.
+#[inline]
+pub fn in_signing_order<V: Copy>(fields: &[(&[u8], V)], is_signed: impl Fn(&[u8]) -> bool, mut value: impl FnMut(V)) {
+    let signed = fields.iter().enumerate().filter(|(_, (name, _))| is_signed(name));
+    // The prefix decides the order of almost all names with one comparison.
+    let mut sorted: SmallVec<[(u64, usize); 24]> = signed.map(|(at, (name, _))| (prefix(name), at)).collect();
+    sorted.sort_unstable_by(|(prefix, at), (other_prefix, other_at)| {
+        let by_name = || order(fields[*at].0, fields[*other_at].0);
+        prefix.cmp(other_prefix).then_with(by_name).then(at.cmp(other_at))
+    });
+    for (place, (prefix, at)) in sorted.iter().enumerate() {
+        let is_name_of = |(next_prefix, next): &(u64, usize)| next_prefix == prefix && fields[*next].0 == fields[*at].0;
+        if !sorted.get(place + 1).is_some_and(is_name_of) {
+            value(fields[*at].1);
+        }
     }
 }
 
@@ -155,7 +139,10 @@ impl SigningKey {
     /// Whether `signature` is the one of `content`. How long it takes does not tell how much of it is right.
     #[inline]
     pub fn verify(&self, content: &[u8], signature: &[u8]) -> bool {
-        self.sign(content).as_slice().ct_eq(signature).into()
+        let words = |text: &[u8]| -> [u32; SIGNATURE_BYTES / 4] {
+            std::array::from_fn(|at| u32::from_ne_bytes(std::array::from_fn(|byte| text[4 * at + byte])))
+        };
+        signature.len() == SIGNATURE_BYTES && words(&self.sign(content)).ct_eq(&words(signature)).into()
     }
 }
 
@@ -257,7 +244,8 @@ mod tests {
             ("b", "new"),
         ];
         let fields = fields.map(|(name, value)| (name.as_bytes(), value));
-        let content: String = SignedFields::of(fields.into_iter()).values().collect();
+        let mut content = String::new();
+        in_signing_order(&fields, |_| true, |value| content.push_str(value));
         assert_eq!(content, "1new89facewide");
         assert!(key.verify(content.as_bytes(), &key.sign(content.as_bytes())));
         assert!(!key.verify(b"1old89facewide", &key.sign(content.as_bytes())));

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
 use hashbrown::HashMap;
 use oxmq_protocol::response_code as code;
 use oxmq_remoting::Connection;
@@ -18,7 +17,7 @@ use crate::response::Refusal;
 pub(crate) struct Gate {
     broker: Arc<Broker>,
     workers: usize,
-    content: RefCell<BytesMut>,
+    content: RefCell<Vec<u8>>,
     vouchers: RefCell<HashMap<u64, Voucher>>,
 }
 

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use oxmq_protocol::SerializeType;
 use oxmq_protocol::body::{AclInfo, PlainAccountConfig, UserInfo};
 use oxmq_protocol::json;
@@ -58,7 +57,7 @@ pub fn auth_body(data: &[u8]) {
 /// `bench`, and has a hundred other permissions.
 pub struct Judge {
     access: Access,
-    content: BytesMut,
+    content: Vec<u8>,
 }
 
 impl Judge {
@@ -90,7 +89,7 @@ impl Judge {
             .expect("they are policies");
         Judge {
             access,
-            content: BytesMut::new(),
+            content: Vec::new(),
         }
     }
 

@@ -17,13 +17,13 @@ pub(crate) mod policy;
 pub(crate) mod request;
 pub(crate) mod users;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use oxmq_protocol::json;
 use oxmq_remoting::Credentials;
 use oxmq_remoting::signing::{ACCESS_KEY, SIGNATURE};
@@ -37,7 +37,7 @@ use plain::account::PlainRefusal;
 use plain::{PlainAcl, PlainAclError};
 use policy::Decision;
 use request::SignedRequest;
-use users::{User, UserChange, UserError, UserStatus, UserType, Users};
+use users::{Snapshot, User, UserChange, UserError, UserStatus, UserType, Users};
 
 /// What the settings say of access, and the tables they ask for.
 pub(crate) struct Access {
@@ -212,60 +212,40 @@ impl Access {
         request: &SignedRequest<'_>,
         body: &[u8],
         from: IpAddr,
-        content: &mut BytesMut,
+        content: &mut Vec<u8>,
         vouched: impl FnOnce(&str, u64, &mut dyn FnMut() -> bool) -> bool,
     ) -> Result<(), Denial> {
         if let Some(plain) = &self.plain {
             plain.check(request, body, from, content)?;
         }
+        if !self.authentication && !self.authorization {
+            return Ok(());
+        }
+        let snapshot = self.users.as_ref().map(Users::snapshot);
+        let caller = Caller::of(request, snapshot.as_deref().map(|snapshot| &**snapshot));
         if self.authentication && !self.authentication_whitelist.contains(&request.code) {
-            self.authenticate(request, body, content, vouched)?;
+            caller.authenticate(request, body, content, vouched)?;
         }
         if self.authorization && !self.authorization_whitelist.contains(&request.code) {
-            self.authorize(request, body, from)?;
+            self.authorize(&caller, request, body, from)?;
         }
         Ok(())
     }
 
-    fn authenticate(
+    fn authorize(
         &self,
+        caller: &Caller<'_>,
         request: &SignedRequest<'_>,
         body: &[u8],
-        content: &mut BytesMut,
-        vouched: impl FnOnce(&str, u64, &mut dyn FnMut() -> bool) -> bool,
+        from: IpAddr,
     ) -> Result<(), Denial> {
-        let users = self.users.as_ref().ok_or(Denial::NoUsers)?;
-        let name = request.get(ACCESS_KEY).filter(|name| !name.is_empty());
-        let name = name.ok_or(Denial::NoUserName)?;
-        let snapshot = users.snapshot();
-        let Some(user) = snapshot.get(&name) else {
-            return Err(Denial::Unknown(name.into_owned()));
-        };
-        if user.status == UserStatus::Disable {
-            return Err(Denial::Disabled(name.into_owned()));
-        }
-        let mut is_signed = || {
-            request.write_content(body, content);
-            let signature = request.get(SIGNATURE).unwrap_or_default();
-            user.key.verify(content, signature.as_bytes())
-        };
-        match vouched(&name, snapshot.number, &mut is_signed) {
-            true => Ok(()),
-            false => Err(Denial::Signature),
-        }
-    }
-
-    fn authorize(&self, request: &SignedRequest<'_>, body: &[u8], from: IpAddr) -> Result<(), Denial> {
         let asks = ask::asks(request, body, &self.cluster)?;
         if asks.is_empty() {
             return Ok(());
         }
-        let name = request.get(ACCESS_KEY).ok_or(Denial::Nobody)?;
-        let users = self.users.as_ref().ok_or(Denial::NoUsers)?;
-        let snapshot = users.snapshot();
-        let Some(user) = snapshot.get(&name) else {
-            return Err(Denial::NotFound(name.into_owned()));
-        };
+        let name = caller.name.as_deref().ok_or(Denial::Nobody)?;
+        caller.users.ok_or(Denial::NoUsers)?;
+        let user = caller.user.ok_or_else(|| Denial::NotFound(name.to_owned()))?;
         if user.user_type == UserType::Super {
             return Ok(());
         }
@@ -279,7 +259,7 @@ impl Access {
                 None => "no matched policies.",
             };
             return Err(Denial::Policy {
-                user: name.into_owned(),
+                user: name.to_owned(),
                 resource: ask.to_string(),
                 from,
                 why,
@@ -302,6 +282,51 @@ impl Access {
     /// The user of this name.
     pub(crate) fn user(&self, name: &str) -> Option<std::sync::Arc<User>> {
         self.users.as_ref()?.snapshot().get(name).cloned()
+    }
+}
+
+/// Who a request says it is from.
+struct Caller<'a> {
+    name: Option<Cow<'a, str>>,
+    /// Nothing where none are kept.
+    users: Option<&'a Snapshot>,
+    user: Option<&'a User>,
+}
+
+impl<'a> Caller<'a> {
+    fn of(request: &'a SignedRequest<'_>, users: Option<&'a Snapshot>) -> Caller<'a> {
+        let name = request.get(ACCESS_KEY);
+        let user = users.zip(name.as_deref()).and_then(|(users, name)| users.get(name));
+        Caller {
+            user: user.map(|user| &**user),
+            name,
+            users,
+        }
+    }
+
+    fn authenticate(
+        &self,
+        request: &SignedRequest<'_>,
+        body: &[u8],
+        content: &mut Vec<u8>,
+        vouched: impl FnOnce(&str, u64, &mut dyn FnMut() -> bool) -> bool,
+    ) -> Result<(), Denial> {
+        let users = self.users.ok_or(Denial::NoUsers)?;
+        let name = self.name.as_deref().filter(|name| !name.is_empty());
+        let name = name.ok_or(Denial::NoUserName)?;
+        let user = self.user.ok_or_else(|| Denial::Unknown(name.to_owned()))?;
+        if user.status == UserStatus::Disable {
+            return Err(Denial::Disabled(name.to_owned()));
+        }
+        let mut is_signed = || {
+            request.write_content(body, content);
+            let signature = request.get(SIGNATURE).unwrap_or_default();
+            user.key.verify(content, signature.as_bytes())
+        };
+        match vouched(name, users.number, &mut is_signed) {
+            true => Ok(()),
+            false => Err(Denial::Signature),
+        }
     }
 }
 

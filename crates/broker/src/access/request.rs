@@ -2,24 +2,22 @@
 
 use std::borrow::Cow;
 
-use bytes::BytesMut;
 use oxmq_protocol::Header;
 use oxmq_protocol::scan::{RawText, ScannedFields};
-use oxmq_remoting::signing::{SignedFields, is_signed};
-use smallvec::SmallVec;
+use oxmq_remoting::signing::{in_signing_order, is_signed};
 
 pub(crate) struct SignedRequest<'a> {
     pub(crate) code: i32,
     version: i32,
-    fields: SmallVec<[(&'a [u8], RawText<'a>); 20]>,
+    fields: Cow<'a, [(&'a [u8], RawText<'a>)]>,
 }
 
 impl<'a> SignedRequest<'a> {
-    pub(crate) fn of_scanned(scanned: &ScannedFields<'a>) -> SignedRequest<'a> {
+    pub(crate) fn of_scanned(scanned: &'a ScannedFields<'_>) -> SignedRequest<'a> {
         SignedRequest {
             code: scanned.code(),
             version: scanned.version(),
-            fields: scanned.iter().collect(),
+            fields: scanned.as_slice().into(),
         }
     }
 
@@ -38,20 +36,18 @@ impl<'a> SignedRequest<'a> {
 
     #[inline]
     pub(crate) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        let mut latest_first = self.fields.iter().rev();
-        let (_, value) = latest_first.find(|(known, _)| *known == name.as_bytes())?;
+        // Most fields have a name of one letter: its first byte tells it without a call.
+        let is_it = |known: &[u8]| known.first() == name.as_bytes().first() && known == name.as_bytes();
+        let (_, value) = self.fields.iter().rev().find(|(known, _)| is_it(known))?;
         Some(value.to_str())
     }
 
     /// Replaces `out` with what a signature of this request is made of.
     #[inline]
-    pub(crate) fn write_content(&self, body: &[u8], out: &mut BytesMut) {
+    pub(crate) fn write_content(&self, body: &[u8], out: &mut Vec<u8>) {
         out.clear();
-        let signed = self.fields.iter().copied();
-        let signed = signed.filter(|(name, _)| is_signed(name, self.version));
-        for value in SignedFields::of(signed).values() {
-            value.unescape_into(out);
-        }
+        let is_signed = |name: &[u8]| is_signed(name, self.version);
+        in_signing_order(&self.fields, is_signed, |value| value.unescape_into(out));
         out.extend_from_slice(body);
     }
 }
@@ -77,7 +73,7 @@ pub(crate) mod tests {
         let mut command = command(310, &[("b", "t\u{1}é"), ("a", "g"), ("n", "")]).with_body("body");
         Credentials::new("me", "secret").sign(&mut command);
         let request = SignedRequest::of_header(&command.header);
-        let mut content = BytesMut::from(&b"old"[..]);
+        let mut content = b"old".to_vec();
         request.write_content(b"body", &mut content);
         let signature = request.get(SIGNATURE).unwrap();
         assert!(SigningKey::new("secret").verify(&content, signature.as_bytes()));

@@ -70,7 +70,7 @@ fn send(topic: &str) -> RemotingCommand {
 fn check(access: &Access, command: &RemotingCommand) -> Result<(), String> {
     let request = SignedRequest::of_header(&command.header);
     let stateless = |_: &str, _: u64, is_signed: &mut dyn FnMut() -> bool| is_signed();
-    let checked = access.check(&request, &command.body, FROM, &mut BytesMut::new(), stateless);
+    let checked = access.check(&request, &command.body, FROM, &mut Vec::new(), stateless);
     checked.map_err(|denial| denial.to_string())
 }
 

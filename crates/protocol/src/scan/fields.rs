@@ -69,15 +69,15 @@ impl<'a> ScannedFields<'a> {
     }
 
     /// Names are UTF-8 without escapes.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], RawText<'a>)> {
-        self.fields.iter().copied()
+    pub fn as_slice(&self) -> &[(&'a [u8], RawText<'a>)] {
+        &self.fields
     }
 
     /// What [`super::scan`] makes of the same header.
     pub fn header(&self) -> Result<ScannedHeader<'a>, Unscanned> {
         let request = with_gatherer!(self.fixed.code, G => {
             let mut gather = G::default();
-            for (name, value) in self.iter() {
+            for &(name, value) in &self.fields {
                 gather.set(name, value)?;
             }
             gather.finish()

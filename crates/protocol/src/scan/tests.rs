@@ -13,6 +13,7 @@ fn agrees(serialize: SerializeType, bytes: &[u8]) -> bool {
     if let Ok(fields) = scan_fields(serialize, bytes) {
         let decoded = Header::decode(serialize, bytes).expect("what the scanner reads, the decoder reads");
         let all = fields
+            .as_slice()
             .iter()
             .map(|(name, value)| (std::str::from_utf8(name).unwrap(), value.to_str().into_owned()));
         assert_eq!(all.collect::<ExtFields>(), decoded.ext_fields);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::Unscanned;
 use crate::swar;
@@ -54,19 +54,18 @@ impl<'a> RawText<'a> {
         if !self.is_escaped() {
             return String::from_utf8_lossy(self.raw);
         }
-        let mut out = BytesMut::with_capacity(self.raw.len());
+        let mut out = Vec::with_capacity(self.raw.len());
         self.unescape_into(&mut out);
         String::from_utf8_lossy(&out).into_owned().into()
     }
 
     /// Appends the text as it is meant. Never longer than it is here.
     #[inline]
-    pub fn unescape_into(&self, out: &mut BytesMut) {
+    pub fn unescape_into(&self, out: &mut impl BufMut) {
         if !self.is_escaped() {
-            out.extend_from_slice(self.raw);
+            out.put_slice(self.raw);
             return;
         }
-        out.reserve(self.raw.len());
         let mut rest = self.raw;
         while let Some(at) = swar::find(rest, b'\\') {
             out.put_slice(&rest[..at]);

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
 use hashbrown::HashMap;
 use oxmq_protocol::body::{DataVersion, PlainAccountConfig, PlainAclConfig};
 use oxmq_remoting::signing::{ACCESS_KEY, SIGNATURE};
@@ -171,7 +170,7 @@ impl PlainAcl {
         request: &SignedRequest<'_>,
         body: &[u8],
         from: IpAddr,
-        content: &mut BytesMut,
+        content: &mut Vec<u8>,
     ) -> Result<(), PlainRefusal> {
         let state = self.state.load();
         if state.white.iter().any(|pattern| pattern.matches(from)) {

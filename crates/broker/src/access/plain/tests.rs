@@ -23,7 +23,7 @@ fn send(acl: &PlainAcl, credentials: Option<(&str, &str)>, topic: &str, from: Ip
         Credentials::new(access_key, secret_key).sign(&mut command);
     }
     let request = SignedRequest::of_header(&command.header);
-    acl.check(&request, &command.body, from, &mut BytesMut::new())
+    acl.check(&request, &command.body, from, &mut Vec::new())
 }
 
 #[test]
