@@ -82,16 +82,22 @@ pub fn is_signed(name: &[u8], version: i32) -> bool {
 #[inline]
 pub fn in_signing_order<V: Copy>(fields: &[(&[u8], V)], is_signed: impl Fn(&[u8]) -> bool, mut value: impl FnMut(V)) {
     let signed = fields.iter().enumerate().filter(|(_, (name, _))| is_signed(name));
-    // The prefix decides the order of almost all names with one comparison.
-    let mut sorted: SmallVec<[(u64, usize); 24]> = signed.map(|(at, (name, _))| (prefix(name), at)).collect();
-    sorted.sort_unstable_by(|(prefix, at), (other_prefix, other_at)| {
-        let by_name = || order(fields[*at].0, fields[*other_at].0);
-        prefix.cmp(other_prefix).then_with(by_name).then(at.cmp(other_at))
-    });
-    for (place, (prefix, at)) in sorted.iter().enumerate() {
-        let is_name_of = |(next_prefix, next): &(u64, usize)| next_prefix == prefix && fields[*next].0 == fields[*at].0;
-        if !sorted.get(place + 1).is_some_and(is_name_of) {
-            value(fields[*at].1);
+    // A number for each: the start of its name, which alone decides the order of almost all, and where it stands.
+    let mut sorted: SmallVec<[u128; 24]> = signed
+        .map(|(at, (name, _))| u128::from(prefix(name)) << 64 | at as u128)
+        .collect();
+    sorted.sort_unstable();
+    let place = |number: u128| number as usize;
+    if sorted.windows(2).all(|pair| pair[0] >> 64 != pair[1] >> 64) {
+        sorted.iter().for_each(|number| value(fields[place(*number)].1));
+        return;
+    }
+    let name = |number: u128| fields[place(number)].0;
+    // Stable, so that the last of one name stays the last.
+    sorted.sort_by(|one, other| order(name(*one), name(*other)));
+    for (at, number) in sorted.iter().enumerate() {
+        if sorted.get(at + 1).is_none_or(|next| name(*next) != name(*number)) {
+            value(fields[place(*number)].1);
         }
     }
 }
@@ -99,16 +105,15 @@ pub fn in_signing_order<V: Copy>(fields: &[(&[u8], V)], is_signed: impl Fn(&[u8]
 /// The first bytes of a name. All that are not ASCII count as the same, greater than the others.
 #[inline]
 fn prefix(name: &[u8]) -> u64 {
+    if let [letter @ 0..0x80] = name {
+        return u64::from(*letter) << 56;
+    }
     let mut bytes = [0; 8];
-    for (at, out) in bytes.iter_mut().enumerate() {
-        match name.get(at) {
-            None => break,
-            Some(ascii @ 0..0x80) => *out = *ascii,
-            Some(_) => {
-                bytes[at..].fill(0xFF);
-                break;
-            }
-        }
+    for (out, byte) in bytes.iter_mut().zip(name) {
+        *out = *byte;
+    }
+    if let Some(at) = bytes.iter().position(|byte| !byte.is_ascii()) {
+        bytes[at..].fill(0xFF);
     }
     u64::from_be_bytes(bytes)
 }
