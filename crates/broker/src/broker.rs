@@ -540,7 +540,7 @@ impl BrokerHandle {
                 tracing::error!("a thread of the broker had panicked");
             }
         }
-        if let Err(error) = self.broker.timers.close(&self.broker.store, self.broker.now_ms()) {
+        if let Err(error) = self.broker.timers.close(&self.broker, self.broker.now_ms()) {
             tracing::error!(%error, "the progress of timer messages cannot be saved");
         }
         self.broker.store.shutdown();

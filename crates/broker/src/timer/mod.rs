@@ -253,9 +253,18 @@ impl Timers {
     }
 
     /// Leaves the files as Java wants to find them. The threads have ended, the store has not.
-    pub(crate) fn close(&self, store: &MessageStore, now: i64) -> io::Result<()> {
-        self.store.lock().retire()?;
-        self.save(store, now)
+    pub(crate) fn close(&self, broker: &Broker, now: i64) -> io::Result<()> {
+        let met = self.enter_delivered(broker, now);
+        self.store.lock().retire(now)?;
+        self.save(&broker.store, now)?;
+        met.map_err(io::Error::other)
+    }
+
+    /// Enters what was delivered before a crash, as Java would deliver what it enters.
+    fn enter_delivered(&self, broker: &Broker, now: i64) -> Result<(), String> {
+        let mut buffer = BytesMut::new();
+        while self.store.lock().awaits_delivered() && self.enter(broker, now, &mut buffer)? {}
+        Ok(())
     }
 
     /// Makes the progress durable, if there is any.
@@ -263,7 +272,7 @@ impl Timers {
         let snapshot = {
             let mut timers = self.store.lock();
             let log_end = store.written();
-            if !timers.wants_snapshot(log_end) {
+            if !timers.wants_snapshot(now, log_end) {
                 return Ok(());
             }
             timers.snapshot(now, log_end)?

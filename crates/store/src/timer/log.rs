@@ -104,6 +104,11 @@ impl TimerLog {
         position - position.rem_euclid(self.file_bytes)
     }
 
+    /// From here on Java reads the log when it starts: the beginning of a file, one file or two before the end.
+    pub(crate) fn last_files(&self) -> i64 {
+        self.base_of(self.end() - self.file_bytes).max(self.min())
+    }
+
     /// Where the next unit will stand. Closes a file that is full.
     pub(crate) fn next_position(&mut self) -> io::Result<i64> {
         let left = self.base_of(self.end()) + self.file_bytes - self.end();
@@ -258,6 +263,10 @@ impl TimerLog {
             self.is_dir_unsynced = true;
         }
         Ok(())
+    }
+
+    pub(crate) fn is_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
     }
 
     pub(crate) fn take_unsynced(&mut self) -> Unsynced {

@@ -18,7 +18,8 @@
 //!   deliveries that were durable before it was written.
 //! - Never twice: each delivered record names its source ([`source_mark`]). After a crash the commit log behind
 //!   `delivered_from` is read, and the sources found there are not delivered again. At a stop in order the units that
-//!   were delivered are taken out of their slot, because Java only knows whole slots.
+//!   were delivered are taken out of the slots that Java will read, in the wheel and in the log: it only knows whole
+//!   slots, and fills the wheel anew from the end of the log.
 //!
 //! A snapshot is written in this order: commit log (by the caller), timer log, wheel, timercheck. So the wheel never
 //! names a unit that is not durable, and a unit never a record that is not. After a sync that failed there is no other
@@ -252,10 +253,12 @@ impl TimerStore {
             self.log.rewrite_from(replay_from)?;
             self.log.mark_unsynced(replay_from);
             self.log.take_unsynced().sync(&*self.disk)?;
-            if let Ok(file) = self.disk.open(&wheel_path) {
-                file.sync_data()?;
-            }
             let root = &self.config.root;
+            for path in [&wheel_path, &root.join("config/timercheck")] {
+                if let Ok(file) = self.disk.open(path) {
+                    file.sync_data()?;
+                }
+            }
             for dir in [root.join("config"), root.join("timerlog"), root.clone()] {
                 if self.disk.exists(&dir) {
                     self.disk.sync_dir(&dir)?;
@@ -409,8 +412,12 @@ impl TimerStore {
         };
         self.log.push(&unit);
         self.wheel.add(slot, position, &unit);
-        self.waiting += if unit.cancels() { -1 } else { 1 };
+        self.waiting += i64::from(unit.count());
         let is_delivered = self.delivered.sources.contains(&message.physical_offset);
+        if is_delivered {
+            // It may come behind the progress by now.
+            self.delivered.until_ms = self.delivered.until_ms.max(unit.slot_ms);
+        }
         match &mut self.current {
             Some(current) if slot < current.slot => self.current = None,
             Some(current) if slot == current.slot && !is_delivered => {
@@ -506,19 +513,22 @@ impl TimerStore {
                 tracing::error!(slot, position, "the chain of a slot of the timer wheel is broken");
                 break;
             };
-            let progress = Progress {
-                slot,
-                due_ms: unit.due_ms(self.config.precision_ms),
-                position,
-            };
-            let is_left =
-                unit.cancels() || (progress > self.progress && !self.delivered.sources.contains(&unit.physical_offset));
-            if is_left && self.slot_of(unit.slot_ms) == slot {
+            if self.is_left(position, &unit) && self.slot_of(unit.slot_ms) == slot {
                 current.add(position, unit, self.config.precision_ms);
             }
             position = unit.previous;
         }
         Ok(current)
+    }
+
+    /// Whether a unit of a slot in the wheel is still of use.
+    fn is_left(&self, position: i64, unit: &Unit) -> bool {
+        let reached = Progress {
+            slot: self.slot_of(unit.slot_ms),
+            due_ms: unit.due_ms(self.config.precision_ms),
+            position,
+        };
+        unit.cancels() || (reached > self.progress && !self.delivered.sources.contains(&unit.physical_offset))
     }
 
     /// What cancels messages of the present slot, if there is one.
@@ -613,13 +623,27 @@ impl TimerStore {
     }
 
     /// Is there anything that a snapshot would change? `log_end` is the end of the commit log.
-    pub fn wants_snapshot(&self, log_end: i64) -> bool {
+    pub fn wants_snapshot(&self, now: i64, log_end: i64) -> bool {
         let of_saved = self.saved.ours.unwrap_or_default();
-        self.wheel.is_dirty()
+        self.has_passed(now)
+            || self.wheel.is_dirty()
+            || self.log.is_unsynced()
             || self.saved.ours.is_none()
             || self.queue_offset != self.saved.queue_offset
             || self.progress > of_saved.progress
             || log_end - of_saved.delivered_from > UNREAD_LOG_BYTES_MAX
+    }
+
+    /// Whether Java would read slots again that are over and of which something was delivered.
+    fn has_passed(&self, now: i64) -> bool {
+        let saved_slot = self.slot_of(self.saved.read_ms);
+        self.read_ms(now) > self.saved.read_ms && self.has_delivered_from(saved_slot)
+    }
+
+    /// Whether anything of this slot or a later one may have been delivered; before a crash, also without a trace in the
+    /// progress.
+    fn has_delivered_from(&self, slot: i64) -> bool {
+        self.progress > self.begin_of(slot) || slot <= self.slot_of(self.delivered.until_ms)
     }
 
     /// What has to be made durable now. Everything before `log_end`, the end of the commit log, is to be made durable
@@ -690,38 +714,50 @@ impl TimerStore {
         wire.wire()
     }
 
-    /// Takes what was delivered out of the slot that is delivered in part, for a stop in order. Java, which delivers
-    /// whole slots, would deliver it again.
-    pub fn retire(&mut self) -> io::Result<()> {
+    /// Whether messages that were delivered before a crash are still to be entered. [`TimerStore::retire`] wants them to be.
+    pub fn awaits_delivered(&self) -> bool {
+        !self.delivered.sources.is_empty() && self.queue_offset < self.delivered.until_queue_offset
+    }
+
+    /// Takes what was delivered out of the slots that Java will read, for a stop in order: it delivers all that it finds in
+    /// them. The snapshot that follows has to be of the same time.
+    pub fn retire(&mut self, now: i64) -> io::Result<()> {
         self.can_be_saved()?;
-        let slot = self.progress.slot;
         self.current = None;
         self.log.write_out()?;
+        let read_slot = self.slot_of(self.read_ms(now));
+        if !self.has_delivered_from(read_slot) {
+            return Ok(());
+        }
+        let last = self.progress.slot.max(self.slot_of(self.delivered.until_ms));
+        let slots = self.wheel.counts().map(|(slot, _)| slot);
+        for slot in slots.take_while(|slot| *slot <= last).collect::<Vec<i64>>() {
+            self.retire_of(slot, read_slot)?;
+        }
+        self.retire_finished(read_slot)
+    }
+
+    fn retire_of(&mut self, slot: i64, read_slot: i64) -> io::Result<()> {
         let mut kept: Vec<(i64, Unit)> = Vec::new();
         let mut position = self.wheel.last_of(slot);
         while position >= 0 {
-            let Some(mut unit) = self.log.read(position)? else {
+            let Some(unit) = self.log.read(position)? else {
                 break;
             };
-            let previous = unit.previous;
-            let progress = Progress {
-                slot,
-                due_ms: unit.due_ms(self.config.precision_ms),
-                position,
-            };
-            if self.slot_of(unit.slot_ms) == slot && (unit.cancels() || progress > self.progress) {
+            let is_here = self.slot_of(unit.slot_ms) == slot;
+            if is_here && self.is_left(position, &unit) {
                 kept.push((position, unit));
-            } else if self.slot_of(unit.slot_ms) == slot {
-                unit.slot_ms -= self.config.precision_ms;
-                self.log.rewrite(position, &unit)?;
+            } else if is_here {
+                self.move_before(read_slot, position, unit)?;
             }
-            position = previous;
+            position = unit.previous;
         }
         let Some(((first, _), (last, _))) = kept.last().zip(kept.first()) else {
             self.wheel.remove(slot);
             return Ok(());
         };
-        self.wheel.replace(slot, *first, *last, kept.len() as i32);
+        let count = kept.iter().map(|(_, unit)| unit.count()).sum();
+        self.wheel.replace(slot, *first, *last, count);
         for index in 0..kept.len() {
             let previous = kept.get(index + 1).map_or(-1, |(position, _)| *position);
             let (position, unit) = &mut kept[index];
@@ -731,6 +767,32 @@ impl TimerStore {
             }
         }
         Ok(())
+    }
+
+    /// Slots that have left the wheel because all in them was delivered. From the end of the log Java would fill them again;
+    /// it reads on from the file that begins no later than one file before the end.
+    fn retire_finished(&mut self, read_slot: i64) -> io::Result<()> {
+        let (files, mut moved) = (self.log.files(), Ok(()));
+        files.scan(self.log.last_files(), |position, unit| {
+            let slot = self.slot_of(unit.slot_ms);
+            if slot >= read_slot && self.wheel.get(slot).is_none() {
+                moved = self.move_before(read_slot, position, *unit);
+            }
+            moved.is_ok()
+        })?;
+        moved
+    }
+
+    /// Gives a unit to a slot that is over.
+    fn move_before(&mut self, read_slot: i64, position: i64, unit: Unit) -> io::Result<()> {
+        let over_ms = (read_slot - 1) * self.config.precision_ms;
+        let moved = Unit {
+            write_ms: over_ms,
+            slot_ms: over_ms,
+            behind_slot_ms: 1,
+            ..unit
+        };
+        self.log.rewrite(position, &moved)
     }
 }
 

@@ -78,6 +78,11 @@ impl Unit {
         self.magic & MAGIC_DELETE != 0
     }
 
+    /// What it adds to the messages of its slot: a cancellation takes one away.
+    pub(crate) fn count(&self) -> i32 {
+        if self.cancels() { -1 } else { 1 }
+    }
+
     pub(crate) fn due_ms(&self, precision_ms: i64) -> i64 {
         match self.behind_slot_ms {
             0 => self.slot_ms + precision_ms,

@@ -113,7 +113,7 @@ impl Wheel {
             };
         }
         slot.last = position;
-        slot.count += if unit.cancels() { -1 } else { 1 };
+        slot.count += unit.count();
         self.dirty.insert(number);
     }
 

@@ -13,6 +13,8 @@ mod filtered;
 #[cfg(test)]
 mod flips;
 #[cfg(test)]
+mod java_timers;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod offline;

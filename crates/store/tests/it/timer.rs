@@ -1,4 +1,5 @@
-//! Timers on the simulated disk: whatever is killed or cut off where, every message is delivered once, and not early.
+//! Timers on the simulated disk: whatever is killed or cut off where, every message is delivered once, and not early. After a
+//! stop in order that also holds for a Java broker that goes on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::IoSlice;
@@ -9,8 +10,12 @@ use oxmq_store::disk::{Disk, Fault, SimulatedDisk};
 use oxmq_store::timer::{Due, TimerConfig, TimerMessage, TimerStart, TimerStore, source_mark, source_of_mark};
 use proptest::prelude::*;
 
+use crate::java_timers::JavaTimers;
+
 const RECORD_BYTES: i64 = 100;
 const PRECISION_MS: i64 = 1000;
+const WHEEL_SLOTS: i64 = 128;
+const ROLL_WINDOW_SLOTS: i64 = 9;
 const START_MS: i64 = 1_700_000_000_000;
 
 /// One record of a commit log that holds nothing but timers and their deliveries.
@@ -42,8 +47,12 @@ struct Machine {
     now: i64,
     /// When each message is due.
     due: Vec<i64>,
+    /// Messages that were taken out because they are cancelled, since the last start after a crash.
+    cancelled: HashSet<usize>,
     /// A sync has failed since the last start.
     sync_failed: bool,
+    /// One has failed at any time: the next start trusts the wheel as it reads it.
+    has_failed: bool,
 }
 
 impl Machine {
@@ -58,7 +67,9 @@ impl Machine {
             flushed: 0,
             now: START_MS,
             due: Vec::new(),
+            cancelled: HashSet::new(),
             sync_failed: false,
+            has_failed: false,
         };
         machine.open(true);
         machine
@@ -66,9 +77,7 @@ impl Machine {
 
     /// The timer topic's consume queue: physical offsets.
     fn queue(&self) -> Vec<i64> {
-        let records = (0..).zip(&self.log);
-        let waiting = records.filter(|(_, record)| record.is_in_timer_topic());
-        waiting.map(|(index, _)| index * RECORD_BYTES).collect()
+        queue_of(&self.log)
     }
 
     fn record(&self, physical_offset: i64) -> Record {
@@ -82,8 +91,8 @@ impl Machine {
             // A file holds 10 units.
             log_file_bytes: 10 * 52 + 16,
             precision_ms: PRECISION_MS,
-            roll_window_slots: 9,
-            wheel_slots: 128,
+            roll_window_slots: ROLL_WINDOW_SLOTS,
+            wheel_slots: WHEEL_SLOTS,
             current_max: 3,
         };
         let start = TimerStart {
@@ -101,6 +110,9 @@ impl Machine {
         timers.set_delivered(sources, self.now);
         self.timers = Some(timers);
         self.sync_failed = false;
+        if !clean {
+            self.cancelled.clear();
+        }
         // Before anything is delivered, there has to be a place to look for it.
         self.snapshot().unwrap();
     }
@@ -186,7 +198,9 @@ impl Machine {
         let mark = source_mark(due.physical_offset);
         match self.record(due.physical_offset) {
             Record::Waiting { id, .. } if due.rolls => self.log.push(Record::Waiting { id, mark }),
-            Record::Waiting { id, .. } if cancelled.contains(&id) => {}
+            Record::Waiting { id, .. } if cancelled.contains(&id) => {
+                self.cancelled.insert(id);
+            }
             Record::Waiting { id, .. } => self.log.push(Record::Delivered { id, at: self.now, mark }),
             Record::Cancel { id } if due.rolls => self.log.push(Record::Cancel { id }),
             other => panic!("{other:?} was due"),
@@ -197,7 +211,7 @@ impl Machine {
         let log_end = self.log.len() as i64 * RECORD_BYTES;
         let now = self.now;
         let timers = self.timers.as_mut().unwrap();
-        if !timers.wants_snapshot(log_end) {
+        if !timers.wants_snapshot(now, log_end) {
             return Ok(());
         }
         let snapshot = timers.snapshot(now, log_end)?;
@@ -211,7 +225,7 @@ impl Machine {
     /// A snapshot that has to succeed unless a sync failed before, and then must not.
     fn save(&mut self) {
         let log_end = self.log.len() as i64 * RECORD_BYTES;
-        let has_work = self.timers.as_ref().unwrap().wants_snapshot(log_end);
+        let has_work = self.timers.as_ref().unwrap().wants_snapshot(self.now, log_end);
         assert_eq!(self.snapshot().is_err(), self.sync_failed && has_work);
     }
 
@@ -219,6 +233,7 @@ impl Machine {
         self.disk.fail(Fault::Sync, after);
         let snapshot = self.snapshot();
         let has_failed = !self.disk.is_to_fail();
+        self.has_failed |= has_failed;
         assert!(snapshot.is_err() || !has_failed, "a failed sync is reported as success");
         self.disk.fail(Fault::Sync, u64::MAX);
     }
@@ -234,6 +249,92 @@ impl Machine {
         self.log.truncate(self.log.len() - (seed % (lost + 1)) as usize);
         self.flushed = self.log.len();
         self.open(false);
+    }
+
+    /// Stops in order and starts again. A Java broker that starts instead, after a power cut and some time later, delivers
+    /// the rest.
+    fn restart(&mut self, power: u64, pause_ms: i64) {
+        if self.timers.as_ref().unwrap().awaits_delivered() {
+            self.enter_all().unwrap();
+        }
+        let retired = self.timers.as_mut().unwrap().retire(self.now);
+        assert_eq!(retired.is_err(), self.sync_failed);
+        self.save();
+        if !self.sync_failed {
+            self.hand_to_java(power, pause_ms);
+        }
+        self.disk = self.disk.kill();
+        self.open(true);
+    }
+
+    fn hand_to_java(&self, power: u64, pause_ms: i64) {
+        let mut log = self.log.clone();
+        let layout = (WHEEL_SLOTS as usize, ROLL_WINDOW_SLOTS, PRECISION_MS);
+        let queue_offset_of = |offset| queue_of(&log).iter().position(|known| *known == offset).unwrap() as i64;
+        let disk = match self.has_failed {
+            true => self.disk.kill(),
+            false => self.disk.crash(power),
+        };
+        let mut java = JavaTimers::open(&disk, layout, queue_offset_of);
+        let mut delivered: Vec<usize> = Vec::new();
+        let start = (self.now + pause_ms).div_euclid(PRECISION_MS);
+        for write in start..start + 60 {
+            while let Some(&offset) = queue_of(&log).get(java.queue_offset as usize) {
+                java.queue_offset += 1;
+                let (id, cancels) = match log[(offset / RECORD_BYTES) as usize] {
+                    Record::Waiting { id, .. } => (id, false),
+                    Record::Cancel { id } => (id, true),
+                    Record::Delivered { .. } => unreachable!("not in the queue"),
+                };
+                let is_entered = java.enter(write, self.out_ms(id).div_euclid(PRECISION_MS), offset, cancels);
+                if !is_entered && !cancels {
+                    delivered.push(id);
+                }
+            }
+            while java.read_slot < write {
+                let units = java.read();
+                let records = units
+                    .iter()
+                    .map(|unit| (unit, log[(unit.physical_offset / RECORD_BYTES) as usize]));
+                let records: Vec<_> = records.collect();
+                let cancelled = records.iter().filter_map(|(unit, record)| match record {
+                    Record::Cancel { id } if !unit.rolls() => Some(*id),
+                    _ => None,
+                });
+                let cancelled: HashSet<usize> = cancelled.collect();
+                for (unit, record) in records {
+                    match record {
+                        Record::Waiting { id, .. } if unit.rolls() => log.push(Record::Waiting { id, mark: 0 }),
+                        Record::Waiting { id, .. } if !cancelled.contains(&id) => delivered.push(id),
+                        Record::Cancel { .. } if unit.rolls() => log.push(record),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        self.check_with(&delivered);
+    }
+
+    /// Each message was delivered once, here or by the Java broker.
+    fn check_with(&self, by_java: &[usize]) {
+        for (id, due) in self.due.iter().enumerate() {
+            let is_here = |record: &&Record| matches!(record, Record::Delivered { id: known, .. } if *known == id);
+            let is_waiting = |record: &Record| matches!(record, Record::Waiting { id: known, .. } if *known == id);
+            let is_cancel = |record: &Record| matches!(record, Record::Cancel { id: known } if *known == id);
+            let here = self.log.iter().filter(is_here).count();
+            let there = by_java.iter().filter(|known| **known == id).count();
+            let expected = match self.log.iter().any(is_waiting) {
+                _ if self.cancelled.contains(&id) => 0..=0,
+                true if self.log.iter().any(is_cancel) => 0..=1,
+                true => 1..=1,
+                false => 0..=0,
+            };
+            assert!(
+                expected.contains(&(here + there)),
+                "message {id}, due at {due}, now {}: delivered {here} times here, {there} times by Java",
+                self.now
+            );
+        }
     }
 
     fn check(&self) {
@@ -290,7 +391,15 @@ enum Step {
     Stop(u64, Option<u64>),
     /// One of the syncs of a snapshot fails.
     FailSync(u64),
-    Restart,
+    /// In order; a Java broker would begin so many milliseconds later, after a power cut.
+    Restart(i64, u64),
+}
+
+/// The timer topic's consume queue: physical offsets.
+fn queue_of(log: &[Record]) -> Vec<i64> {
+    let records = (0..).zip(log);
+    let waiting = records.filter(|(_, record)| record.is_in_timer_topic());
+    waiting.map(|(index, _)| index * RECORD_BYTES).collect()
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -305,7 +414,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u64>().prop_map(Step::CutPower),
         2 => (0u64..18, proptest::option::of(any::<u64>())).prop_map(|(at, seed)| Step::Stop(at, seed)),
         1 => (0u64..5).prop_map(Step::FailSync),
-        1 => Just(Step::Restart),
+        2 => (0i64..4000, any::<u64>()).prop_map(|(pause_ms, power)| Step::Restart(pause_ms, power)),
     ]
 }
 
@@ -331,13 +440,7 @@ fn run(steps: &[Step]) {
                     None => machine.kill(),
                 }
             }
-            Step::Restart => {
-                let retired = machine.timers.as_mut().unwrap().retire();
-                assert_eq!(retired.is_err(), machine.sync_failed);
-                machine.save();
-                machine.disk = machine.disk.kill();
-                machine.open(true);
-            }
+            Step::Restart(pause_ms, power) => machine.restart(power, pause_ms),
         }
         machine.check();
     }
@@ -385,7 +488,54 @@ fn what_went_round_before_a_kill_is_delivered_once() {
     run(&steps);
 }
 
+/// As soon as all of the present slot is delivered, the wheel holds nothing of it; the timer log does.
+#[test]
+fn a_slot_that_was_delivered_before_it_was_over_is_not_delivered_again_by_java() {
+    let steps = [
+        Step::Send(1257),
+        Step::Deliver(1),
+        Step::Pass(1258),
+        Step::Deliver(2),
+        Step::Snapshot,
+        Step::Pass(30),
+        Step::Restart(6000, 0),
+    ];
+    run(&steps);
+}
+
+/// Nothing else has happened since that was saved.
+#[test]
+fn a_slot_that_is_over_is_not_read_again_by_java() {
+    let steps = [
+        Step::Send(257),
+        Step::Pass(258),
+        Step::Deliver(2),
+        Step::Snapshot,
+        Step::Pass(3000),
+        Step::Restart(6000, 0),
+    ];
+    run(&steps);
+}
+
 proptest! {
+    /// All of a few slots that are delivered in parts, late or not at all.
+    #[test]
+    fn a_stop_in_order_at_any_time_of_a_slot_leaves_java_the_rest(
+        sent in proptest::collection::vec(1i64..4000, 1..30),
+        cancelled in proptest::collection::vec(any::<usize>(), 0..4),
+        steps in proptest::collection::vec((0i64..700, 0usize..6, any::<bool>(), 0i64..4000, any::<u64>()), 1..8),
+    ) {
+        let mut all: Vec<Step> = sent.into_iter().map(Step::Send).collect();
+        all.extend(cancelled.into_iter().map(Step::Cancel));
+        for (pass_ms, count, saves, pause_ms, power) in steps {
+            all.push(Step::Pass(pass_ms));
+            all.extend((count > 0).then_some(Step::Deliver(count)));
+            all.extend(saves.then_some(Step::Snapshot));
+            all.push(Step::Restart(pause_ms, power));
+        }
+        run(&all);
+    }
+
     #[test]
     fn every_timer_is_delivered_once_and_not_early(steps in proptest::collection::vec(step(), 1..120)) {
         run(&steps);
