@@ -1,6 +1,7 @@
 //! The requests of a name server: each reads its header, asks the tables, and answers (spec: behaviour.md §1).
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -12,7 +13,7 @@ use oxmq_protocol::body::{
 use oxmq_protocol::requests::*;
 use oxmq_protocol::settings::{Settings, UpdateError};
 use oxmq_protocol::{FieldError, FieldSet, RemotingCommand, RequestCode, json, response_code};
-use oxmq_remoting::{CommandHandler, Connection, ConnectionHandle, Outcome};
+use oxmq_remoting::{CommandHandler, Connection, ConnectionHandle, Outcome, audit};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
@@ -79,6 +80,21 @@ type Answer = Result<RemotingCommand, RequestError>;
 
 impl CommandHandler for NameServer {
     fn handle(&self, connection: &Rc<Connection>, code: RequestCode, command: RemotingCommand) -> Outcome {
+        let asked = is_administrative(code).then(|| command.clone());
+        let outcome = self.dispatch(connection, code, command);
+        match asked {
+            Some(asked) => audited(code, asked, connection.peer_addr(), outcome),
+            None => outcome,
+        }
+    }
+
+    fn on_close(&self, connection: &Rc<Connection>) {
+        self.connection_closed(connection.id());
+    }
+}
+
+impl NameServer {
+    fn dispatch(&self, connection: &Rc<Connection>, code: RequestCode, command: RemotingCommand) -> Outcome {
         let answer = match code {
             RequestCode::GetRouteInfoByTopic => self.get_route_info_by_topic(&command),
             RequestCode::RegisterBroker => return self.register_broker(connection, command),
@@ -110,12 +126,6 @@ impl CommandHandler for NameServer {
         reply(answer).into()
     }
 
-    fn on_close(&self, connection: &Rc<Connection>) {
-        self.connection_closed(connection.id());
-    }
-}
-
-impl NameServer {
     fn get_route_info_by_topic(&self, command: &RemotingCommand) -> Answer {
         let header: GetRouteInfoHeader = fields(command)?;
         let config = self.config.read();
@@ -276,7 +286,6 @@ impl NameServer {
 
     fn delete_topic(&self, command: &RemotingCommand) -> Answer {
         let header: DeleteTopicInNamesrvHeader = fields(command)?;
-        info!(topic = header.topic, cluster = header.cluster_name, "topic deleted");
         let cluster = header.cluster_name.filter(|cluster| !cluster.is_empty());
         self.table.write().delete_topic(&header.topic, cluster.as_deref());
         Ok(success())
@@ -285,20 +294,12 @@ impl NameServer {
     fn wipe_write_perm_of_broker(&self, command: &RemotingCommand) -> Answer {
         let header: BrokerNameHeader = fields(command)?;
         let wipe_topic_count = self.table.write().wipe_write_permission(&header.broker_name);
-        info!(
-            broker_name = header.broker_name,
-            wipe_topic_count, "write permission wiped"
-        );
         Ok(success().with_fields(&WipeWritePermReply { wipe_topic_count }))
     }
 
     fn add_write_perm_of_broker(&self, command: &RemotingCommand) -> Answer {
         let header: BrokerNameHeader = fields(command)?;
         let add_topic_count = self.table.write().add_write_permission(&header.broker_name);
-        info!(
-            broker_name = header.broker_name,
-            add_topic_count, "write permission added"
-        );
         Ok(success().with_fields(&AddWritePermReply { add_topic_count }))
     }
 
@@ -367,7 +368,6 @@ impl NameServer {
             let (Some(namespace), Some(key)) = (namespace, key) else {
                 return Err(RequestError::NoKvKey);
             };
-            info!(namespace, key, value, "key-value configuration changed");
             kv.put(namespace, key, value.unwrap_or_default())?;
             Ok(success())
         })
@@ -381,7 +381,6 @@ impl NameServer {
             let Some((namespace, key)) = namespace.zip(key) else {
                 return Ok(success());
             };
-            info!(namespace, key, "key-value configuration deleted");
             kv.delete(&namespace, &key)?;
             Ok(success())
         })
@@ -394,7 +393,7 @@ impl NameServer {
             let _saving = saving.lock();
             let mut changed = config.read().clone();
             let black_list = changed.config_black_list.clone();
-            let keys = changed.update(&properties, &black_list).map_err(|error| match error {
+            changed.update(&properties, &black_list).map_err(|error| match error {
                 UpdateError::NotRemote(_) => RequestError::BlackList,
                 UpdateError::Bad(bad) => RequestError::Setting(bad.to_string()),
             })?;
@@ -403,10 +402,38 @@ impl NameServer {
                 changed.to_properties().as_bytes(),
             )
             .map_err(RequestError::Save)?;
-            info!(?keys, "settings changed");
             *config.write() = changed;
             Ok(success())
         })
+    }
+}
+
+/// Whether it changes what operators have set. Brokers send none of these.
+fn is_administrative(code: RequestCode) -> bool {
+    use RequestCode as Code;
+    matches!(
+        code,
+        Code::PutKvConfig
+            | Code::DeleteKvConfig
+            | Code::UpdateNamesrvConfig
+            | Code::DeleteTopicInNamesrv
+            | Code::WipeWritePermOfBroker
+            | Code::AddWritePermOfBroker
+    )
+}
+
+/// Writes a line to the audit log when the outcome is known.
+fn audited(code: RequestCode, asked: RemotingCommand, from: SocketAddr, outcome: Outcome) -> Outcome {
+    let write = move |reply: RemotingCommand| {
+        let has_failed = reply.header.code != response_code::SUCCESS;
+        let refused = has_failed.then(|| reply.header.remark.as_deref().unwrap_or_default());
+        audit(code, &asked, from, refused);
+        reply
+    };
+    match outcome {
+        Outcome::Reply(reply) => write(reply).into(),
+        Outcome::Later(reply) => Outcome::later(async move { write(reply.await) }),
+        other => other,
     }
 }
 

@@ -7,6 +7,7 @@
 //! from; every table and buffer has a bound named in [`ServerConfig`], [`ClientConfig`] or next to its owner.
 
 mod acceptor;
+mod audit;
 mod buffers;
 mod client;
 mod command;
@@ -22,6 +23,7 @@ mod stream;
 mod tls;
 mod worker;
 
+pub use audit::audit;
 pub use client::{ClientConfig, RemotingClient, Reply, RequestHandler};
 pub use command::{CommandHandler, CommandService, Outcome, ReplyTo};
 pub use connection::{Connection, ConnectionHandle, RequestGuard};

@@ -35,14 +35,13 @@ mod users;
 mod view_stats;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use oxmq_protocol::json;
 use oxmq_protocol::{FieldSet, RemotingCommand, RequestCode, response_code};
-use oxmq_remoting::{Connection, signing};
+use oxmq_remoting::{Connection, audit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -94,9 +93,13 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::GetTimerCheckPoint => offload(command, timer::checkpoint),
         Code::GetTimerMetrics => offload(command, timer::metrics),
         Code::GetAllDelayOffset => reply(&command, consumer_offset::all_delays(broker, &command)),
+        // With these it deletes what they have consumed.
+        Code::QueryCorrectionOffset if command.header.ext_fields.get("filterGroups").is_some() => {
+            audited(context, code, command, consumer_offset::correct)
+        }
         Code::QueryCorrectionOffset => reply(&command, consumer_offset::correct(broker, &command)),
-        Code::CloneGroupOffset => reply(&command, consumer_offset::clone_group(broker, &command)),
-        Code::InvokeBrokerToResetOffset => offload(command, reset_offset::reset),
+        Code::CloneGroupOffset => audited(context, code, command, consumer_offset::clone_group),
+        Code::InvokeBrokerToResetOffset => audited(context, code, command, reset_offset::reset),
 
         Code::GetMaxOffset => reply(&command, queue_offset::max(broker, &command)),
         Code::GetMinOffset => reply(&command, queue_offset::min(broker, &command)),
@@ -211,30 +214,10 @@ fn audited(context: &RequestContext<'_>, code: RequestCode, command: RemotingCom
     let peer = context.connection.peer_addr();
     Outcome::Change(Box::new(move |broker| {
         let handled = handler(broker, &command);
-        audit(code, &command, peer, handled.as_ref().err());
+        let refused = handled.as_ref().err().map(|refusal| refusal.remark.as_str());
+        audit(code, &command, peer, refused);
         settle(command.header.opaque, handled)
     }))
-}
-
-fn audit(code: RequestCode, command: &RemotingCommand, from: SocketAddr, refused: Option<&Refusal>) {
-    let all = &command.header.ext_fields;
-    let who = all.get(signing::ACCESS_KEY).unwrap_or_default();
-    let fields: Vec<_> = all
-        .iter()
-        .filter(|(name, _)| ![signing::ACCESS_KEY, signing::SIGNATURE, signing::SECURITY_TOKEN].contains(name))
-        .map(|(name, value)| match is_secret(name) {
-            true => format!("{name}=******"),
-            false => format!("{name}={value}"),
-        })
-        .collect();
-    let result = refused.map_or("done", |refusal| refusal.remark.as_str());
-    let code_number = command.header.code;
-    tracing::info!(target: "audit", who, %from, request = ?code, code = code_number, fields = fields.join(" "), result);
-}
-
-fn is_secret(field: &str) -> bool {
-    let field = field.to_ascii_lowercase();
-    ["secret", "password", "token"].iter().any(|part| field.contains(part))
 }
 
 fn later<F>(

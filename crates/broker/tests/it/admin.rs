@@ -1,9 +1,12 @@
 //! Topics, groups and settings.
 
+use bytes::Bytes;
 use oxmq_protocol::body::*;
 use oxmq_protocol::requests::*;
+use oxmq_protocol::{RemotingCommand, RequestCode};
 use oxmq_tests::eventually;
 
+use crate::log_lines::LogLines;
 use crate::node::{Node, body, fields, json_of, topic_header};
 
 fn topic(name: &str) -> TopicHeader {
@@ -278,4 +281,58 @@ fn requests_about_a_rocksdb_find_none() {
         let refused = client.refused::<request::SwitchTimerEngine>(&engine(wrong), "");
         assert_eq!(refused, (29, why.to_owned()));
     }
+}
+
+/// What changes something, done or refused, and what it was that should have changed; no secrets.
+#[test]
+fn each_administrative_change_is_a_line_of_the_audit_log() {
+    use RequestCode as Code;
+    let lines = LogLines::of_all();
+    let node = Node::start();
+    let mut client = node.connect();
+    let changes = [
+        Code::CloneGroupOffset,
+        Code::InvokeBrokerToResetOffset,
+        Code::ResumeCheckHalfMessage,
+        Code::UpdateAndCreateTopic,
+        Code::UpdateAndCreateTopicList,
+        Code::UpdateAndCreateStaticTopic,
+        Code::DeleteTopicInBroker,
+        Code::UpdateAndCreateSubscriptionGroup,
+        Code::UpdateAndCreateSubscriptionGroupList,
+        Code::DeleteSubscriptionGroup,
+        Code::UpdateAndGetGroupForbidden,
+        Code::UpdateBrokerConfig,
+        Code::CleanExpiredConsumeQueue,
+        Code::DeleteExpiredCommitLog,
+        Code::CleanUnusedTopic,
+        Code::UpdateColdDataFlowCtrConfig,
+        Code::RemoveColdDataFlowCtrConfig,
+        Code::SetCommitLogReadMode,
+        Code::SwitchTimerEngine,
+        Code::SetMessageRequestMode,
+        Code::AuthCreateUser,
+        Code::AuthUpdateUser,
+        Code::AuthDeleteUser,
+        Code::AuthCreateAcl,
+        Code::AuthUpdateAcl,
+        Code::AuthDeleteAcl,
+        // With groups to delete offsets of.
+        Code::QueryCorrectionOffset,
+    ];
+    for code in changes {
+        let mark = format!("audit-{}", code.code());
+        let mut command =
+            RemotingCommand::request::<request::GetBrokerRuntimeInfo>(&(), Bytes::from_static(b"password=till-42\n"));
+        command.header.code = code.code();
+        command.header.ext_fields.set("filterGroups", mark.as_str());
+        client.exchange(command);
+        let told = lines.with(&format!("filterGroups={mark}"));
+        assert_eq!(told.len(), 1, "{code:?}: {told:?}");
+        assert!(told[0].contains(&format!("request={code:?}")), "{told:?}");
+        assert!(!told[0].contains("till-42"), "{told:?}");
+    }
+    let group = r#"{"groupName":"audited-group","consumeEnable":false}"#;
+    client.ok::<request::UpdateAndCreateSubscriptionGroup>(&(), group);
+    assert_eq!(lines.with("audited-group").len(), 1, "what a body says is told");
 }

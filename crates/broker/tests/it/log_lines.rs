@@ -23,7 +23,9 @@ impl LogLines {
     pub(crate) fn of_all() -> &'static LogLines {
         static ALL: OnceLock<&LogLines> = OnceLock::new();
         ALL.get_or_init(|| {
-            let lines = LogLines::of(|metadata| ["oxmq_broker::slow_requests", "metrics"].contains(&metadata.target()));
+            let lines = LogLines::of(|metadata| {
+                ["oxmq_broker::slow_requests", "metrics", "audit"].contains(&metadata.target())
+            });
             tracing::subscriber::set_global_default(lines).unwrap();
             lines
         })
