@@ -608,15 +608,18 @@ fn refuse(config: &BrokerConfig, has_otlp: bool) -> Result<(), StartError> {
     Err(StartError::Form(form))
 }
 
-/// The listener for metrics, if there shall be one.
+/// The listener for metrics and health, if there shall be one.
 fn endpoint(config: &BrokerConfig, health: &Arc<Health>) -> Result<Option<Endpoint>, StartError> {
-    if config.metrics_exporter_type != MetricsExporterType::Prom {
-        return Ok(None);
-    }
+    let has_metrics = config.metrics_exporter_type == MetricsExporterType::Prom;
+    let port = match (has_metrics, config.health_port) {
+        (true, _) => config.metrics_prom_exporter_port,
+        (false, 0) => return Ok(None),
+        (false, port) => port,
+    };
     let host = metrics_host(config);
-    let addr = first_address((host, config.metrics_prom_exporter_port));
+    let addr = first_address((host, port));
     let addr = addr.ok_or_else(|| StartError::MetricsHost { host: host.to_owned() })?;
-    let endpoint = Endpoint::start(addr, Arc::clone(health));
+    let endpoint = Endpoint::start(addr, has_metrics, Arc::clone(health));
     endpoint
         .map(Some)
         .map_err(|source| StartError::Metrics { addr, source })

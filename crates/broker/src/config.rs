@@ -442,6 +442,9 @@ settings_with_tls! {
         metrics_prom_exporter_port: u16 = "metricsPromExporterPort" => 5557, local(), important();
         /// Address that it listens on; unless set that of bindAddress, or brokerIP1 where bindAddress is every address.
         metrics_prom_exporter_host: String = "metricsPromExporterHost" => String::new(), local();
+        /// Port for `/livez` and `/readyz` where `metricsExporterType` is not PROM, which brings its own; 0 for none. Not a key of
+        /// RocketMQ.
+        health_port: u16 = "healthPort" => 0, local();
         /// The collector, `http://host:port`; without `http://` it is `https://`.
         metrics_grpc_exporter_target: String = "metricsGrpcExporterTarget" => String::new(), local();
         /// Headers for the collector, `name:value,name:value`.

@@ -47,7 +47,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn start(addr: SocketAddr, health: Arc<Health>) -> io::Result<Endpoint> {
+    /// Without metrics it tells of health only.
+    pub(crate) fn start(addr: SocketAddr, has_metrics: bool, health: Arc<Health>) -> io::Result<Endpoint> {
         let listener = TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -60,7 +61,7 @@ impl Endpoint {
             match runtime {
                 Ok(runtime) => runtime.block_on(async {
                     tokio::select! {
-                        () = accept(listener, health) => {}
+                        () = accept(listener, has_metrics, health) => {}
                         // An error means that the endpoint is gone.
                         _ = stopped => {}
                     }
@@ -93,13 +94,13 @@ impl Drop for Endpoint {
     }
 }
 
-async fn accept(listener: TcpListener, health: Arc<Health>) {
+async fn accept(listener: TcpListener, has_metrics: bool, health: Arc<Health>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "nobody can ask for metrics"),
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let pages = Rc::new(Pages::new(health));
+    let pages = Rc::new(Pages::new(has_metrics, health));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -147,13 +148,17 @@ async fn answer(request: &Request<hyper::body::Incoming>, pages: &Pages) -> Resp
         return response;
     }
     match request.uri().path() {
-        "/metrics" => match pages.page().await {
+        "/metrics" if pages.has_metrics => match pages.page().await {
             Ok(page) => response(StatusCode::OK, text::CONTENT_TYPE, page),
             Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &why),
         },
         "/livez" => status(pages.health.live().await),
         "/readyz" => status(pages.health.ready()),
-        _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz"),
+        _ if pages.has_metrics => plain(StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz"),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "there are /livez and /readyz; metricsExporterType is not PROM",
+        ),
     }
 }
 
@@ -178,6 +183,7 @@ fn response(status: StatusCode, content_type: &'static str, page: Bytes) -> Resp
 
 /// The last page of metrics and when it was begun.
 struct Pages {
+    has_metrics: bool,
     health: Arc<Health>,
     last: RefCell<Option<(Instant, Bytes)>>,
     /// Whoever makes a page has it.
@@ -185,8 +191,9 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(health: Arc<Health>) -> Pages {
+    fn new(has_metrics: bool, health: Arc<Health>) -> Pages {
         Pages {
+            has_metrics,
             health,
             last: RefCell::default(),
             turn: tokio::sync::Mutex::default(),

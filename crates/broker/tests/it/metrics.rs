@@ -567,6 +567,18 @@ fn odd_port() -> u16 {
 }
 
 #[test]
+fn health_is_told_without_metrics_too() {
+    let port = odd_port();
+    let node = Node::start_with(|config| config.health_port = port);
+    let addr = node.metrics_addr();
+    assert_eq!(addr.port(), port);
+    assert_eq!(
+        ["/livez", "/readyz", "/metrics"].map(|path| get(addr, path).status),
+        [200, 200, 404]
+    );
+}
+
+#[test]
 fn a_broker_that_recovers_is_alive_and_says_how_far_it_is() {
     let (clock, disk) = (VirtualClock::new(), SimulatedDisk::new());
     let port = odd_port();
