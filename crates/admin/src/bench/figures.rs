@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+/// The upper end of the histogram's first class, and its longest bar.
+const FIRST_CLASS_US: u64 = 125;
+const BAR_WIDTH: f64 = 50.0;
 /// Latencies up to an hour are told apart, by three digits.
 const LONGEST_US: u64 = 3_600_000_000;
 
@@ -124,9 +127,32 @@ impl Figures {
             messages_per_second: per_second(self.messages),
             bytes_per_second: per_second(self.bytes),
             latency_ms: self.latencies.iter().map(latency).collect(),
+            histogram_ms: self.latencies.iter().map(|(name, all)| (*name, classes(all))).collect(),
             errors: self.errors.clone(),
         }
     }
+}
+
+/// Each class reaches twice as far as the one before; those at both ends in which nothing is are left out.
+fn classes(histogram: &Histogram<u64>) -> Vec<Class> {
+    let mut class = Class {
+        below_ms: ms(FIRST_CLASS_US),
+        messages: 0,
+    };
+    let mut classes = Vec::new();
+    for step in histogram.iter_recorded() {
+        let latency_ms = ms(step.value_iterated_to());
+        while latency_ms >= class.below_ms {
+            classes.push(class);
+            class = Class {
+                below_ms: class.below_ms * 2.0,
+                messages: 0,
+            };
+        }
+        class.messages += step.count_since_last_iteration();
+    }
+    classes.push(class);
+    classes.into_iter().skip_while(|class| class.messages == 0).collect()
 }
 
 fn ms(us: u64) -> f64 {
@@ -145,6 +171,7 @@ pub(super) struct Report {
     messages_per_second: f64,
     bytes_per_second: f64,
     latency_ms: BTreeMap<&'static str, Latency>,
+    histogram_ms: BTreeMap<&'static str, Vec<Class>>,
     /// Messages that failed, by the reason.
     errors: BTreeMap<String, u64>,
 }
@@ -157,6 +184,14 @@ struct Latency {
     #[serde(rename = "p99.9")]
     p999: f64,
     max: f64,
+}
+
+/// How many messages took less than this, and not less than the class before.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Class {
+    below_ms: f64,
+    messages: u64,
 }
 
 impl Report {
@@ -175,24 +210,32 @@ impl Report {
             writeln!(out, "{name:<14}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}").expect("a string takes any text");
         };
         line(["ms", "p50", "p90", "p99", "p99.9", "max"]);
-        for (
-            name,
-            Latency {
-                p50,
-                p90,
-                p99,
-                p999,
-                max,
-            },
-        ) in &self.latency_ms
-        {
-            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(|ms| format!("{ms:.3}"));
+        for (name, latency) in &self.latency_ms {
+            let figures = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max];
+            let [p50, p90, p99, p999, max] = figures.map(|ms| format!("{ms:.3}"));
             line([*name, &p50, &p90, &p99, &p999, &max]);
+        }
+        for (name, classes) in &self.histogram_ms {
+            histogram_text(&mut out, name, classes);
         }
         for (error, count) in &self.errors {
             writeln!(out, "\nfailed: {count} times {error}").expect("a string takes any text");
         }
         out
+    }
+}
+
+fn histogram_text(out: &mut String, name: &str, classes: &[Class]) {
+    let total: u64 = classes.iter().map(|class| class.messages).sum();
+    let most = classes.iter().map(|class| class.messages).max().unwrap_or(0).max(1);
+    if total > 0 {
+        writeln!(out, "\n{:<14}{:>10}", format!("{name}, ms"), "messages").expect("a string takes any text");
+    }
+    for Class { below_ms, messages } in classes {
+        let share = *messages as f64 / total.max(1) as f64 * 100.0;
+        let bar = "#".repeat((*messages as f64 / most as f64 * BAR_WIDTH).ceil() as usize);
+        let line = format!("  < {below_ms:<10}{messages:>10} {share:6.2} %  {bar}");
+        writeln!(out, "{}", line.trim_end()).expect("a string takes any text");
     }
 }
 
@@ -226,6 +269,33 @@ mod tests {
             "what is longer counts as the longest: {latency:?}"
         );
         assert!(figures.has_failed() && figures.messages() == 1002);
+    }
+
+    #[test]
+    fn a_histogram_has_a_class_for_each_doubling() {
+        let mut figures = Figures::new("produce", &["send"]);
+        for (us, messages) in [(300, 30), (499, 10), (500, 2), (3000, 5)] {
+            figures.add(messages, 0, &[Duration::from_micros(us)]);
+        }
+        let report = figures.report();
+        let classes: Vec<_> = report.histogram_ms["send"]
+            .iter()
+            .map(|class| (class.below_ms, class.messages))
+            .collect();
+        assert_eq!(classes, [(0.5, 40), (1.0, 2), (2.0, 0), (4.0, 5)]);
+        let text = report.text();
+        let expected = "\nsend, ms        messages\n  \
+                        < 0.5               40  85.11 %  ##################################################\n  \
+                        < 1                  2   4.26 %  ###\n  \
+                        < 2                  0   0.00 %\n  \
+                        < 4                  5  10.64 %  #######\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(
+            !Figures::new("produce", &["send"])
+                .report()
+                .text()
+                .contains("messages\n")
+        );
     }
 
     #[test]

@@ -26,16 +26,26 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const DEFAULT_GROUP: &str = "oxmq-bench";
 const DEFAULT_NAME_SERVER: &str = "127.0.0.1:9876";
 
+const ENDS_WITH: &str = "Ends with 0 when everything went well, 1 when something failed.";
+
 pub fn command(name: &'static str) -> Command {
     Command::new(name)
         .about("Send or consume at a rate, and say how fast it was and how long it took")
-        .after_help("Ends with 0 when everything went well, 1 when something failed.")
+        .after_help(ENDS_WITH)
         .subcommand_required(true)
         .subcommand(produce::arguments(common(
-            Command::new("produce").about("Send messages"),
+            Command::new("produce").about("Send messages").after_help(format!(
+                "Examples:\n  oxmq bench produce -t orders --rate 2000 --size 512 --duration 30s\n  \
+                 oxmq bench produce -t orders --batch 32 --tags created,paid --count 100000\n\n{ENDS_WITH}"
+            )),
         )))
         .subcommand(consume::arguments(common(
-            Command::new("consume").about("Consume messages, and say how old they are when they come"),
+            Command::new("consume")
+                .about("Consume messages, and say how old they are when they come")
+                .after_help(format!(
+                    "Examples:\n  oxmq bench consume -t orders -g billing,audit --duration 30s\n  \
+                     oxmq bench consume -t orders --from first --tags 'created || paid' --count 100000\n\n{ENDS_WITH}"
+                )),
         )))
 }
 
@@ -167,12 +177,13 @@ impl Run {
         loop {
             seconds.tick().await;
             let line = self.figures.lock().next_line();
-            match is_terminal {
-                true => eprint!("\r\x1b[2K{line}"),
-                false => eprintln!("{line}"),
-            }
+            let shown = match is_terminal {
+                true => format!("\r\x1b[2K{line}"),
+                false => format!("{line}\n"),
+            };
+            let mut stderr = std::io::stderr().lock();
             // A terminal that is gone ends nothing.
-            let _ = std::io::stderr().flush();
+            let _ = stderr.write_all(shown.as_bytes()).and_then(|()| stderr.flush());
         }
     }
 }
