@@ -62,6 +62,9 @@ commands! {
         "-c DefaultCluster",
         &[opt("c", "cluster", "CLUSTER", "Cluster").required(), opt("t", "topic", "TOPIC", "This topic only"),
           opt("cf", "checkFrom", "TIME", "Messages stored since, in milliseconds since 1970")];
+    switch_timer_engine: "switchTimerEngine", "Choose where timer messages wait",
+        "-b 127.0.0.1:10911 -e F",
+        &[BROKER, CLUSTER, opt("e", "engineType", "R|F", "R a RocksDB, F files").required()];
 }
 
 /// The brokers of each cluster, of one cluster if one is named.
@@ -259,8 +262,18 @@ async fn update_broker_config(call: &Call, answer: &mut Answer) -> Done {
     for addr in addrs {
         admin.update_broker_config(&addr, &[(key, value)]).await?;
         answer.done(&addr, format!("update broker config success, {addr}"));
+        if let Ok(config) = admin.broker_config(&addr).await {
+            warn_of_unknown(key, &addr, &config);
+        }
     }
     Ok(())
+}
+
+/// Servers of either kind say "success" to keys that they do not know.
+pub(crate) fn warn_of_unknown(key: &str, addr: &str, config: &[Property]) {
+    if !config.iter().any(|setting| setting.key == key) {
+        eprintln!("warning: {addr} has no setting {key}, so that nothing was changed");
+    }
 }
 
 /// The broker of `-b`, or every broker of the cluster of `-c`, or every broker there is.
@@ -404,4 +417,26 @@ async fn check_rocksdb_queues(call: &Call, answer: &mut Answer) -> Done {
         answer.fact(name, result);
     }
     Ok(())
+}
+
+async fn switch_timer_engine(call: &Call, answer: &mut Answer) -> Done {
+    let engine = call.required("engineType");
+    let (Some(name), of_one_broker) = (engine_name(engine), call.text("brokerAddr").is_some()) else {
+        return Err(Failure::new("switchTimerEngine engineType must be R or F"));
+    };
+    for addr in call.targets().await? {
+        call.admin().await?.switch_timer_engine(&addr, engine).await?;
+        // The original calls it by its letter where it speaks to one broker.
+        let name = if of_one_broker { engine } else { name };
+        answer.done(&addr, format!("switchTimerEngine to {name} success, {addr}"));
+    }
+    Ok(())
+}
+
+fn engine_name(letter: &str) -> Option<&'static str> {
+    match letter {
+        "R" => Some("ROCKSDB_TIMELINE"),
+        "F" => Some("FILE_TIME_WHEEL"),
+        _ => None,
+    }
 }

@@ -50,7 +50,7 @@ commands! {
         &[OF_CLUSTER, FOLDER];
     export_pop_records: "exportPopRecord", "Let brokers move what they know of popped messages out of RocksDB",
         "-b 127.0.0.1:10911",
-        &[BROKER, CLUSTER, opt("d", "dryRun", "BOOL", "Change nothing")],
+        &[BROKER, CLUSTER, opt("d", "dryRun", "BOOL", "true changes nothing; mqadmin 5.5.0 takes false for that")],
         answered_by: Some("brokers of the original");
     rocksdb_to_json: "rocksDBConfigToJson", "Let brokers write the tables of their RocksDB as JSON",
         "-b 127.0.0.1:10911 -t topics",
@@ -232,7 +232,7 @@ async fn versions(admin: &Admin, groups: impl ExactSizeIterator<Item = &String>)
 async fn export_pop_records(call: &Call, answer: &mut Answer) -> Done {
     let admin = call.admin().await?;
     let info = admin.cluster_info().await?;
-    // The original takes `false` for a wish to change nothing; here the word means what it says.
+    // 5.5.0 takes `false` for a wish to change nothing, later versions take `true`, which is what the word says.
     let dry_run = call.truth("dryRun") == Some(true);
     for addr in call.targets().await? {
         let mut brokers = info.broker_addr_table.values();

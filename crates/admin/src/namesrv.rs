@@ -1,6 +1,6 @@
 //! Name servers (spec: admin.md §3, §6).
 
-use crate::brokers::say_settings;
+use crate::brokers::{say_settings, warn_of_unknown};
 use crate::call::{Call, Done, Failure};
 use crate::declare::{Opt, commands, opt};
 use crate::java::list;
@@ -97,5 +97,10 @@ async fn update_config(call: &Call, answer: &mut Answer) -> Done {
     answer.say(format!("update name server config success!{}", list(servers)));
     answer.say(format!("{key} : {value}"));
     answer.fact("done", servers);
+    for addr in servers {
+        if let Ok(config) = admin.name_server_config(addr).await {
+            warn_of_unknown(key, addr, &config);
+        }
+    }
     Ok(())
 }

@@ -195,6 +195,12 @@ requests! {
     Notification = 200054: NotificationHeader => NotificationReply;
     PollingInfo = 200055: PollingInfoHeader => PollingInfoReply;
     PopRollback = 200056: () => ();
+    GetBrokerLiteInfo = 200074: () => ();
+    GetParentTopicInfo = 200075: TopicHeader => ();
+    GetLiteTopicInfo = 200076: LiteTopicHeader => ();
+    GetLiteClientInfo = 200077: LiteClientHeader => ();
+    GetLiteGroupInfo = 200078: LiteGroupHeader => ();
+    TriggerLiteDispatch = 200079: TriggerLiteDispatchHeader => ();
     BatchAckMessage = 200151: () => ();
 }
 
@@ -811,6 +817,33 @@ field_set! {
     /// `F` for files, `R` for RocksDB.
     pub struct SwitchTimerEngineHeader {
         engine: Option<String> = "E_T",
+    }
+
+    /// A light topic is the light queue `%LMQ%$parentTopic$liteTopic`.
+    pub struct LiteTopicHeader {
+        parent_topic: String = "parentTopic",
+        lite_topic: String = "liteTopic",
+    }
+
+    /// The light topics of a client, so many at most.
+    pub struct LiteClientHeader {
+        parent_topic: String = "parentTopic",
+        group: String = "group",
+        client_id: String = "clientId",
+        max_count: Option<i32> = "maxCount",
+    }
+
+    /// Of one light topic, or the `topK` with the most to consume.
+    pub struct LiteGroupHeader {
+        group: String = "group",
+        lite_topic: Option<String> = "liteTopic",
+        top_k: Option<i32> = "topK",
+    }
+
+    /// One client of a group, or all.
+    pub struct TriggerLiteDispatchHeader {
+        group: String = "group",
+        client_id: Option<String> = "clientId",
     }
 
     /// 0 reads ahead as usual, 1 expects reads anywhere.

@@ -14,6 +14,7 @@ mod consumer_offset;
 mod forward;
 mod group_admin;
 pub(crate) mod heartbeat;
+mod lite;
 mod peek;
 mod plain_acl;
 mod query_message;
@@ -165,6 +166,12 @@ pub fn handle(context: &RequestContext<'_>, code: RequestCode, command: Remoting
         Code::PeekMessage => offload(command, peek::peek),
         // What POP knows never lies in a RocksDB here, so that there is nothing to bring back from it.
         Code::PopRollback => reply(&command, Ok(success())),
+        Code::GetBrokerLiteInfo => offload(command, lite::of_broker),
+        Code::GetParentTopicInfo => offload(command, lite::of_parent),
+        Code::GetLiteTopicInfo => reply(&command, lite::of_topic(broker, &command)),
+        Code::GetLiteClientInfo => reply(&command, lite::of_client(broker, &command)),
+        Code::GetLiteGroupInfo => reply(&command, lite::of_group(broker, &command)),
+        Code::TriggerLiteDispatch => reply(&command, lite::dispatch(broker, &command)),
         Code::PollingInfo => reply(&command, peek::polling_info(broker, &command)),
 
         Code::AuthCreateUser => audited(context, code, command, users::create),

@@ -9,8 +9,11 @@ use oxmq_protocol::properties_file::{self, Property};
 use oxmq_protocol::requests::{
     AddBrokerHeader, CheckRocksdbCqWriteHeader, ExportRocksdbConfigHeader, GetBrokerConsumeStatsHeader,
     QueryConsumeQueueHeader, ReadAheadModeHeader, RemoveBrokerHeader, ResetMasterFlushOffsetHeader,
-    ViewBrokerStatsHeader, request,
+    SwitchTimerEngineHeader, ViewBrokerStatsHeader, request,
 };
+
+use oxmq_protocol::response_code;
+use oxmq_remoting::CallError;
 
 use super::*;
 
@@ -56,7 +59,15 @@ impl Admin {
         addr: &str,
         header: &QueryConsumeQueueHeader,
     ) -> Result<QueryConsumeQueueBody, ClientError> {
-        self.ask::<request::QueryConsumeQueue, _>(addr, header).await
+        let reply = self
+            .call::<request::QueryConsumeQueue>(addr, header, Bytes::new())
+            .await?;
+        // That there is no such entry is said with the code of success.
+        if reply.body.is_empty() {
+            let (code, remark) = (response_code::QUERY_NOT_FOUND, reply.remark.unwrap_or_default());
+            return Err(CallError::Response { code, remark }.into());
+        }
+        Ok(json::from_slice(&reply.body)?)
     }
 
     /// Deletes what consume queues say of messages that are gone.
@@ -146,6 +157,14 @@ impl Admin {
             config_type: kinds.to_owned(),
         };
         self.tell::<request::ExportRocksdbConfigToJson>(addr, &header).await
+    }
+
+    /// Lets timer messages take another engine: `F` for files, `R` for RocksDB.
+    pub async fn switch_timer_engine(&self, addr: &str, engine: &str) -> Result<(), ClientError> {
+        let header = SwitchTimerEngineHeader {
+            engine: Some(engine.to_owned()),
+        };
+        self.tell::<request::SwitchTimerEngine>(addr, &header).await
     }
 
     /// Lets a broker move what it knows of popped messages out of RocksDB.

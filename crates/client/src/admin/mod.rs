@@ -9,6 +9,7 @@ mod brokers;
 mod clients;
 mod controllers;
 mod groups;
+mod light_topics;
 mod messages;
 mod name_servers;
 mod offsets;
