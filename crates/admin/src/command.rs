@@ -38,8 +38,8 @@ pub(crate) fn with_admin<T>(
     })
 }
 
-/// Whoever reads may have seen enough.
-pub(crate) fn print(text: &str) {
+/// Prints on standard output. Whoever reads may have seen enough: that is no error.
+pub fn print(text: &str) {
     if let Err(error) = std::io::stdout().write_all(text.as_bytes())
         && error.kind() != ErrorKind::BrokenPipe
     {

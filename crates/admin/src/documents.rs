@@ -73,7 +73,7 @@ fn describe(command: &Command, text: &mut String) {
 }
 
 /// As a shell takes it.
-fn quoted(line: &str) -> String {
+pub(crate) fn quoted(line: &str) -> String {
     let words = line
         .split(' ')
         .map(|word| match word.contains([';', '#', '|', '*', '&']) {

@@ -21,6 +21,7 @@ mod export;
 mod groups;
 mod ha;
 mod java;
+mod lite;
 mod messages;
 mod namesrv;
 mod offsets;
@@ -39,16 +40,18 @@ mod traces;
 mod tracks;
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use call::Call;
 use declare::Command;
 use output::Answer;
+use text::Style;
 
 pub use call::Failure;
-pub use commands::command;
+pub use command::print;
+pub use commands::{command, completion, explain_mistake};
 pub use documents::markdown;
 
 /// Runs a command line without the name of the program. Ends with 0 when everything was done, else with 1 and a line on
@@ -61,6 +64,10 @@ pub fn run(program: &str, args: impl IntoIterator<Item = OsString>) -> ExitCode 
     }
 }
 
+/// What brokers mean that do not know better words.
+const NO_USERS: &str =
+    " (a broker has no users unless authenticationMetadataProvider and authorizationMetadataProvider are set)";
+
 fn serve(program: &str, command: &'static Command, call: Call) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime
@@ -69,7 +76,11 @@ fn serve(program: &str, command: &'static Command, call: Call) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{program} {}: {failure}", command.name);
+            let hint = match access::COMMANDS.iter().any(|other| other.name == command.name) {
+                true if failure.description.starts_with("An system error occurred") => NO_USERS,
+                _ => "",
+            };
+            eprintln!("{program} {}: {failure}{hint}", command.name);
             ExitCode::FAILURE
         }
     }
@@ -81,12 +92,12 @@ async fn repeat(command: &Command, call: &Call) -> Result<(), Failure> {
         call.begin_round();
         let mut answer = Answer::default();
         let done = (command.run)(call, &mut answer).await;
-        print(&answer, call.flag("json"), done.is_ok())?;
+        let is_read = show(&answer, call.flag("json"), done.is_ok())?;
         let interval = match command.has_option("interval") {
             true => call.number::<u64>("interval")?,
             false => command.every,
         };
-        if let (Ok(()), Some(seconds)) = (&done, interval) {
+        if let (true, Ok(()), Some(seconds)) = (is_read, &done, interval) {
             tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
             continue;
         }
@@ -95,18 +106,18 @@ async fn repeat(command: &Command, call: &Call) -> Result<(), Failure> {
     }
 }
 
-/// What a command that failed has said before is shown as text only: half a JSON document is of no use.
-fn print(answer: &Answer, as_json: bool, is_whole: bool) -> Result<(), Failure> {
+/// What a command that failed has said before is shown as text only: half a JSON document is of no use. Tells whether
+/// somebody still reads.
+fn show(answer: &Answer, as_json: bool, is_whole: bool) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
-    let is_terminal = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = match as_json {
         true if is_whole => answer.json(),
         true => String::new(),
-        false => answer.text(is_terminal),
+        false => answer.text(&Style::of_stdout()),
     };
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // Whoever reads may have seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!("cannot print: {error}"))),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(format!("cannot print: {error}"))),
     }
 }

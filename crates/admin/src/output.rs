@@ -4,9 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::table::Table;
-
-const BOLD: &str = "\u{1b}[1m";
-const PLAIN: &str = "\u{1b}[0m";
+use crate::text::Style;
 
 #[derive(Default)]
 pub(crate) struct Answer {
@@ -74,13 +72,14 @@ impl Answer {
         table.lines().for_each(|line| self.say(line));
     }
 
-    pub(crate) fn text(&self, with_colour: bool) -> String {
+    pub(crate) fn text(&self, style: &Style) -> String {
         let mut text = String::new();
         for line in &self.lines {
-            match line.is_heading && with_colour {
-                true => text.extend([BOLD, &line.text, PLAIN, "\n"]),
-                false => text.extend([&line.text, "\n"]),
+            match line.is_heading {
+                true => text += &style.bold(&line.text),
+                false => text += &line.text,
             }
+            text.push('\n');
         }
         text
     }

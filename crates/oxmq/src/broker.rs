@@ -27,11 +27,11 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         config.set("namesrvAddr", addrs)?;
     }
     if matches.get_flag("printConfigItem") {
-        print!("{}", config.text());
+        oxmq_admin::print(&config.text());
         return Ok(ExitCode::SUCCESS);
     }
     if matches.get_flag("printImportantConfig") {
-        print!("{}", config.important_text());
+        oxmq_admin::print(&config.important_text());
         return Ok(ExitCode::SUCCESS);
     }
     let name_servers = config.namesrv_addr.clone().unwrap_or_default();
@@ -50,7 +50,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "" => String::new(),
         addrs => format!(" and name server is {addrs}"),
     };
-    println!("The broker[{name}, {addr}] boot success. serializeType=JSON{known_to}");
+    say!("The broker[{name}, {addr}] boot success. serializeType=JSON{known_to}");
     drop(served);
     let store_failed = signals.wait_or(broker.store_failure())?;
     broker.shutdown();

@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
@@ -85,8 +84,8 @@ pub(crate) fn run_admin(matches: &ArgMatches) -> ExitCode {
 /// Prints what lets a shell complete this command line.
 pub(crate) fn print_completion(matches: &ArgMatches) -> ExitCode {
     let shell: &Shell = matches.get_one("shell").expect("the shell is required");
-    let mut whole = command().mut_subcommand("admin", |_| oxmq_admin::command("admin"));
-    clap_complete::generate(*shell, &mut whole, "oxmq", &mut std::io::stdout());
+    let whole = command().mut_subcommand("admin", |_| oxmq_admin::command("admin"));
+    oxmq_admin::print(&oxmq_admin::completion(*shell, whole, "oxmq"));
     ExitCode::SUCCESS
 }
 
@@ -99,16 +98,18 @@ fn file_name(path: &OsString) -> String {
 
 fn matches_of(command: Command, args: Vec<OsString>) -> Result<ArgMatches, ExitCode> {
     let mut shown = command.clone();
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     command.try_get_matches_from(args).map_err(|error| {
-        // Nothing can be done when the terminal is gone.
-        let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            _ => {
-                eprintln!("\n{}", shown.render_help());
-                ExitCode::FAILURE
+        shown.build();
+        let mut meant = &mut shown;
+        // The subcommand in which the mistake is.
+        for word in words.iter().skip(1) {
+            match meant.find_subcommand(word).is_some() {
+                true => meant = meant.find_subcommand_mut(word).expect("it was found"),
+                false => break,
             }
         }
+        oxmq_admin::explain_mistake(&error, meant)
     })
 }
 
@@ -117,6 +118,13 @@ fn command() -> Command {
     Command::new("oxmq")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Apache RocketMQ, rebuilt. Without a command: name server and broker in this process")
+        .after_help(
+            "Examples:\n  oxmq                          serve on 127.0.0.1:9876, with the data in ./oxmq-data\n  \
+             oxmq --bind 0.0.0.0           the same for other machines\n  \
+             oxmq broker -c broker.conf    a broker alone, with the file of an existing RocketMQ broker\n  \
+             oxmq admin                    the commands of mqadmin\n  \
+             oxmq COMMAND --help           options and examples of a command",
+        )
         .arg(
             Arg::new("data")
                 .long("data")
@@ -142,6 +150,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
     match role {
         Role::Quickstart => command
             .about("Show messages going through servers on free ports and in a temporary folder")
+            .after_help("Examples:\n  oxmq quickstart\n  oxmq quickstart --keep")
             .arg(
                 Arg::new("keep")
                     .long("keep")
@@ -150,6 +159,10 @@ fn role_command(role: Role, name: &'static str) -> Command {
             ),
         Role::Broker => command
             .about("Run a broker")
+            .after_help(
+                "Examples:\n  oxmq broker -c broker.conf\n  oxmq broker -n '10.0.0.1:9876;10.0.0.2:9876'\n  \
+                 oxmq broker -c broker.conf -p",
+            )
             .arg(config_file("Properties file of the broker"))
             .arg(namesrv_addr("Name servers to register with"))
             .arg(print_config())
@@ -162,6 +175,7 @@ fn role_command(role: Role, name: &'static str) -> Command {
             ),
         Role::Namesrv => command
             .about("Run a name server")
+            .after_help("Examples:\n  oxmq namesrv\n  oxmq namesrv -c namesrv.conf")
             .arg(config_file("Properties file of the name server"))
             .arg(namesrv_addr(
                 "Accepted for compatibility; name servers do not know each other",
@@ -182,12 +196,14 @@ fn role_command(role: Role, name: &'static str) -> Command {
             ),
         Role::Completion => command
             .about("Print what lets a shell complete this command line")
+            .after_help("Example:\n  oxmq completion bash > /etc/bash_completion.d/oxmq")
             .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
         Role::Explain => oxmq_admin::explain::command(name),
         Role::Doctor => oxmq_admin::doctor::command(name),
         Role::Bench => oxmq_admin::bench::command(name),
         Role::Shutdown => command
             .about("Stop the brokers or name servers of this user that run this executable")
+            .after_help("Example:\n  oxmq shutdown broker")
             .arg(Arg::new("role").required(true).value_parser(["broker", "namesrv"])),
     }
 }
@@ -228,6 +244,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    /// Those of `admin` are checked where they are declared.
+    #[test]
+    fn every_help_has_an_example() {
+        fn check(command: &Command) {
+            let mut subcommands = command.get_subcommands().peekable();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let is_shown = subcommands.peek().is_some() || command.get_name() == "admin";
+            assert!(
+                is_shown || help.starts_with("Example"),
+                "{}: {help}",
+                command.get_name()
+            );
+            subcommands.for_each(check);
+        }
+        check(&command());
     }
 
     #[test]

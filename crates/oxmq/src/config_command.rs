@@ -22,7 +22,10 @@ pub(crate) fn command(name: &'static str) -> Command {
         .subcommand(
             Command::new("check")
                 .about("Say of every line what it does, what has no effect and what is wrong")
-                .after_help("Ends with 0 when a server would start with the file, 1 when it would refuse it")
+                .after_help(
+                    "Examples:\n  oxmq config check broker.conf\n  oxmq config check --role namesrv ns.properties\n\n\
+                     Ends with 0 when a server would start with the file, 1 when it would refuse it.",
+                )
                 .arg(
                     Arg::new("file")
                         .value_name("FILE")
@@ -50,7 +53,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         None if name.starts_with("namesrv") => explain::<NamesrvConfig>(&file),
         _ => explain::<BrokerConfig>(&file),
     };
-    print!("{explanation}");
+    oxmq_admin::print(&explanation.to_string());
     Ok(match explanation.count(&Effect::is_wrong) {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,

@@ -81,8 +81,8 @@ oxmq completion bash > /etc/bash_completion.d/oxmq
 Requests are signed when `$ROCKETMQ_HOME/conf/tools.yml` holds `accessKey` and `secretKey`, as for the original.
 
 Commands marked \"compared\" print the same as mqadmin 5.5.0 in the interoperability suite. Not here:
-`exportMetadataInRocksDB`, which reads a local RocksDB, and the commands of 5.5.0 for light topics that brokers share out
-(`getBrokerLiteInfo` and others) and for another engine of timers (`switchTimerEngine`).
+`exportMetadataInRocksDB`, which reads a local RocksDB. Brokers of OxMQ have no light topics and keep timer messages in files
+only, and answer the commands about these as such a broker of the original does.
 
 ";
 

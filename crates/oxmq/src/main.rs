@@ -1,5 +1,10 @@
 //! The executable: everything in one process, the roles alone, and the names that scripts of RocketMQ call.
 
+/// `println!` that does not mind a reader who has seen enough.
+macro_rules! say {
+    ($($text:tt)*) => { oxmq_admin::print(&format!("{}\n", format_args!($($text)*))) };
+}
+
 mod broker;
 mod cli;
 mod config_command;

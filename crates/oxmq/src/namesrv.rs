@@ -17,13 +17,13 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         settings_file::load(&mut config, path)?;
     }
     if matches.get_flag("printConfigItem") {
-        print!("{}", config.text());
+        oxmq_admin::print(&config.text());
         return Ok(ExitCode::SUCCESS);
     }
     let signals = StopSignals::catch()?;
     let namesrv = oxmq_namesrv::start(config)?;
     let addr = namesrv.local_addr();
-    println!("The Name Server boot success. serializeType=JSON, address {addr}");
+    say!("The Name Server boot success. serializeType=JSON, address {addr}");
     signals.wait()?;
     namesrv.shutdown();
     Ok(ExitCode::SUCCESS)

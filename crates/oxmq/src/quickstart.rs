@@ -38,7 +38,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         ..Options::new(folder.path(), Ipv4Addr::LOCALHOST)
     };
     let servers = Standalone::start(options)?;
-    println!(
+    say!(
         "OxMQ {}: a name server and a broker are serving.\n",
         env!("CARGO_PKG_VERSION")
     );
@@ -57,7 +57,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             }
         }
         if matches.get_flag("keep") {
-            println!("\nThe servers stay up for your own clients: NAMESRV_ADDR={name_server}. Ctrl-C ends.");
+            say!("\nThe servers stay up for your own clients: NAMESRV_ADDR={name_server}. Ctrl-C ends.");
             any_stop_signal().await?;
         }
         Ok(ExitCode::SUCCESS)
@@ -111,7 +111,7 @@ async fn show(name_server: &str) -> anyhow::Result<()> {
     show_burst(&producer, &mut seen).await?;
     consumer.shutdown().await;
     producer.shutdown().await;
-    println!("\n{NEXT_STEPS}");
+    say!("\n{NEXT_STEPS}");
     Ok(())
 }
 
@@ -142,8 +142,8 @@ async fn create_topic(name_server: &str) -> anyhow::Result<()> {
 }
 
 async fn show_messages(producer: &Producer, seen: &mut mpsc::UnboundedReceiver<Seen>) -> anyhow::Result<()> {
-    println!("\nA producer sends {SHOWN_MESSAGES} messages to the topic \"{TOPIC}\", a push consumer gets them:\n");
-    println!("  message id                        queue  offset     stored   consumed  body");
+    say!("\nA producer sends {SHOWN_MESSAGES} messages to the topic \"{TOPIC}\", a push consumer gets them:\n");
+    say!("  message id                        queue  offset     stored   consumed  body");
     for number in 1..=SHOWN_MESSAGES {
         let started = Instant::now();
         let result = producer.send(Message::new(TOPIC, format!("hello {number}"))).await?;
@@ -153,7 +153,7 @@ async fn show_messages(producer: &Producer, seen: &mut mpsc::UnboundedReceiver<S
             message.msg_id() == result.msg_id,
             "another message was consumed than was sent"
         );
-        println!(
+        say!(
             "  {:32}  {:5}  {:6}  {:>9}  {:>9}  {}",
             message.msg_id(),
             message.queue_id,
@@ -205,15 +205,15 @@ async fn show_burst(producer: &Producer, seen: &mut mpsc::UnboundedReceiver<Seen
     latencies.sort_unstable();
     let at = |share: f64| millis(latencies[((latencies.len() - 1) as f64 * share) as usize]);
     let rate = |took: Duration| BURST_MESSAGES as f64 / took.as_secs_f64();
-    println!("\nA burst of {BURST_MESSAGES} messages of {BURST_BODY_BYTES} bytes from {BURST_SENDERS} senders:\n");
-    println!("  stored    {:>9}   {:.0} a second", millis(stored), rate(stored));
-    println!("  consumed  {:>9}   {:.0} a second", millis(consumed), rate(consumed));
-    println!(
+    say!("\nA burst of {BURST_MESSAGES} messages of {BURST_BODY_BYTES} bytes from {BURST_SENDERS} senders:\n");
+    say!("  stored    {:>9}   {:.0} a second", millis(stored), rate(stored));
+    say!("  consumed  {:>9}   {:.0} a second", millis(consumed), rate(consumed));
+    say!(
         "  from send to consumer: half within {}, 99 % within {}",
         at(0.5),
         at(0.99)
     );
-    println!("  (servers, producer and consumer share this process and its processors)");
+    say!("  (servers, producer and consumer share this process and its processors)");
     Ok(())
 }
 

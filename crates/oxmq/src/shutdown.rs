@@ -18,13 +18,13 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let executable = std::env::current_exe()?;
     let pids = processes(Path::new("/proc"), &executable, role);
     if pids.is_empty() {
-        println!("No mq{role} running.");
+        say!("No mq{role} running.");
         return Ok(ExitCode::FAILURE);
     }
     for pid in pids {
-        println!("The mq{role}({pid}) is running...");
+        say!("The mq{role}({pid}) is running...");
         kill_process(pid, Signal::TERM)?;
-        println!("Send shutdown request to mq{role}({pid}) OK");
+        say!("Send shutdown request to mq{role}({pid}) OK");
     }
     Ok(ExitCode::SUCCESS)
 }

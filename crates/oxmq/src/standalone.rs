@@ -18,9 +18,9 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let bind: &Ipv4Addr = matches.get_one("bind").expect("it has a default");
     let signals = StopSignals::catch()?;
     let servers = Standalone::start(Options::new(folder, *bind))?;
-    println!("OxMQ {} is serving.\n", env!("CARGO_PKG_VERSION"));
+    say!("OxMQ {} is serving.\n", env!("CARGO_PKG_VERSION"));
     servers.print_addresses("");
-    println!("\nClients need the address of the name server only. Ctrl-C stops.");
+    say!("\nClients need the address of the name server only. Ctrl-C stops.");
     signals.wait()?;
     servers.shutdown();
     Ok(ExitCode::SUCCESS)
@@ -75,14 +75,14 @@ impl Standalone {
     /// `about_data` follows the folder.
     pub(crate) fn print_addresses(&self, about_data: &str) {
         let config = self.broker.broker().config();
-        println!("  name server  {}", self.namesrv.local_addr());
-        println!(
+        say!("  name server  {}", self.namesrv.local_addr());
+        say!(
             "  broker       {}   {} of {}",
             config.broker_addr(),
             config.broker_name,
             config.broker_cluster_name
         );
-        println!("  data         {}{about_data}", self.folder.display());
+        say!("  data         {}{about_data}", self.folder.display());
     }
 
     pub(crate) fn shutdown(self) {

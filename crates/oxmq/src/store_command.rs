@@ -24,17 +24,28 @@ const PROBLEMS: u8 = 1;
 const UNREADABLE: u8 = 2;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
+const ENDS_WITH: &str =
+    "Ends with 0 when all is well, 1 when something is wrong with the store, 2 when it cannot be read.";
+
 pub(crate) fn command(name: &'static str) -> Command {
     let json = || flag("json", "Print one JSON document instead of text");
     Command::new(name)
         .about("Check, repair or print the store of a broker that is not running, OxMQ's or RocketMQ's")
-        .after_help("Ends with 0 when all is well, 1 when something is wrong with the store, 2 when it cannot be read")
+        .after_help(ENDS_WITH)
         .subcommand_required(true)
         .subcommand(
-            folder(Command::new("check").about("Read everything and say what is there and what is wrong")).arg(json()),
+            folder(Command::new("check").about("Read everything and say what is there and what is wrong"))
+                .arg(json())
+                .after_help(format!(
+                    "Examples:\n  oxmq store check /data/rocketmq/store\n  oxmq store check -c broker.conf --json\n\n\
+                     {ENDS_WITH}"
+                )),
         )
         .subcommand(
             folder(Command::new("repair").about("Put right what is wrong; without --yes only say how"))
+                .after_help(format!(
+                    "Examples:\n  oxmq store repair -c broker.conf\n  oxmq store repair -c broker.conf --yes\n\n{ENDS_WITH}"
+                ))
                 .arg(json())
                 .arg(flag("yes", "Do it. What is replaced goes to a folder below DIR"))
                 .arg(

@@ -137,12 +137,17 @@ fn shown(facts: &Facts, findings: &[Finding], style: &Style) -> String {
         groups,
         ..
     } = report(facts, findings);
-    let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let found = |severity: Severity, name: &str| {
+        counted(
+            findings.iter().filter(|finding| finding.severity == severity).count(),
+            name,
+        )
+    };
     let verdict = format!(
-        "{} errors, {} warnings, {} pieces of advice",
-        count(Severity::Error),
-        count(Severity::Warning),
-        count(Severity::Advice)
+        "{}, {}, {} of advice",
+        found(Severity::Error, "error"),
+        found(Severity::Warning, "warning"),
+        found(Severity::Advice, "piece")
     );
     let verdict = if findings.is_empty() {
         style.green("healthy")
@@ -150,9 +155,18 @@ fn shown(facts: &Facts, findings: &[Finding], style: &Style) -> String {
         verdict
     };
     out + &format!(
-        "{verdict}: {name_servers} name servers, {brokers} brokers, {topics} topics, {groups} groups, {} stores here\n",
-        facts.stores.len()
+        "{verdict}: {}, {}, {}, {}, {} here\n",
+        counted(name_servers, "name server"),
+        counted(brokers, "broker"),
+        counted(topics, "topic"),
+        counted(groups, "group"),
+        counted(facts.stores.len(), "store")
     )
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, name: &str) -> String {
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Every check; the worst findings come first.

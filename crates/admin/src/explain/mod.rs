@@ -15,6 +15,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
+use oxmq_protocol::topic;
 
 pub use gather::{Question, gather};
 pub use judge::{Answer, Durable, Section, State, judge};
@@ -51,6 +52,10 @@ pub fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         group: text("group"),
     };
     let answer = command::with_admin(matches, async |admin| {
+        // A name that is mistyped is not a message that is lost. Light queues have no route.
+        if let Some(topic) = question.topic.as_deref().filter(|topic| !topic::is_lmq(topic)) {
+            admin.topic_route(topic).await?;
+        }
         gather(admin, &question, now_ms()).await.map(|facts| judge(&facts))
     })?;
     match matches.get_flag("json") {

@@ -22,8 +22,16 @@ pub enum SendError {
     #[error("in a batch: {0}")]
     InBatch(Arc<SendError>),
     /// The last of several attempts, or the only one.
-    #[error("{source} (attempt {attempts})")]
+    #[error("{source}{}", after(.attempts))]
     Failed { attempts: u32, source: ClientError },
+}
+
+/// Without a route nothing was tried.
+fn after(attempts: &u32) -> String {
+    match attempts {
+        0 => String::new(),
+        _ => format!(" (attempt {attempts})"),
+    }
 }
 
 impl SendError {

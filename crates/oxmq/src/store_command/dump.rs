@@ -22,6 +22,11 @@ pub(super) fn arguments(command: Command) -> Command {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     command
+        .after_help(format!(
+            "Examples:\n  oxmq store dump --limit 1 /data/rocketmq/store\n  \
+             oxmq store dump -c broker.conf --topic orders --key ORD-1 --json\n\n{}",
+            super::ENDS_WITH
+        ))
         .arg(number("from", "OFFSET", "Physical offset to begin at"))
         .arg(number("to", "OFFSET", "Physical offset to end before"))
         .arg(text("topic", "TOPIC", "Only this topic"))
