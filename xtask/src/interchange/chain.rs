@@ -42,6 +42,8 @@ const PHASES: usize = 4;
 const LOAD: Duration = Duration::from_millis(150);
 /// The original saves its tables first ten seconds after its start.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A stop comes so long after timers were sent that are due soon, or up to twice as long.
+const DUE_SOON_PAUSE_MS: usize = 1200;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,6 +194,11 @@ impl Chain {
         }
         let shown = self.snapshot().await?;
         self.traffic.check(&shown)?;
+        if self.plan.stop == Stop::Clean && self.plan.version.is_5() && !is_java(phase) {
+            self.traffic.send_due_soon(&wire).await?;
+            let pause_ms = DUE_SOON_PAUSE_MS + self.random.below(DUE_SOON_PAUSE_MS);
+            tokio::time::sleep(Duration::from_millis(pause_ms as u64)).await;
+        }
         let acknowledged = self.stop().await?;
         let saved = self.saved_offsets()?;
         ensure!(self.is_saved(&saved), "the consumer offsets are not saved");

@@ -28,6 +28,9 @@ const BATCHES: &str = "Batches";
 const COMMITTERS: &str = "committers";
 const RETRIERS: &str = "retriers";
 const LIGHT_QUEUES: [&str; 3] = ["%LMQ%first", "%LMQ%second", "%LMQ%third"];
+/// From so long ahead on for the same time.
+const DUE_SOON_MS: i64 = 1200;
+const DUE_SOON_STEP_MS: usize = 90;
 const STEPS_MIN: usize = 60;
 const STEPS_MAX: usize = 140;
 const BODY_MAX: usize = 3000;
@@ -278,6 +281,19 @@ impl Traffic {
         };
         wire.send(&message, 1, 0).await?;
         self.waiting.add(Waiting::TOPIC, name, due);
+        Ok(())
+    }
+
+    /// Timers that are due one after the other from now on. Those of a second that is not over are the ones that a stop and a
+    /// start must not confuse.
+    pub(super) async fn send_due_soon(&mut self, wire: &Wire) -> anyhow::Result<()> {
+        let now = now_ms();
+        for due in (now + DUE_SOON_MS..now + 2 * DUE_SOON_MS).step_by(DUE_SOON_STEP_MS) {
+            let (message, name) = self.message(Waiting::TOPIC);
+            let message = message.with_property(property::TIMER_DELIVER_MS, due.to_string());
+            wire.send(&message, 1, 0).await?;
+            self.waiting.add(Waiting::TOPIC, name, due);
+        }
         Ok(())
     }
 

@@ -1,5 +1,9 @@
 //! Messages with a time of their own, by a clock that only goes when it is told to.
 
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
 use oxmq_protocol::body::TimerMetricsBody;
 use oxmq_protocol::message::MessageExt;
 use oxmq_protocol::requests::*;
@@ -66,6 +70,21 @@ fn settle(node: &Node, clock: &VirtualClock, client: &mut Client, topic: &str) {
     assert_eq!(client.pull_some("g", topic, 0, 0).len(), 1);
 }
 
+/// Units of the timer log that stand for a time from which on a Java broker reads.
+fn left_to_java(dir: &Path) -> usize {
+    let store = dir.join("store");
+    const UNIT_BYTES: usize = 52;
+    let long = |bytes: &[u8], at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let int = |bytes: &[u8], at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let read_ms = long(&fs::read(store.join("config/timercheck")).unwrap(), 0);
+    let mut units = vec![0; 100 * UNIT_BYTES];
+    let mut file = File::open(store.join("timerlog/00000000000000000000")).unwrap();
+    file.read_exact(&mut units).unwrap();
+    let units = units.chunks(UNIT_BYTES).filter(|unit| int(unit, 0) != 0);
+    let slots = units.map(|unit| long(unit, 16) + i64::from(int(unit, 24)));
+    slots.filter(|slot_ms| *slot_ms >= read_ms).count()
+}
+
 #[test]
 fn messages_are_delivered_at_their_millisecond_and_in_its_order() {
     let clock = VirtualClock::new();
@@ -105,7 +124,7 @@ fn what_waits_is_delivered_after_a_restart_and_what_was_delivered_is_not() {
     node.pass(&clock, 700);
     client.await_bodies(&["a"]);
     drop(client);
-    let node = node.restart();
+    let node = node.restart_with(|dir| assert_eq!(left_to_java(dir), 2));
     let mut client = node.connect();
     settle(&node, &clock, &mut client, "first");
     client.await_bodies(&["a"]);
@@ -116,6 +135,8 @@ fn what_waits_is_delivered_after_a_restart_and_what_was_delivered_is_not() {
     node.pass(&clock, HOUR_MS);
     client.await_bodies(&["a", "b", "c"]);
     assert_eq!(client.waiting_for("t"), 0);
+    drop(client);
+    node.restart_with(|dir| assert_eq!(left_to_java(dir), 0));
 }
 
 #[test]
@@ -187,9 +208,9 @@ fn what_waits_for_each_topic_is_counted_anew() {
     drop(client);
     let node = node.restart_with(|dir| {
         let file = dir.join("store/config/timermetrics");
-        let text = std::fs::read_to_string(&file).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains("\"count\":3"), "{text}");
-        std::fs::write(file, text.replace("\"count\":3", "\"count\":77")).unwrap();
+        fs::write(file, text.replace("\"count\":3", "\"count\":77")).unwrap();
     });
     let mut client = node.connect();
     eventually(|| client.waiting_for("t") == 3);
