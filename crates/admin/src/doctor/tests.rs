@@ -179,7 +179,7 @@ fn nothing_is_wrong_with_a_healthy_cluster() {
     assert_eq!(judge(&facts), []);
     let text = shown(&facts, &[], &Style::of_stdout());
     assert!(
-        text.ends_with("healthy: 2 name servers, 2 brokers, 1 topics, 1 groups, 1 stores here\n"),
+        text.ends_with("healthy: 2 name servers, 2 brokers, 1 topic, 1 group, 1 store here\n"),
         "{text}"
     );
 }
@@ -500,7 +500,7 @@ fn what_was_not_seen_is_told() {
         "{text}"
     );
     assert!(
-        text.contains("not looked at: /x: no such folder\n0 errors, 1 warnings, 0 pieces of advice: "),
+        text.contains("not looked at: /x: no such folder\n0 errors, 1 warning, 0 pieces of advice: "),
         "{text}"
     );
 }
