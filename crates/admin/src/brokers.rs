@@ -421,13 +421,11 @@ async fn check_rocksdb_queues(call: &Call, answer: &mut Answer) -> Done {
 
 async fn switch_timer_engine(call: &Call, answer: &mut Answer) -> Done {
     let engine = call.required("engineType");
-    let (Some(name), of_one_broker) = (engine_name(engine), call.text("brokerAddr").is_some()) else {
+    let Some(name) = engine_name(engine) else {
         return Err(Failure::new("switchTimerEngine engineType must be R or F"));
     };
     for addr in call.targets().await? {
         call.admin().await?.switch_timer_engine(&addr, engine).await?;
-        // The original calls it by its letter where it speaks to one broker.
-        let name = if of_one_broker { engine } else { name };
         answer.done(&addr, format!("switchTimerEngine to {name} success, {addr}"));
     }
     Ok(())

@@ -32,7 +32,7 @@ fn state(command: &Command, compared: &str) -> String {
     match (command.answered_by, is_compared) {
         (Some(servers), _) => format!("answered by {servers}"),
         (None, true) => "compared".to_owned(),
-        (None, false) => String::new(),
+        (None, false) => "not compared".to_owned(),
     }
 }
 

@@ -247,9 +247,16 @@ async fn group_info(call: &Call, answer: &mut Answer) -> Done {
         infos.push(info);
     }
     let total: i64 = infos.iter().map(|info| info.total_lag_count.max(0)).sum();
-    match of_one_topic {
-        true => asked.answer.say(format!("Total Lag Count: {total}")),
-        false => say_furthest_behind(total, infos, asked.answer),
+    let times = infos.iter().map(|info| info.earliest_unconsumed_timestamp);
+    let now = now();
+    let earliest = times.filter(|time| *time > 0).chain([now]).min().unwrap_or(now);
+    let ago = (now - earliest) / 1000;
+    asked.answer.say(format!("Total Lag Count: {total}"));
+    asked
+        .answer
+        .say(format!("Min Unconsumed Timestamp: {earliest} ({ago} s ago)"));
+    if !of_one_topic {
+        say_furthest_behind(infos, asked.answer);
     }
     asked.done()
 }
@@ -271,9 +278,7 @@ fn offsets(wrapper: Option<OffsetWrapper>) -> [String; 4] {
     }
 }
 
-fn say_furthest_behind(total: i64, infos: Vec<LiteGroupInfo>, answer: &mut Answer) {
-    let times = infos.iter().map(|info| info.earliest_unconsumed_timestamp);
-    let earliest = times.filter(|time| *time > 0).min();
+fn say_furthest_behind(infos: Vec<LiteGroupInfo>, answer: &mut Answer) {
     let (mut by_count, mut by_time) = (Vec::new(), Vec::new());
     for info in infos {
         by_count.extend(info.lag_count_top_k.unwrap_or_default());
@@ -281,14 +286,9 @@ fn say_furthest_behind(total: i64, infos: Vec<LiteGroupInfo>, answer: &mut Answe
     }
     by_count.sort_by_key(|lag| std::cmp::Reverse(lag.lag_count));
     by_time.sort_by_key(|lag| lag.earliest_unconsumed_timestamp);
-    answer.say("------TopK by lag count-----");
-    answer.say(format!("Total Lag Count: {total}"));
+    answer.say("\n------TopK by lag count-----");
     say_lags(&by_count, answer);
     answer.say("\n------TopK by lag time------");
-    answer.say(match earliest {
-        Some(time) => format!("Min Unconsumed Timestamp: {time} ({} s ago)", (now() - time) / 1000),
-        None => "Min Unconsumed Timestamp: -1 (lag time topK may not enabled)".to_owned(),
-    });
     say_lags(&by_time, answer);
 }
 

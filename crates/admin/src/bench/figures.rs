@@ -207,7 +207,8 @@ impl Report {
         );
         let mut line = |columns: [&str; 6]| {
             let [name, p50, p90, p99, p999, max] = columns;
-            writeln!(out, "{name:<14}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}").expect("a string takes any text");
+            writeln!(out, "{name:<13} {p50:>10} {p90:>9} {p99:>9} {p999:>9} {max:>9}")
+                .expect("a string takes any text");
         };
         line(["ms", "p50", "p90", "p99", "p99.9", "max"]);
         for (name, latency) in &self.latency_ms {

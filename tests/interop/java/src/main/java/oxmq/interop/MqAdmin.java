@@ -92,6 +92,7 @@ public final class MqAdmin {
         Files.writeString(folder.resolve("topics.json"),
             "[{\"topicName\":\"listed\",\"readQueueNums\":2,\"writeQueueNums\":2,\"perm\":6}]");
         Files.writeString(folder.resolve("groups.json"), "[{\"groupName\":\"listed-group\"}]");
+        warmUp();
         commands("clusterList", "topicList", "topicList -c", "brokerStatus -b BROKER", "topicClusterList -t TBW102");
 
         commands("updateTopic -c DefaultCluster -t TOPIC -r 4 -w 4", "updateTopic -b BROKER -t ordered -r 2 -w 3 -o true",
@@ -120,7 +121,17 @@ public final class MqAdmin {
             "removeColdDataFlowCtrGroupConfig -c DefaultCluster -g GROUP", "getColdDataFlowCtrInfo -b BROKER",
             "setCommitLogReadAheadMode -b BROKER -m 1", "setCommitLogReadAheadMode -c DefaultCluster -m 0",
             "checkRocksdbCqWriteProgress -c DefaultCluster -t TOPIC",
-            "checkRocksdbCqWriteProgress -c DefaultCluster -cf 5");
+            "checkRocksdbCqWriteProgress -c DefaultCluster -cf 5", "switchTimerEngine -b BROKER -e F",
+            "switchTimerEngine -c DefaultCluster -e F", "switchTimerEngine -b BROKER -e R", "switchTimerEngine -b BROKER -e X");
+
+        commands("updateTopic -b BROKER -t sessions -r 2 -w 2 -a +lite.topic.expiration=60,+message.type=LITE",
+            "updateSubGroup -b BROKER -g session-group --attributes +lite.bind.topic=sessions");
+        Env.await("route", () -> !env.admin.examineTopicRouteInfo("sessions").getQueueDatas().isEmpty());
+        commands("getBrokerLiteInfo -b BROKER", "getBrokerLiteInfo -c DefaultCluster -d", "getParentTopicInfo -p sessions",
+            "getLiteTopicInfo -p sessions -l one -s", "getLiteClientInfo -p sessions -g session-group -c nobody -s",
+            "getLiteGroupInfo -p sessions -g session-group", "getLiteGroupInfo -p sessions -g session-group -l one -k 3",
+            "triggerLiteDispatch -p sessions -g session-group", "triggerLiteDispatch -p sessions -g session-group -c nobody -b broker-a",
+            "deleteSubGroup -b BROKER -g session-group", "deleteTopic -c DefaultCluster -t sessions");
 
         commands("updateSubGroup -c DefaultCluster -g GROUP -s true -m true -d false -q 2 -r 5 -i 0 -w 1 -a true",
             "updateSubGroup -b BROKER -g GROUP -s true",
@@ -206,6 +217,13 @@ public final class MqAdmin {
             "consumerProgress -g GROUP",
             "deleteTopic -c DefaultCluster -t TOPIC", "deleteTopic -c DefaultCluster -t ordered", "topicList",
             "topicRoute -t TOPIC", "topicStatus -t TOPIC");
+    }
+
+    /** The first command loads the tool's classes, which may take longer than it waits for an answer. */
+    private void warmUp() {
+        String[] command = {"clusterList", "-n", namesrv};
+        for (int tries = 0; tries < TRIES && original(command).contains("Caused by: "); tries++) {
+        }
     }
 
     private void commands(String... lines) throws Exception {
@@ -321,6 +339,8 @@ public final class MqAdmin {
                 break;
             // Counts samples that are taken every ten seconds.
             case "statsAll":
+            // Queues of its own topics are made when each server thinks of them.
+            case "getBrokerLiteInfo":
                 lines = lines.map(line -> line.replaceAll(" [0-9]+", " N"));
                 break;
             // Here passwords are for those who sign.
