@@ -1,5 +1,7 @@
 //! `oxmq admin` and `mqadmin` against a broker of the same executable.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use super::*;
@@ -140,4 +142,23 @@ fn failures_are_a_line_and_an_exit_code() {
     assert!(text(&list.stdout).contains("   topicRoute                          Show where a topic is\n"));
     let script = run(Path::new(OXMQ), &["completion", "bash"]);
     assert!(text(&script.stdout).contains("consumerProgress"));
+}
+
+/// As `| head` leaves it. The script for a shell is longer than a pipe holds.
+#[test]
+fn output_that_nobody_reads_is_no_failure() {
+    for args in [&["admin"][..], &["completion", "bash"], &["broker", "-p"]] {
+        let mut process = command(Path::new(OXMQ), args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(process.stdout.take());
+        let output = process.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), text(&output.stderr)),
+            (Some(0), String::new()),
+            "{args:?}"
+        );
+    }
 }

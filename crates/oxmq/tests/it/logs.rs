@@ -34,9 +34,26 @@ fn what_happens_is_found_in_the_files_of_rocketmq() {
     let update = ["admin", "updateTopic", "-n", &namesrv, "-b", &broker, "-t", "Logged"];
     let updated = run(Path::new(OXMQ), &update);
     assert_eq!(updated.status.code(), Some(0), "{}", text(&updated.stderr));
+    let put = [
+        "admin",
+        "updateKvConfig",
+        "-n",
+        &namesrv,
+        "-s",
+        "space",
+        "-k",
+        "key",
+        "-v",
+        "logged-value",
+    ];
+    assert_eq!(run(Path::new(OXMQ), &put).status.code(), Some(0));
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), Some(0));
     let audit = fs::read_to_string(logs.join("auth_audit.log")).unwrap();
-    assert!(audit.contains("Logged"), "{audit}");
+    assert!(audit.contains("Logged"), "of the broker: {audit}");
+    assert!(
+        audit.contains("PutKvConfig") && audit.contains("logged-value"),
+        "of the name server: {audit}"
+    );
     assert!(logs.join("broker.log").exists());
 }
