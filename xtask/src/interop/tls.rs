@@ -35,6 +35,7 @@ fn with_certificates(folder: &Path) -> anyhow::Result<Tls> {
     other.issue("client").write(folder, "stranger");
     ours.issue_expired("client").write(folder, "expired");
     let (server_cert, server_key) = ours.issue("127.0.0.1").write(folder, "server");
+    ours.issue("127.0.0.1").write(folder, "next");
     let (client_cert, client_key) = ours.issue("client").write(folder, "client");
     // The broker is a client of the name server.
     let of_clients = vec![

@@ -6,12 +6,28 @@ import static oxmq.interop.Env.equal;
 
 import java.io.DataOutputStream;
 import java.io.File;
+import java.io.IOException;
+import java.io.InputStream;
+import java.math.BigInteger;
 import java.net.Socket;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.security.cert.CertificateFactory;
+import java.security.cert.X509Certificate;
 import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLSocket;
+import javax.net.ssl.TrustManager;
+import javax.net.ssl.X509TrustManager;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
@@ -58,6 +74,85 @@ final class TlsCases {
         facts.put("server of another root", send(env, "distrust", true));
         TlsSystemConfig.tlsClientTrustCertPath = roots;
         facts.put("right certificate", send(env, "again", true));
+        // Several programs run side by side.
+        try (FileChannel file = FileChannel.open(Path.of(folder, "lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+            FileLock lock = file.lock()) {
+            reload(env, Path.of(folder));
+        }
+    }
+
+    /** The servers' files get another certificate and its key while messages are sent, of which none fails. */
+    private static void reload(Env env, Path folder) throws Exception {
+        AtomicBoolean stop = new AtomicBoolean();
+        AtomicInteger sent = new AtomicInteger();
+        Set<String> failures = ConcurrentHashMap.newKeySet();
+        DefaultMQProducer producer = env.producer("tls-reload");
+        producer.setInstanceName("tls-reload");
+        producer.setRetryTimesWhenSendFailed(0);
+        producer.start();
+        Thread sender = new Thread(() -> {
+            while (!stop.get()) {
+                try {
+                    producer.send(new Message(env.name("tls"), "tag", "during".getBytes(StandardCharsets.UTF_8)));
+                    sent.incrementAndGet();
+                } catch (Exception failure) {
+                    failures.add(failure.toString());
+                }
+            }
+        });
+        sender.start();
+        try {
+            await("the first send", () -> sent.get() > 0);
+            // The next program finds the files the other way round.
+            for (String ending : new String[] {".key", ".pem"}) {
+                Path server = folder.resolve("server" + ending);
+                Path next = folder.resolve("next" + ending);
+                byte[] before = Files.readAllBytes(server);
+                Files.write(server, Files.readAllBytes(next));
+                Files.write(next, before);
+            }
+            BigInteger serial;
+            try (InputStream file = Files.newInputStream(folder.resolve("server.pem"))) {
+                serial = ((X509Certificate) CertificateFactory.getInstance("X.509").generateCertificate(file)).getSerialNumber();
+            }
+            await("the other certificate at the broker", () -> serial.equals(shownSerial(env.brokerAddr())));
+            await("the other certificate at the name server", () -> serial.equals(shownSerial(env.namesrv)));
+            equal("a client that comes later", "served", send(env, "later", true));
+        } finally {
+            stop.set(true);
+            sender.join();
+            producer.shutdown();
+        }
+        check(failures.isEmpty(), "sends failed while certificates changed: " + failures);
+    }
+
+    /** Of the certificate that a server shows, whatever it thinks of this client. */
+    private static BigInteger shownSerial(String addr) throws Exception {
+        BigInteger[] serial = new BigInteger[1];
+        X509TrustManager anyone = new X509TrustManager() {
+            @Override
+            public void checkClientTrusted(X509Certificate[] chain, String kind) {
+            }
+
+            @Override
+            public void checkServerTrusted(X509Certificate[] chain, String kind) {
+                serial[0] = chain[0].getSerialNumber();
+            }
+
+            @Override
+            public X509Certificate[] getAcceptedIssuers() {
+                return new X509Certificate[0];
+            }
+        };
+        SSLContext context = SSLContext.getInstance("TLS");
+        context.init(null, new TrustManager[] {anyone}, null);
+        String[] parts = addr.split(":");
+        try (SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket(parts[0], Integer.parseInt(parts[1]))) {
+            socket.startHandshake();
+        } catch (IOException refused) {
+            // It wants to see a certificate, but has shown its own before.
+        }
+        return serial[0];
     }
 
     private static void exchange(Env env, Map<String, Object> facts) throws Exception {
