@@ -254,16 +254,21 @@ impl Timers {
 
     /// Leaves the files as Java wants to find them. The threads have ended, the store has not.
     pub(crate) fn close(&self, broker: &Broker, now: i64) -> io::Result<()> {
-        let met = self.enter_delivered(broker, now);
+        let entered = self.enter_all(broker, now);
         self.store.lock().retire(now)?;
         self.save(&broker.store, now)?;
-        met.map_err(io::Error::other)
+        entered.map_err(io::Error::other)
     }
 
-    /// Enters what was delivered before a crash, as Java would deliver what it enters.
-    fn enter_delivered(&self, broker: &Broker, now: i64) -> Result<(), String> {
+    /// Java delivers what it enters late in any order, and an acknowledgement of POP before its checkpoint is lost; the
+    /// slots of the wheel it takes one after the other. What was delivered before a crash it does not know at all.
+    fn enter_all(&self, broker: &Broker, now: i64) -> Result<(), String> {
         let mut buffer = BytesMut::new();
-        while self.store.lock().awaits_delivered() && self.enter(broker, now, &mut buffer)? {}
+        if broker.config().timer_stop_enqueue && !self.store.lock().awaits_delivered() {
+            return Ok(());
+        }
+        broker.store.flush(); // Before that the last ones may not be readable.
+        while self.enter(broker, now, &mut buffer)? {}
         Ok(())
     }
 
