@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use oxmq_protocol::record::RecordRef;
@@ -51,6 +51,8 @@ const ENTER_AT_ONCE: GetLimits = GetLimits {
 };
 /// Longest sleep: a clock that was set forward is noticed after this time.
 const SLEEP_MAX_MS: i64 = 1000;
+/// How long a stop in order may enter what waits.
+const ENTER_ALL_MAX: Duration = Duration::from_secs(5);
 /// Messages that are due one after the other are delivered together, as long as they wait no longer than this for it.
 const GATHER_MS: i64 = 5;
 /// Pause after something failed.
@@ -268,7 +270,13 @@ impl Timers {
             return Ok(());
         }
         broker.store.flush(); // Before that the last ones may not be readable.
-        while self.enter(broker, now, &mut buffer)? {}
+        let began = Instant::now();
+        while self.enter(broker, now, &mut buffer)? {
+            // Those that were delivered have to be known; the order of the others is worth no long stop.
+            if began.elapsed() > ENTER_ALL_MAX && !self.store.lock().awaits_delivered() {
+                break;
+            }
+        }
         Ok(())
     }
 
